@@ -1,0 +1,227 @@
+//! The command line, as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs workers in containers whose root is an overlay of mounted squashfs layers.
+#[derive(Debug, Parser)]
+#[command(name = "squall", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// The run root: records, control sockets and mounted layers
+    #[arg(long, global = true, value_name = "DIR", default_value = squall::DEFAULT_RUN_ROOT)]
+    pub root: PathBuf,
+
+    /// The cgroup in which monitors live
+    #[arg(long, global = true, value_name = "PATH", default_value = squall::DEFAULT_MONITORS)]
+    pub monitor_cgroup: String,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a worker
+    Run(Box<Run>),
+    /// List containers
+    Ps(Ps),
+    /// Show what is recorded of a container
+    Inspect(Inspect),
+    /// Wait for a container to end, and print its exit code
+    Wait(Ids),
+    /// End a container: a signal, a grace, then the whole tree
+    Stop(Stop),
+    /// Send a container's init a signal
+    Kill(Kill),
+    /// Remove what is kept of an ended container
+    Rm(Rm),
+    /// Show what a container uses
+    Stats(Stats),
+    /// Clear away what a crash left, and unmount idle layers
+    Reap(Reap),
+    /// Run a worker in a container before your eyes, and measure every claim
+    Demo(Demo),
+    /// Serve launches for another program (used by the library)
+    #[command(hide = true)]
+    Spawner,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Without --layer and --spec the first argument is the one layer file, and the program is /bin/sh unless another \
+                        one follows.")]
+pub struct Run {
+    /// A layer file; base first, as often as there are layers
+    #[arg(long = "layer", value_name = "FILE")]
+    pub layers: Vec<PathBuf>,
+    /// Storm's command file, oci-config.json
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["layers", "rest", "name", "env", "workdir", "user", "volumes", "tmpfs",
+        "writable", "memory", "memory_swap", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "hostname", "network",
+        "pidfile"])]
+    pub spec: Option<PathBuf>,
+    /// Do not wait: print the id and leave the worker running
+    #[arg(short, long)]
+    pub detach: bool,
+    /// The container's id
+    #[arg(long, value_name = "ID")]
+    pub name: Option<String>,
+    /// Keep no record of it after its end
+    #[arg(long)]
+    pub rm: bool,
+    /// A variable of the worker's environment
+    #[arg(short, long, value_name = "K=V")]
+    pub env: Vec<String>,
+    /// The working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Who the worker is [default: the caller; for root 65534:65534]
+    #[arg(short, long, value_name = "NAME|UID[:GID]")]
+    pub user: Option<String>,
+    /// A host path in the container
+    #[arg(short, long = "volume", value_name = "SRC:DST[:OPTIONS]")]
+    pub volumes: Vec<String>,
+    /// A file system in memory
+    #[arg(long, value_name = "DST[:size=SIZE]")]
+    pub tmpfs: Vec<String>,
+    /// A root that can be written to: in memory, of this size, or in a directory of the host
+    #[arg(long, value_name = "SIZE|DIR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub writable: Option<String>,
+    /// Memory limit
+    #[arg(short, long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Limit of memory and swap together, -1 for any amount of swap
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// CPU quota, in CPUs
+    #[arg(long, value_name = "CPUS")]
+    pub cpus: Option<String>,
+    /// CPUs to run on
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Most processes and threads
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<String>,
+    /// The cgroup in which the container's is made [default: /squall]
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
+    /// The container's host name [default: its id, with the host's network the host's]
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// The network: the host's, or one of its own with only a loopback device [default: none]
+    #[arg(long, value_name = "host|none")]
+    pub network: Option<String>,
+    /// Where init's pid is written
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+    /// A file for the worker's standard output
+    #[arg(long, value_name = "FILE")]
+    pub stdout: Option<PathBuf>,
+    /// A file for the worker's standard error
+    #[arg(long, value_name = "FILE")]
+    pub stderr: Option<PathBuf>,
+    /// Stop the worker after this many seconds
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    pub timeout: Option<String>,
+    /// IMAGE.sqsh (without --layer), program and arguments
+    #[arg(value_name = "ARGV", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Those that have ended, too
+    #[arg(short, long)]
+    pub all: bool,
+    /// For a machine
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Which
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// For a machine: the whole record
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Ids {
+    /// Which
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+    /// For a machine
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Seconds between the signal and the kill
+    #[arg(short, long, value_name = "S", default_value = "10", allow_hyphen_values = true)]
+    pub time: String,
+    /// The signal
+    #[arg(short, long, default_value = "TERM")]
+    pub signal: String,
+    /// Which
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// The signal
+    #[arg(short, long, default_value = "KILL")]
+    pub signal: String,
+    /// Which
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Kill it first if it runs
+    #[arg(short, long)]
+    pub force: bool,
+    /// Which
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// Once, not once a second
+    #[arg(long)]
+    pub no_stream: bool,
+    /// For a machine
+    #[arg(long)]
+    pub json: bool,
+    /// Which
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Reap {
+    /// How many idle layers may stay mounted
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub keep: usize,
+    /// Only say what would go, and why
+    #[arg(long)]
+    pub dry_run: bool,
+    /// For a machine
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// For a machine
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,335 @@
+//! The commands: each asks the library for one thing and prints the answer.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use squall::request::values;
+use squall::{
+    Container, Ended, Error, ErrorKind, Phase, Problem, Result, Running, Squall, Stage, Stdio, Trim, serve_standard_input,
+};
+
+use crate::args::{Cli, Command, Demo, Ids, Inspect, Kill, Ps, Reap, Rm, Run, Stats, Stop};
+use crate::{foreground, print, request};
+
+/// Runs the command; the answer is the exit code.
+pub fn run(cli: Cli) -> Result<i32> {
+    let squall = Squall::builder().run_root(absolute(&cli.root)).monitors(&cli.monitor_cgroup).build()?;
+    match cli.command {
+        Command::Run(arguments) => launch(&squall, &arguments),
+        Command::Ps(arguments) => list(&squall, &arguments),
+        Command::Inspect(arguments) => inspect(&squall, &arguments),
+        Command::Wait(arguments) => wait(&squall, &arguments),
+        Command::Stop(arguments) => stop(&squall, &arguments),
+        Command::Kill(arguments) => kill(&squall, &arguments),
+        Command::Rm(arguments) => remove(&squall, &arguments),
+        Command::Stats(arguments) => stats(&squall, &arguments),
+        Command::Reap(arguments) => reap(&squall, &arguments),
+        Command::Demo(arguments) => demo(&arguments),
+        Command::Spawner => serve_standard_input().map(|()| 0),
+    }
+}
+
+fn absolute(path: &Path) -> std::path::PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn launch(squall: &Squall, arguments: &Run) -> Result<i32> {
+    let asked = request::launch_spec(arguments)?;
+    for warning in &asked.warnings {
+        eprintln!("squall: warning: {warning}");
+    }
+    let stdio = streams(arguments, asked.spec.user.uid(), asked.spec.user.gid())?;
+    if arguments.detach {
+        let running = squall.launch(&asked.spec, stdio)?;
+        report_changes(&running);
+        println!("{}", running.record().id);
+        return Ok(0);
+    }
+    let signals = foreground::take_signals()?;
+    let running = squall.launch(&asked.spec, stdio)?;
+    report_changes(&running);
+    let ended = foreground::wait(running, &signals)?;
+    let code = exit_code(&ended);
+    if arguments.rm {
+        ended.remove()?;
+    }
+    code
+}
+
+/// What the kernel made of the limits is said at once, not only in the record.
+fn report_changes(running: &Running) {
+    for adjustment in &running.record().adjustments {
+        eprintln!("squall: note: {adjustment}");
+    }
+}
+
+fn exit_code(ended: &Ended) -> Result<i32> {
+    match ended {
+        Ended::Exited(exited) => Ok(print::exit_code(&exited.exit().exit)),
+        Ended::Lost(lost) => Err(lost_error(lost.record().id.as_str())),
+    }
+}
+
+fn lost_error(id: &str) -> Error {
+    Error::found(ErrorKind::System, Stage::Watch, format!("container '{id}'"), "wait", "lost: it ended while nobody watched it")
+}
+
+/// The worker's streams: the caller's, or files; a detached worker has none of the caller's.
+fn streams(arguments: &Run, uid: u32, gid: u32) -> Result<Stdio> {
+    let mut stdio = if arguments.detach { Stdio::null()? } else { Stdio::inherit()? };
+    for (index, path) in [(1, &arguments.stdout), (2, &arguments.stderr)] {
+        if let Some(path) = path {
+            stdio.streams[index] = output_file(path, uid, gid)?;
+        }
+    }
+    Ok(stdio)
+}
+
+/// A new file belongs to the worker, which may open it again by /dev/stdout; one that was there keeps its owner. A device or FIFO is not
+/// written to by accident.
+fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
+    let object = format!("output file '{}'", path.display());
+    let failed = |call: &str, error: std::io::Error| Error::system(Stage::Request, object.clone(), call, error);
+    let existed = path.symlink_metadata().is_ok();
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| failed("open", error))?;
+    let metadata = file.metadata().map_err(|error| failed("fstat", error))?;
+    if !metadata.is_file() {
+        let reason = "is not a regular file".to_owned();
+        return Err(Error::invalid("command line", vec![Problem { field: path.display().to_string(), reason }]));
+    }
+    file.set_len(0).map_err(|error| failed("ftruncate", error))?;
+    if !existed && metadata.uid() == 0 {
+        fchown(&file, Some(uid), Some(gid)).map_err(|error| failed("fchown", error))?;
+    }
+    rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::APPEND).map_err(|errno| failed("fcntl", errno.into()))?;
+    Ok(file.into())
+}
+
+fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
+    let containers = squall.containers()?;
+    let shown: Vec<&Container> =
+        containers.iter().filter(|container| arguments.all || matches!(container.phase(), Phase::Created | Phase::Running)).collect();
+    if arguments.json {
+        let rows: Vec<Value> = shown.into_iter().map(summary).collect();
+        println!("{}", Value::from(rows));
+        return Ok(0);
+    }
+    let rows: Vec<_> = shown.into_iter().map(print::row).collect();
+    print::table(["ID", "PHASE", "PID", "IMAGE", "AGE"], &rows);
+    Ok(0)
+}
+
+fn summary(container: &Container) -> Value {
+    let record = container.record();
+    let pid = match container {
+        Container::Running(running) => Some(running.record().init.pid),
+        _ => None,
+    };
+    let age = record.map(|record| {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        now.saturating_sub(Duration::from_nanos(record.created_unix_ns)).as_secs()
+    });
+    json!({
+        "id": container.id(),
+        "phase": container.phase(),
+        "pid": pid,
+        "image_digest": record.and_then(|record| record.image_digest()),
+        "age_seconds": age,
+        "created_unix_ns": record.map(|record| record.created_unix_ns),
+        "exit": exit_of(container),
+    })
+}
+
+fn exit_of(container: &Container) -> Value {
+    match container {
+        Container::Exited(exited) => json!(exited.exit().exit),
+        _ => Value::Null,
+    }
+}
+
+fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
+    let container = squall.attach(&arguments.id)?;
+    let mut document = match container.record() {
+        Some(record) => serde_json::to_value(record).expect("a record is plain data"),
+        None => json!({ "id": container.id() }),
+    };
+    document["phase"] = json!(container.phase());
+    document["image_digest"] = json!(container.record().and_then(|record| record.image_digest()));
+    document["exit"] = match &container {
+        Container::Exited(exited) => json!(exited.exit()),
+        _ => Value::Null,
+    };
+    if let Container::Running(running) = &container {
+        document["watched"] = json!(running.is_watched());
+    }
+    if arguments.json {
+        println!("{document}");
+    } else {
+        println!("{document:#}");
+    }
+    Ok(0)
+}
+
+fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
+    let mut failure = None;
+    for id in &arguments.ids {
+        let ended = match squall.attach(id)? {
+            Container::Running(running) => running.wait()?,
+            Container::Exited(exited) => Ended::Exited(exited),
+            Container::Lost(lost) => Ended::Lost(lost),
+            Container::Created(_) => return Err(not_started(id)),
+        };
+        match (&ended, exit_code(&ended)) {
+            (_, Ok(code)) if arguments.json => println!("{}", json!({ "id": id, "code": code, "phase": "exited", "exit": full_exit(&ended) })),
+            (_, Ok(code)) => println!("{code}"),
+            (Ended::Lost(lost), Err(_)) if arguments.json => {
+                println!("{}", json!({ "id": id, "code": null, "phase": "lost", "known": lost.known() }));
+            }
+            (Ended::Lost(lost), Err(error)) => {
+                if let Some(known) = lost.known() {
+                    eprintln!("squall: container '{id}' was lost; the kernel still knew its end: {}", print::exit(known));
+                }
+                failure = Some(error);
+            }
+            (Ended::Exited(_), Err(error)) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(0), Err)
+}
+
+fn full_exit(ended: &Ended) -> Value {
+    match ended {
+        Ended::Exited(exited) => json!(exited.exit()),
+        Ended::Lost(_) => Value::Null,
+    }
+}
+
+fn not_started(id: &str) -> Error {
+    let text = "it is being launched, or its launch died half way (then `squall reap` clears it)";
+    Error::found(ErrorKind::Phase, Stage::Watch, format!("container '{id}'"), "attach", text)
+}
+
+fn stop(squall: &Squall, arguments: &Stop) -> Result<i32> {
+    let grace = values::seconds(&arguments.time).map_err(|bad| Error::invalid("command line", vec![bad.at("--time")]))?;
+    let signal = signal_number(&arguments.signal)?;
+    for id in &arguments.ids {
+        match squall.attach(id)? {
+            Container::Running(running) => drop(running.stop(signal, grace)?),
+            Container::Exited(_) | Container::Lost(_) => {}
+            Container::Created(_) => return Err(not_started(id)),
+        }
+        println!("{id}");
+    }
+    Ok(0)
+}
+
+fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
+    let signal = signal_number(&arguments.signal)?;
+    for id in &arguments.ids {
+        match squall.attach(id)? {
+            Container::Running(running) => running.signal(signal)?,
+            Container::Exited(_) | Container::Lost(_) => {
+                return Err(Error::found(ErrorKind::Phase, Stage::Stop, format!("container '{id}'"), "signal", "it has ended"));
+            }
+            Container::Created(_) => return Err(not_started(id)),
+        }
+        println!("{id}");
+    }
+    Ok(0)
+}
+
+/// `TERM`, `SIGTERM`, `term` or `15`.
+fn signal_number(text: &str) -> Result<i32> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT",
+        "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let number = NAMES.iter().position(|known| *known == name).map(|index| index as i32 + 1);
+    number.or_else(|| text.parse().ok().filter(|number| (1..=64).contains(number))).ok_or_else(|| {
+        let reason = format!("'{text}' is not a signal: expected a name such as TERM, or 1 to 64");
+        Error::invalid("command line", vec![Problem { field: "--signal".to_owned(), reason }])
+    })
+}
+
+fn remove(squall: &Squall, arguments: &Rm) -> Result<i32> {
+    for id in &arguments.ids {
+        match squall.attach(id)? {
+            Container::Exited(exited) => exited.remove()?,
+            Container::Lost(lost) => lost.remove()?,
+            Container::Running(running) if arguments.force => running.stop(libc::SIGKILL, Duration::ZERO)?.remove()?,
+            Container::Created(created) if arguments.force => created.abandon()?,
+            Container::Running(_) => {
+                let text = "it runs: stop it first, or use --force";
+                return Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{id}'"), "remove", text));
+            }
+            Container::Created(_) => return Err(not_started(id)),
+        }
+        println!("{id}");
+    }
+    Ok(0)
+}
+
+fn stats(squall: &Squall, arguments: &Stats) -> Result<i32> {
+    const INTERVAL: Duration = Duration::from_secs(1);
+    let mut before: Option<(squall::cgroup::Usage, Instant)> = None;
+    loop {
+        let Container::Running(running) = squall.attach(&arguments.id)? else {
+            if before.is_some() {
+                return Ok(0);
+            }
+            let text = "it does not run: `squall inspect` has its last figures";
+            return Err(Error::found(ErrorKind::Phase, Stage::Watch, format!("container '{}'", arguments.id), "stats", text));
+        };
+        let (now, instant) = (running.usage()?, Instant::now());
+        if arguments.json {
+            let mut document = json!(now);
+            document["id"] = json!(arguments.id);
+            println!("{document}");
+        } else {
+            let span = before.as_ref().map(|(usage, since)| (usage, instant - *since));
+            println!("{}", print::usage(&now, span));
+        }
+        if arguments.no_stream || running.wait_for(INTERVAL)?.is_some() {
+            return Ok(0);
+        }
+        before = Some((now, instant));
+    }
+}
+
+fn reap(squall: &Squall, arguments: &Reap) -> Result<i32> {
+    let trim = if arguments.dry_run { Trim::Report } else { Trim::Do };
+    let report = squall.reap(arguments.keep, trim)?;
+    if arguments.json {
+        println!("{}", json!(report));
+        return Ok(0);
+    }
+    for object in report {
+        let fate = match (object.goes, trim) {
+            (true, Trim::Do) => "gone",
+            (true, Trim::Report) => "goes",
+            (false, _) => "stays",
+        };
+        println!("{fate:5}  {:9}  {}  ({})", object.kind.name(), object.name, object.reason);
+    }
+    Ok(0)
+}
+
+fn demo(arguments: &Demo) -> Result<i32> {
+    let report = squall::demo::run()?;
+    if arguments.json {
+        println!("{}", json!(report));
+    }
+    Ok(i32::from(!report.passed()))
+}

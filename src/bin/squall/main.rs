@@ -1,0 +1,33 @@
+//! `squall`: the command line program. It parses, calls the library and prints; what a command *does* is in the library.
+
+mod args;
+mod commands;
+mod foreground;
+mod print;
+mod request;
+
+use clap::Parser;
+
+use args::Cli;
+
+/// Squall's own failures, as podman's: the worker's own codes stay below, 126 and 127 are the program's.
+const OWN_ERROR: i32 = 125;
+
+fn main() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            std::process::exit(if error.use_stderr() { OWN_ERROR } else { 0 });
+        }
+    };
+    let code = commands::run(cli).unwrap_or_else(|error| {
+        eprintln!("squall: {error}");
+        match error.kind() {
+            squall::ErrorKind::ProgramNotFound => 127,
+            squall::ErrorKind::ProgramNotExecutable => 126,
+            _ => OWN_ERROR,
+        }
+    });
+    std::process::exit(code);
+}

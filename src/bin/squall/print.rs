@@ -1,0 +1,106 @@
+//! What the commands print for people.
+
+use std::time::Duration;
+
+use squall::cgroup::Usage;
+use squall::record::{Exit, LaunchRecord};
+use squall::{Container, Phase};
+
+/// The name of a phase.
+pub fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Created => "created",
+        Phase::Running => "running",
+        Phase::Exited => "exited",
+        Phase::Lost => "lost",
+    }
+}
+
+/// How a container ended, in a word or two.
+pub fn exit(exit: &Exit) -> String {
+    match exit {
+        Exit::Code { code } => format!("code {code}"),
+        Exit::Signal { signal, .. } => format!("signal {signal}"),
+    }
+}
+
+/// The code that a shell would give.
+pub fn exit_code(exit: &Exit) -> i32 {
+    match exit {
+        Exit::Code { code } => i32::from(*code),
+        Exit::Signal { signal, .. } => 128 + i32::from(*signal),
+    }
+}
+
+/// One line of `ps`.
+pub fn row(container: &Container) -> [String; 5] {
+    let state = match container {
+        Container::Exited(exited) => format!("exited ({})", exit(&exited.exit().exit)),
+        other => phase(other.phase()).to_owned(),
+    };
+    let record = container.record();
+    let pid = match container {
+        Container::Running(running) => running.record().init.pid.to_string(),
+        _ => "-".to_owned(),
+    };
+    let digest = record.and_then(LaunchRecord::image_digest).map_or("-".to_owned(), |digest| digest.chars().take(19).collect());
+    [container.id().to_owned(), state, pid, digest, record.map_or("-".to_owned(), |record| age(record.created_unix_ns))]
+}
+
+/// Columns as wide as their widest cell.
+pub fn table(header: [&str; 5], rows: &[[String; 5]]) {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).chain([header[column].len()]).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |cells: [&str; 5]| {
+        let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        println!("{}", cells.join("  ").trim_end());
+    };
+    line(header);
+    for row in rows {
+        line(row.each_ref().map(String::as_str));
+    }
+}
+
+/// A span since an instant, in its largest unit.
+pub fn age(since_unix_ns: u64) -> String {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let seconds = now.saturating_sub(Duration::from_nanos(since_unix_ns)).as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86400),
+    }
+}
+
+/// Bytes in their largest binary unit.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A number that may be unknown.
+pub fn known(number: Option<u64>) -> String {
+    number.map_or("-".to_owned(), |number| number.to_string())
+}
+
+/// One line of `stats`; the CPU share is over the span since the line before.
+pub fn usage(now: &Usage, before: Option<(&Usage, Duration)>) -> String {
+    let cpu = match before.map(|(before, span)| (before.cpu_usage_us, now.cpu_usage_us, span)) {
+        Some((Some(before), Some(now), span)) if !span.is_zero() => {
+            format!("{:5.1} %", now.saturating_sub(before) as f64 / span.as_micros() as f64 * 100.0)
+        }
+        _ => "    - %".to_owned(),
+    };
+    let memory = now.memory_current_bytes.map_or("-".to_owned(), bytes);
+    let limit = now.memory_limit_bytes.map_or("no limit".to_owned(), bytes);
+    let total = now.cpu_usage_us.map_or("-".to_owned(), |us| format!("{:.3} s", us as f64 / 1e6));
+    let pids_limit = now.pids_limit.map_or("no limit".to_owned(), |limit| limit.to_string());
+    format!("cpu {cpu} ({total})   memory {memory} / {limit}   pids {} / {pids_limit}", known(now.pids_current))
+}

@@ -1,0 +1,248 @@
+//! From the command line to a launch spec.
+
+use std::path::Path;
+
+use squall::cgroup::{CpuList, Limits, SwapLimit};
+use squall::request::{BadValue, Builder, Door, Identity, LaunchSpec, Network, RootMode, storm, values};
+use squall::{Error, Problem, Result};
+
+use crate::args::Run;
+
+/// What programs are found by when the caller gives no PATH: Docker's and podman's default.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The program of a single-file image when none is named.
+const DEFAULT_PROGRAM: &str = "/bin/sh";
+
+/// The cgroup above the containers' own, unless said otherwise.
+const DEFAULT_CGROUP_PARENT: &str = "/squall";
+
+/// Who a worker is that root starts without saying: nobody.
+const NOBODY: u32 = 65534;
+
+/// The builder's fields by the flags that set them.
+const DOOR: Door<'static> = Door {
+    object: "command line",
+    names: &[
+        ("id", "--name"),
+        ("layers", "--layer"),
+        ("args", "ARGV"),
+        ("env", "--env"),
+        ("cwd", "--workdir"),
+        ("user", "--user"),
+        ("root", "--writable"),
+        ("mounts", "--volume"),
+        ("hostname", "--hostname"),
+        ("network", "--network"),
+        ("cgroup", "--cgroup-parent"),
+        ("pid_file", "--pidfile"),
+        ("timeout", "--timeout"),
+        ("limits.memory_bytes", "--memory"),
+        ("limits.memory_swap_bytes", "--memory-swap"),
+        ("limits.cpu_quota_us", "--cpus"),
+        ("limits.cpu_period_us", "--cpus"),
+        ("limits.pids", "--pids-limit"),
+    ],
+};
+
+/// A launch, and what of its document has no effect.
+pub struct Asked {
+    pub spec: LaunchSpec,
+    pub warnings: Vec<String>,
+}
+
+/// The launch that the command line asks for. Every problem is reported, each under its flag.
+pub fn launch_spec(run: &Run) -> Result<Asked> {
+    match &run.spec {
+        Some(path) => from_storm(path, run),
+        None => from_flags(run).map(|spec| Asked { spec, warnings: Vec::new() }),
+    }
+}
+
+/// Storm's command file; its user is looked up, and a deadline may be added.
+fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
+    let command = storm::read(path)?;
+    let warnings = command.warnings().to_vec();
+    let identity = command.resolve_user()?;
+    let mut fields = command.launch_spec(identity)?.into_fields();
+    if let Some(text) = &run.timeout {
+        let problem = |bad: BadValue| Error::invalid("command line", vec![bad.at("--timeout")]);
+        fields.timeout = Some(values::seconds(text).map_err(problem)?);
+    }
+    Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings })
+}
+
+fn from_flags(run: &Run) -> Result<LaunchSpec> {
+    let mut flags = Flags::default();
+    let id = run.name.clone().unwrap_or_else(random_id);
+    let (layers, args) = layers_and_args(run);
+    let network = flags.value("--network", network(run.network.as_deref())).unwrap_or(Network::None);
+    let mut builder = LaunchSpec::builder(&id)
+        .layers(layers.iter().map(|layer| absolute(Path::new(layer))))
+        .args(args)
+        .env([DEFAULT_PATH])
+        .env(run.env.iter().map(String::as_str))
+        .network(network)
+        .limits(limits(run, &mut flags))
+        .cgroup(format!("{}/{id}", run.cgroup_parent.as_deref().unwrap_or(DEFAULT_CGROUP_PARENT).trim_end_matches('/')));
+    if let Some(user) = flags.take("--user", user(run.user.as_deref())) {
+        builder = builder.user(user);
+    }
+    if let Some(path) = &run.workdir {
+        builder = builder.cwd(path);
+    }
+    builder = with_mounts(builder, run, &mut flags);
+    match (&run.hostname, network) {
+        (Some(hostname), _) => builder = builder.hostname(hostname),
+        // With the host's network the host's name is the right one.
+        (None, Network::Host) => {}
+        (None, Network::None) => builder = builder.hostname(&id),
+    }
+    if let Some(path) = &run.pidfile {
+        builder = builder.pid_file(absolute(path));
+    }
+    if let Some(timeout) = run.timeout.as_deref().and_then(|text| flags.value("--timeout", values::seconds(text))) {
+        builder = builder.timeout(timeout);
+    }
+    if let Some(root) = run.writable.as_deref().and_then(|text| flags.value("--writable", writable(text))) {
+        builder = builder.root(root);
+    }
+    flags.finish(builder.build_for(DOOR))
+}
+
+/// Problems of flags whose values the builder never sees.
+#[derive(Default)]
+struct Flags(Vec<Problem>);
+
+impl Flags {
+    fn value<T>(&mut self, flag: &str, value: std::result::Result<T, BadValue>) -> Option<T> {
+        value.map_err(|bad| self.0.push(bad.at(flag))).ok()
+    }
+
+    fn take<T>(&mut self, flag: &str, value: Result<T>) -> Option<T> {
+        let error = match value {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        if error.problems().is_empty() {
+            self.0.push(Problem { field: flag.to_owned(), reason: error.to_string() });
+        }
+        self.0.extend(error.problems().iter().map(|problem| Problem { field: flag.to_owned(), reason: problem.reason.clone() }));
+        None
+    }
+
+    /// The spec, or every problem of flags and builder together.
+    fn finish(self, built: Result<LaunchSpec>) -> Result<LaunchSpec> {
+        if self.0.is_empty() {
+            return built;
+        }
+        let mut problems = self.0;
+        if let Err(error) = built {
+            let known: Vec<String> = problems.iter().map(|problem| problem.field.clone()).collect();
+            let more = error.problems().iter().filter(|problem| !known.contains(&problem.field));
+            problems.extend(more.cloned().collect::<Vec<_>>());
+        }
+        Err(Error::invalid(DOOR.object, problems))
+    }
+}
+
+/// With `--layer` everything else is the program; without, the first word is the one layer.
+fn layers_and_args(run: &Run) -> (Vec<String>, Vec<String>) {
+    let mut rest = run.rest.as_slice();
+    let mut layers: Vec<String> = run.layers.iter().map(|layer| layer.to_string_lossy().into_owned()).collect();
+    if layers.is_empty() {
+        let Some((image, others)) = rest.split_first() else { return (layers, Vec::new()) };
+        layers.push(image.clone());
+        rest = match others.split_first() {
+            Some((dashes, program)) if dashes == "--" => program,
+            _ => others,
+        };
+        if rest.is_empty() {
+            return (layers, vec![DEFAULT_PROGRAM.to_owned()]);
+        }
+    }
+    (layers, rest.to_vec())
+}
+
+fn absolute(path: &Path) -> std::path::PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn user(text: Option<&str>) -> Result<Identity> {
+    match text {
+        Some(text) => Identity::parse(text),
+        None => {
+            let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+            let (uid, gid) = if uid == 0 { (NOBODY, NOBODY) } else { (uid, gid) };
+            Identity::new(uid, gid, [gid]).map_err(|bad| Error::invalid("caller", vec![bad.at("--user")]))
+        }
+    }
+}
+
+fn network(text: Option<&str>) -> std::result::Result<Network, BadValue> {
+    match text {
+        Some("host") => Ok(Network::Host),
+        Some("none") | None => Ok(Network::None),
+        Some(other) => Err(BadValue::new(format!("'{other}' is not a network: expected host or none"))),
+    }
+}
+
+/// Nothing is a tmpfs without a size of its own, something with a slash is a directory, the rest a size.
+fn writable(text: &str) -> std::result::Result<RootMode, BadValue> {
+    if text.is_empty() {
+        return Ok(RootMode::Writable { size_bytes: None });
+    }
+    if text.contains('/') {
+        return squall::request::AbsolutePath::new(absolute(Path::new(text))).map(RootMode::Directory);
+    }
+    values::size(text).map(|bytes| RootMode::Writable { size_bytes: Some(bytes) })
+}
+
+fn with_mounts(mut builder: Builder, run: &Run, flags: &mut Flags) -> Builder {
+    let volumes = run.volumes.iter().map(|text| ("--volume", values::volume(text)));
+    let tmpfs = run.tmpfs.iter().map(|text| ("--tmpfs", values::tmpfs(text)));
+    for (flag, mount) in volumes.chain(tmpfs) {
+        if let Some(mount) = flags.value(flag, mount) {
+            builder = builder.mount(mount);
+        }
+    }
+    builder
+}
+
+fn limits(run: &Run, flags: &mut Flags) -> Limits {
+    let mut limits = Limits::default();
+    let mut size = |flag: &str, text: &Option<String>| text.as_deref().and_then(|text| flags.value(flag, values::size(text)));
+    limits.memory_bytes = size("--memory", &run.memory);
+    limits.memory_swap_bytes = match run.memory_swap.as_deref() {
+        Some("-1") => Some(SwapLimit::Unlimited),
+        _ => size("--memory-swap", &run.memory_swap).map(SwapLimit::Total),
+    };
+    if let Some(cpus) = run.cpus.as_deref().and_then(|text| flags.value("--cpus", values::cpus(text))) {
+        limits.cpu_quota_us = Some(cpus.quota_us);
+        limits.cpu_period_us = Some(cpus.period_us);
+    }
+    let mut list = |flag: &str, text: &Option<String>| {
+        let parsed = text.as_deref().map(|text| text.parse::<CpuList>().map_err(|problem| BadValue::new(format!("'{text}': {problem}"))));
+        parsed.and_then(|parsed| flags.value(flag, parsed))
+    };
+    limits.cpuset_cpus = list("--cpuset-cpus", &run.cpuset_cpus);
+    limits.cpuset_mems = list("--cpuset-mems", &run.cpuset_mems);
+    limits.pids = run.pids_limit.as_deref().and_then(|text| flags.value("--pids-limit", pids(text)));
+    limits
+}
+
+fn pids(text: &str) -> std::result::Result<u64, BadValue> {
+    let wrong = || BadValue::new(format!("'{text}' is not a number of processes: expected 1 or more"));
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)
+}
+
+/// Sixteen hexadecimal digits: 64 bits, so that even a million containers hardly ever meet.
+fn random_id() -> String {
+    let mut bytes = [0; 8];
+    let filled = std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    if filled.is_err() {
+        // Without a /dev the clock has to do: an id in use is refused, never shared.
+        bytes = (std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos() as u64).to_le_bytes();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,57 @@
+//! Cgroups: making one with its limits, entering it, reading it, ending it.
+//!
+//! Owns everything Squall does below `/sys/fs/cgroup`, on cgroup v1 (controllers alone or mounted together), hybrid and v2 machines. It never
+//! talks to systemd, never moves a process other than the caller, and never changes a cgroup that the caller did not name, except that parents of
+//! a new one are made, filled (v1 cpuset) and told to hand controllers down (v2); they stay.
+//!
+//! The launch process calls [`Layout::detect`], [`Cgroup::create`] and [`join_monitors`]; the container's first process calls [`join`]; the monitor
+//! calls [`Usage::read`], [`OomEvents::watch`], [`Cgroup::kill_all`] and [`remove`].
+//!
+//! | file of the kernel | since | used for | without |
+//! |---|---|---|---|
+//! | `cgroup.kill` | 5.14 | ending all processes | freezer and signals ([`KillMeans::Signals`] forces it) |
+//! | `memory.peak` | 5.19 | [`Usage::memory_peak_bytes`] on v2 | absent |
+//! | `pids.peak` | 6.1 | [`Usage::pids_peak`] | absent |
+//! | `memory.oom_control`: `oom_kill` | 4.13 | [`Usage::oom_kills`] on v1 | absent |
+//! | `memory.memsw.*`, `memory.swap.max` | | [`Limits::memory_swap_bytes`] | reported without swap, refused with swap |
+
+mod adjustment;
+mod apply;
+mod control;
+mod controller;
+mod cpu_list;
+mod cpuset;
+mod device_rules;
+mod directory;
+mod end;
+#[cfg(test)]
+mod fake;
+mod group;
+mod join;
+mod layout;
+mod limits;
+mod meaning;
+mod membership;
+mod mountinfo;
+mod oom;
+mod path;
+mod plan;
+mod subtree;
+mod usage;
+mod vacancy;
+
+pub use adjustment::{Adjustment, Got};
+pub use controller::Controller;
+pub use cpu_list::{CpuList, CpuListProblem, NUMBER_MAX};
+pub use device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
+pub use end::{KillMeans, KilledBy, remove};
+pub use group::Cgroup;
+pub use join::{JoinFailure, Joining, join, join_monitors};
+pub use layout::{Hierarchy, Kind, Layout};
+pub use limits::{Field, Limits, SwapLimit, SwapProblem};
+pub use membership::{Entry, Membership};
+pub use mountinfo::hierarchies;
+pub use oom::OomEvents;
+pub use path::{CgroupPath, PathProblem};
+pub use usage::Usage;
+pub use vacancy::{Vacancy, remove_empty};

@@ -1,0 +1,131 @@
+//! Handing controllers down to a v2 cgroup.
+//!
+//! In v2 a cgroup has the files of a controller only when each of its ancestors lists it in `cgroup.subtree_control`. This owns those writes;
+//! they stay when the cgroup goes, as others below the same parents may count on them. Used by the launch process.
+
+use rustix::fs::OFlags;
+
+use super::control;
+use super::controller::Controller;
+use super::layout::Hierarchy;
+use super::limits::Field;
+use super::meaning::with_meaning;
+use super::path::CgroupPath;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stage::Stage;
+
+/// Controllers that give numbers worth having even where nothing is limited. A machine that does not hand them down loses those numbers only.
+const COUNTING: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Cpu];
+
+/// Makes the controllers that limits need, and those that count, work in the cgroup `path`.
+pub(super) fn enable(hierarchy: &Hierarchy, path: &CgroupPath, needed: &[(Controller, Field)]) -> Result<()> {
+    let needed: Vec<(Controller, Field)> =
+        needed.iter().copied().filter(|(controller, _)| hierarchy.has(*controller)).collect();
+    let counting: Vec<Controller> = COUNTING.into_iter().filter(|controller| hierarchy.has(*controller)).collect();
+    // The usual case: the parent handed them down long ago.
+    let leaf = hierarchy.directory(path);
+    if lists(
+        &leaf,
+        "cgroup.controllers",
+        needed.iter().map(|(controller, _)| *controller).chain(counting.iter().copied()),
+    ) {
+        return Ok(());
+    }
+    for ancestor in std::iter::once("").chain(path.ancestors()) {
+        hand_down(hierarchy, ancestor, &needed, &counting)?;
+    }
+    Ok(())
+}
+
+fn lists(directory: &str, file: &str, controllers: impl Iterator<Item = Controller>) -> bool {
+    let Ok(text) = control::open_directory(directory).and_then(|directory| control::read_short(directory, file)) else {
+        return false;
+    };
+    contains(text.as_str(), controllers)
+}
+
+fn contains(listed: &str, mut controllers: impl Iterator<Item = Controller>) -> bool {
+    controllers.all(|controller| listed.split_ascii_whitespace().any(|word| Some(word) == controller.v2_name()))
+}
+
+fn hand_down(
+    hierarchy: &Hierarchy,
+    ancestor: &str,
+    needed: &[(Controller, Field)],
+    counting: &[Controller],
+) -> Result<()> {
+    let failed = |call: &str, errno| {
+        let shown = if ancestor.is_empty() { "/" } else { ancestor };
+        with_meaning(Error::system(Stage::Cgroup, format!("cgroup '{shown}' cgroup.subtree_control"), call, errno))
+    };
+    let directory = control::open_directory(&hierarchy.below(ancestor)).map_err(|errno| failed("open", errno))?;
+    let file = match control::open(&directory, "cgroup.subtree_control", OFlags::RDWR) {
+        Ok(file) => file,
+        Err(_) if needed.is_empty() => return Ok(()),
+        Err(errno) => return Err(failed("open", errno)),
+    };
+    let listed = control::show(&file).map_err(|errno| failed("read", errno))?;
+    for (controller, field) in needed {
+        if contains(listed.as_str(), std::iter::once(*controller)) {
+            continue;
+        }
+        control::write(&file, &format!("+{controller}")).map_err(|errno| {
+            let error = failed(&format!("write(+{controller})"), errno);
+            if errno == rustix::io::Errno::NOENT {
+                let text = format!("the controller '{controller}', which {field} needs, is not available there");
+                return error.with_kind(ErrorKind::Unsupported).meaning(text);
+            }
+            error
+        })?;
+    }
+    for controller in counting {
+        if !contains(listed.as_str(), std::iter::once(*controller)) {
+            let _ = control::write(&file, &format!("+{controller}"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::fake::FakeTree;
+
+    fn enabled(tree: &FakeTree, limits: &[(Controller, Field)]) -> Result<()> {
+        enable(tree.layout().unified().unwrap(), &CgroupPath::new("/a/b").unwrap(), limits)
+    }
+
+    fn tree() -> FakeTree {
+        let tree = FakeTree::v2("cpuset memory");
+        tree.add("/a");
+        tree.add("/a/b");
+        tree
+    }
+
+    #[test]
+    fn every_ancestor_and_not_the_group_itself_hands_the_controllers_down() {
+        let tree = tree();
+        enabled(&tree, &[(Controller::Cpuset, Field::CpusetCpus), (Controller::Pids, Field::Pids)]).unwrap();
+        // A plain file keeps the last write over the earlier ones; each is as long as `+memory` at most.
+        for (group, text) in [("", "+memory"), ("/a", "+memory"), ("/a/b", "")] {
+            assert_eq!(tree.read(group, "cgroup.subtree_control"), text, "{group}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_where_the_group_has_them_already() {
+        let tree = tree();
+        tree.put("/a/b", "cgroup.controllers", "cpuset cpu memory\n");
+        enabled(&tree, &[(Controller::Cpuset, Field::CpusetCpus)]).unwrap();
+        assert_eq!(tree.read("", "cgroup.subtree_control"), "");
+    }
+
+    #[test]
+    fn a_refused_controller_is_an_error_only_where_a_limit_needs_it() {
+        let tree = tree();
+        tree.break_file("", "cgroup.subtree_control");
+        enabled(&tree, &[]).unwrap();
+        let error = enabled(&tree, &[(Controller::Memory, Field::MemoryBytes)]).unwrap_err();
+        assert_eq!((error.object(), error.call()), ("cgroup '/' cgroup.subtree_control", "write(+memory)"));
+    }
+}

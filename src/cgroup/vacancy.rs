@@ -1,0 +1,50 @@
+//! Whether a cgroup is in use, and removing one that is not.
+//!
+//! For the group of monitors and the one above it, which outlive every container: only a cgroup that holds neither process nor cgroup goes.
+
+use std::fs;
+use std::path::Path;
+
+use super::layout::Layout;
+use super::path::CgroupPath;
+
+/// What is in a cgroup, over all hierarchies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vacancy {
+    /// It exists in no hierarchy.
+    Absent,
+    /// It exists, and nothing is in it.
+    Empty,
+    /// A process or a cgroup is in it, in one hierarchy at least.
+    Occupied,
+}
+
+impl Vacancy {
+    /// Looks at the cgroup `path`. What cannot be read counts as occupied.
+    pub fn of(layout: &Layout, path: &CgroupPath) -> Vacancy {
+        let mut vacancy = Vacancy::Absent;
+        for hierarchy in layout.hierarchies() {
+            let directory = hierarchy.directory(path);
+            match (Path::new(&directory).is_dir(), is_empty(&directory)) {
+                (false, _) => {}
+                (true, true) => vacancy = Vacancy::Empty,
+                (true, false) => return Vacancy::Occupied,
+            }
+        }
+        vacancy
+    }
+}
+
+fn is_empty(directory: &str) -> bool {
+    let no_processes = fs::read_to_string(format!("{directory}/cgroup.procs")).is_ok_and(|text| text.is_empty());
+    let no_cgroups = fs::read_dir(directory)
+        .is_ok_and(|entries| !entries.flatten().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())));
+    no_processes && no_cgroups
+}
+
+/// Removes the cgroup where it is empty, in each hierarchy by itself: the kernel refuses where somebody came in meanwhile.
+pub fn remove_empty(layout: &Layout, path: &CgroupPath) {
+    for hierarchy in layout.hierarchies() {
+        let _ = rustix::fs::rmdir(hierarchy.directory(path).as_str());
+    }
+}

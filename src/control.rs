@@ -1,0 +1,81 @@
+//! The library's end of a container's control socket.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::launch::watch::socket_address;
+use crate::monitor::protocol::{Answer, Request, Signal};
+use crate::stage::Stage;
+
+/// The monitor answers at once; this long a silence means that it cannot run (a frozen machine, a stopped process).
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// Has the monitor signal init. Nothing when there is no monitor (any more).
+pub(crate) fn signal(directory: &Path, signal: i32) -> Result<Option<()>> {
+    ask(directory, Request::Signal(named(directory, signal)?), "signal")
+}
+
+/// Has the monitor stop the container. Nothing when there is no monitor (any more).
+pub(crate) fn stop(directory: &Path, signal: i32, grace: Duration) -> Result<Option<()>> {
+    // The largest number means the container's own grace.
+    let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX).min(u32::MAX - 1);
+    ask(directory, Request::Stop { signal: Some(named(directory, signal)?), grace_ms: Some(grace_ms) }, "stop")
+}
+
+fn named(directory: &Path, signal: i32) -> Result<Signal> {
+    u8::try_from(signal).ok().and_then(Signal::new).ok_or_else(|| {
+        Error::found(ErrorKind::Invalid, Stage::Stop, object(directory), "signal", format!("there is no signal {signal}"))
+    })
+}
+
+fn object(directory: &Path) -> String {
+    format!("monitor of container '{}'", directory.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn ask(directory: &Path, request: Request, call: &str) -> Result<Option<()>> {
+    let object = object(directory);
+    let Some(socket) = connected(directory).at(Stage::Stop, &object, "connect")? else { return Ok(None) };
+    match exchange(&socket, request) {
+        Ok(Some(0)) => Ok(Some(())),
+        Ok(Some(errno)) if errno == libc::ESRCH => Ok(None),
+        Ok(Some(errno)) => Err(Error::system(Stage::Stop, object, call, crate::error::Errno(errno))),
+        Ok(None) | Err(Errno::CONNRESET | Errno::PIPE) => Ok(None),
+        Err(errno) => Err(errno).at(Stage::Stop, object, call),
+    }
+}
+
+/// A connection, or nothing where nobody listens.
+fn connected(directory: &Path) -> rustix::io::Result<Option<OwnedFd>> {
+    let directory = match rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other?,
+    };
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    match connect(&socket, &socket_address(directory.as_fd())?) {
+        Ok(()) => Ok(Some(socket)),
+        Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The errno of the answer; nothing when the monitor ended instead of answering.
+fn exchange(socket: &OwnedFd, request: Request) -> rustix::io::Result<Option<i32>> {
+    send(socket, &request.encode(), SendFlags::NOSIGNAL)?;
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    if poll(&mut fds, Some(&PATIENCE))? == 0 {
+        return Err(Errno::TIMEDOUT);
+    }
+    let mut packet = [0; 64];
+    let (length, _) = recv(socket, &mut packet[..], RecvFlags::empty())?;
+    Ok(Answer::decode(&packet[..length]).map(|answer| match answer {
+        Answer::Done | Answer::Status(_) => 0,
+        Answer::Failed(errno) => i32::from(errno),
+    }))
+}

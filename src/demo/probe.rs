@@ -1,0 +1,296 @@
+//! The probe: a static program that goes into an image and tells what it finds there.
+//!
+//! It is a program of its own, compiled by the build script without any crate, and embedded. `demo` shows what it says to a person,
+//! `runtime-tests` checks it. Each subcommand does one thing and reports on standard output, as one JSON object where there is much to say.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::raw::{c_char, c_int, c_long, c_uint};
+use std::process::exit;
+use std::time::{Duration, Instant};
+
+/// What the C library offers and the standard library does not.
+mod c {
+    use super::*;
+    unsafe extern "C" {
+        pub fn fork() -> c_int;
+        pub fn _exit(code: c_int) -> !;
+        pub fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+        pub fn kill(pid: c_int, signal: c_int) -> c_int;
+        pub fn signal(signal: c_int, handler: usize) -> usize;
+        pub fn getsid(pid: c_int) -> c_int;
+        pub fn getpgid(pid: c_int) -> c_int;
+        pub fn getpriority(which: c_int, who: c_uint) -> c_int;
+        pub fn mknod(path: *const c_char, mode: c_uint, device: u64) -> c_int;
+        pub fn mount(source: *const c_char, target: *const c_char, kind: *const c_char, flags: u64, data: *const c_char) -> c_int;
+        pub fn chroot(path: *const c_char) -> c_int;
+        pub fn setuid(uid: c_uint) -> c_int;
+        pub fn unshare(flags: c_int) -> c_int;
+        pub fn syscall(number: c_long, ...) -> c_long;
+        pub fn personality(persona: u64) -> c_int;
+    }
+    pub const SIGTERM: c_int = 15;
+    pub const SIGKILL: c_int = 9;
+    pub const SIG_IGN: usize = 1;
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let arg = |index: usize| args.get(index).map(String::as_str).unwrap_or_default();
+    let number = |index: usize| arg(index).parse::<u64>().unwrap_or_else(|_| usage());
+    match arg(1) {
+        "report" | "" => println!("{}", report()),
+        "exit" => exit(number(2) as i32),
+        "signal" => kill_self(number(2) as c_int),
+        "burn" => println!("{}", burn(Duration::from_millis(number(2)))),
+        "allocate" => allocate(number(2) as usize),
+        "fork" => println!("{}", fork_until_refused(number(2))),
+        "sleep" => std::thread::sleep(Duration::from_millis(number(2))),
+        "ignore-term" => ignore_term(Duration::from_millis(number(2))),
+        "family" => family(Duration::from_millis(number(2))),
+        "copy" => exit(copy()),
+        "say" => say(&args[2..]),
+        "try" => println!("{}", attempt(arg(2), arg(3), arg(4))),
+        _ => usage(),
+    }
+}
+
+fn usage() -> ! {
+    eprintln!("probe: no such subcommand, or a wrong argument");
+    exit(64)
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            character if (character as u32) < 0x20 => out.push_str(&format!("\\u{:04x}", character as u32)),
+            character => out.push(character),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn list(items: impl IntoIterator<Item = String>) -> String {
+    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(","))
+}
+
+fn object(items: impl IntoIterator<Item = (String, String)>) -> String {
+    let items: Vec<_> = items.into_iter().map(|(key, value)| format!("{}:{value}", quoted(&key))).collect();
+    format!("{{{}}}", items.join(","))
+}
+
+fn text_of(path: &str) -> String {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()).unwrap_or_else(|error| format!("!{error}"))
+}
+
+fn links_in(directory: &str) -> String {
+    // The list is taken first: reading the directory holds a descriptor of its own, which is gone when the links are read.
+    let names: Vec<_> = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    object(names.into_iter().filter_map(|path| {
+        let link = fs::read_link(&path).ok()?;
+        Some((path.file_name()?.to_string_lossy().into_owned(), quoted(&link.to_string_lossy())))
+    }))
+}
+
+/// Everything that the kernel tells a process about itself.
+fn report() -> String {
+    let status = text_of("/proc/self/status");
+    let status = status.lines().filter_map(|line| line.split_once(":\t"));
+    let status = object(status.map(|(key, value)| (key.to_owned(), quoted(value.trim()))));
+    // SAFETY: these calls take and return plain numbers.
+    let (session, group, nice, persona) =
+        unsafe { (c::getsid(0), c::getpgid(0), c::getpriority(0, 0), c::personality(0xffff_ffff)) };
+    let field = |key: &str, value: String| (key.to_owned(), value);
+    let file = |key: &str, path: &str| (key.to_owned(), quoted(&text_of(path)));
+    object([
+        field("pid", std::process::id().to_string()),
+        field("session", session.to_string()),
+        field("process_group", group.to_string()),
+        field("nice", nice.to_string()),
+        field("personality", persona.to_string()),
+        field("cwd", quoted(&std::env::current_dir().unwrap_or_default().to_string_lossy())),
+        field("args", list(std::env::args().map(|arg| quoted(&arg)))),
+        field("env", list(text_of("/proc/self/environ").split_terminator('\0').map(quoted))),
+        field("fds", links_in("/proc/self/fd")),
+        field("namespaces", links_in("/proc/self/ns")),
+        field("status", status),
+        field("mountinfo", list(text_of("/proc/self/mountinfo").lines().map(quoted))),
+        field("limits", list(text_of("/proc/self/limits").lines().map(quoted))),
+        field("cgroup", list(text_of("/proc/self/cgroup").lines().map(quoted))),
+        file("hostname", "/proc/sys/kernel/hostname"),
+        file("oom_score_adj", "/proc/self/oom_score_adj"),
+        file("timerslack_ns", "/proc/self/timerslack_ns"),
+        file("net_dev", "/proc/net/dev"),
+        field("processes", processes()),
+        field("dev", entries("/dev")),
+        field("root", entries("/")),
+    ])
+}
+
+fn entries(directory: &str) -> String {
+    let mut names: Vec<_> =
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    list(names.iter().map(|name| quoted(name)))
+}
+
+fn processes() -> String {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    list(pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).map(|pid| pid.to_string()))
+}
+
+fn kill_self(signal: c_int) -> ! {
+    // SAFETY: plain numbers. Pid 1 of a namespace only takes signals from outside, or for which it has no say.
+    unsafe { c::kill(std::process::id() as c_int, signal) };
+    exit(65)
+}
+
+/// Uses the CPU for a span of wall time, and tells how much CPU time that was.
+fn burn(span: Duration) -> String {
+    let began = Instant::now();
+    let mut value = 1u64;
+    while began.elapsed() < span {
+        for _ in 0..10_000 {
+            value = std::hint::black_box(value.wrapping_mul(6364136223846793005).wrapping_add(1));
+        }
+    }
+    let ticks: u64 = {
+        let stat = text_of("/proc/self/stat");
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        // utime and stime are fields 14 and 15; the state is field 3.
+        [14, 15].iter().filter_map(|field| fields.get(field - 3)?.parse::<u64>().ok()).sum()
+    };
+    object([
+        ("wall_ms".to_owned(), began.elapsed().as_millis().to_string()),
+        ("cpu_ms".to_owned(), (ticks * 10).to_string()),
+    ])
+}
+
+/// Takes memory and touches every page of it.
+fn allocate(bytes: usize) {
+    let mut memory = vec![0u8; bytes];
+    for page in memory.chunks_mut(4096) {
+        page[0] = 1;
+    }
+    std::hint::black_box(&memory);
+    println!("allocated {bytes}");
+}
+
+/// Forks until it is refused, or as often as asked, and ends every child again.
+fn fork_until_refused(most: u64) -> String {
+    let mut children = Vec::new();
+    let mut refused = String::from("null");
+    while (children.len() as u64) < most {
+        // SAFETY: this process has one thread; the child only sleeps.
+        match unsafe { c::fork() } {
+            0 => loop {
+                std::thread::sleep(Duration::from_secs(60));
+            },
+            -1 => {
+                refused = quoted(&io::Error::last_os_error().to_string());
+                break;
+            }
+            pid => children.push(pid),
+        }
+    }
+    for pid in &children {
+        // SAFETY: a child of ours, not yet waited for.
+        unsafe { c::kill(*pid, c::SIGKILL) };
+        unsafe { c::waitpid(*pid, std::ptr::null_mut(), 0) };
+    }
+    object([("forked".to_owned(), children.len().to_string()), ("refused".to_owned(), refused)])
+}
+
+fn ignore_term(span: Duration) {
+    // SAFETY: SIG_IGN is a valid disposition.
+    unsafe { c::signal(c::SIGTERM, c::SIG_IGN) };
+    println!("ready");
+    std::thread::sleep(span);
+}
+
+/// A child in a session of its own, and a parent that waits: both have to go when the container is ended.
+fn family(span: Duration) {
+    // SAFETY: this process has one thread.
+    if unsafe { c::fork() } == 0 {
+        // SAFETY: as above.
+        unsafe { c::signal(c::SIGTERM, c::SIG_IGN) };
+        std::thread::sleep(span);
+        unsafe { c::_exit(0) }
+    }
+    println!("ready");
+    std::thread::sleep(span);
+}
+
+/// Standard input to standard output, byte by byte as it is.
+fn copy() -> i32 {
+    let mut input = io::stdin().lock();
+    let mut output = io::stdout().lock();
+    let mut buffer = vec![0; 65536];
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => return 0,
+            Ok(length) if output.write_all(&buffer[..length]).is_ok() => {}
+            _ => return 1,
+        }
+    }
+}
+
+fn say(words: &[String]) {
+    println!("{}", words.join(" "));
+    eprintln!("{}", words.join(" "));
+}
+
+/// Tries something that may be forbidden, and says how it went.
+fn attempt(what: &str, path: &str, value: &str) -> String {
+    let c_path = CString::new(path).unwrap_or_default();
+    let done = |code: c_int| if code == -1 { Err(io::Error::last_os_error()) } else { Ok(String::new()) };
+    // SAFETY: every pointer is a NUL-terminated string that lives across its call, or null where the call allows it.
+    let result = unsafe {
+        match what {
+            "read" => fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            "write" => fs::File::options().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes())).map(|()| String::new()),
+            "create" => fs::write(path, value).map(|()| String::new()),
+            "mkdir" => fs::create_dir(path).map(|()| String::new()),
+            "list" => fs::read_dir(path).map(|_| entries(path)),
+            "stat" => fs::symlink_metadata(path).map(|metadata| {
+                use std::os::unix::fs::MetadataExt;
+                format!("{:o} {} {}", metadata.mode(), metadata.uid(), metadata.gid())
+            }),
+            "fill" => fill(path, value),
+            "run" => std::process::Command::new(path).arg(value).output().map(|out| String::from_utf8_lossy(&out.stdout).into_owned()),
+            "mknod" => done(c::mknod(c_path.as_ptr(), 0o060_666, 0xfe00)),
+            "mount" => done(c::mount(c"none".as_ptr(), c_path.as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null())),
+            "chroot" => done(c::chroot(c_path.as_ptr())),
+            "setuid" => done(c::setuid(0)),
+            "unshare" => done(c::unshare(value.parse().unwrap_or(0))),
+            "syscall" => done(c::syscall(value.parse().unwrap_or(-1), 0, 0, 0, 0, 0, 0) as c_int),
+            "kill" => done(c::kill(path.parse().unwrap_or(0), value.parse().unwrap_or(0))),
+            _ => usage(),
+        }
+    };
+    match result {
+        Ok(text) => object([("ok".to_owned(), quoted(&text))]),
+        Err(error) => {
+            object([("errno".to_owned(), error.raw_os_error().unwrap_or(-1).to_string()), ("error".to_owned(), quoted(&error.to_string()))])
+        }
+    }
+}
+
+/// Writes until the file system is full, or as many bytes as asked.
+fn fill(path: &str, bytes: &str) -> io::Result<String> {
+    let mut file = fs::File::create(path)?;
+    let most: usize = bytes.parse().unwrap_or(usize::MAX);
+    let block = vec![7u8; 65536];
+    let mut written = 0;
+    while written < most {
+        file.write_all(&block)?;
+        written += block.len();
+    }
+    Ok(written.to_string())
+}

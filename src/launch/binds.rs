@@ -1,0 +1,94 @@
+//! Host paths to be bound, cloned as detached mounts before the container has a mount namespace of its own.
+//!
+//! Runs in the launch process. What a path names is settled here once, by the descriptor; inside the container no host path exists.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+
+use crate::error::{Context, Error, Result};
+use crate::request::{Access, BindOptions, LaunchSpec, Mount, MountFlag, Propagation, Recursion};
+use crate::root::target::TargetKind;
+use crate::stage::Stage;
+use crate::sys::{self, MountAttr};
+
+/// A detached clone of a host path.
+pub(crate) struct BindSource {
+    pub(crate) mount: OwnedFd,
+    pub(crate) kind: TargetKind,
+}
+
+/// Clones every host path that the spec binds, in the spec's order.
+pub(crate) fn clone_all(spec: &LaunchSpec) -> Result<Vec<BindSource>> {
+    let binds = spec.mounts.iter().filter_map(|mount| match mount {
+        Mount::Bind(bind) => Some(clone_path(bind.source.as_str(), &bind.options)),
+        Mount::Tmpfs(_) => None,
+    });
+    binds.collect()
+}
+
+fn clone_path(source: &str, options: &BindOptions) -> Result<BindSource> {
+    let object = format!("bind source '{source}'");
+    let mount = clone_tree(source, options.recursion).map_err(|errno| match errno {
+        Errno::NOENT => Error::system(Stage::Binds, &object, "open_tree", errno).meaning("it does not exist on the host"),
+        _ => Error::system(Stage::Binds, &object, "open_tree", errno),
+    })?;
+    let recursive = options.recursion == Recursion::Recursive;
+    sys::mount_setattr(mount.as_fd(), recursive, attributes(options)).at(Stage::Binds, &object, "mount_setattr")?;
+    let kind = match FileType::from_raw_mode(fstat(&mount).at(Stage::Binds, &object, "fstat")?.st_mode) {
+        FileType::Directory => TargetKind::Directory,
+        _ => TargetKind::File,
+    };
+    Ok(BindSource { mount, kind })
+}
+
+/// A detached copy of the mount, or mount tree, at a host path.
+pub(crate) fn clone_tree(path: &str, recursion: Recursion) -> rustix::io::Result<OwnedFd> {
+    let recursive = match recursion {
+        Recursion::Recursive => OpenTreeFlags::AT_RECURSIVE,
+        Recursion::Single => OpenTreeFlags::empty(),
+    };
+    open_tree(rustix::fs::CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive)
+}
+
+/// Read-only reaches every mount below the source, as for `docker run -v` since version 25: a submount of the host must not stay writable
+/// because nobody thought of it. Devices and setuid stay off unless asked for by name.
+fn attributes(options: &BindOptions) -> MountAttr {
+    let asks = |flag| options.flags.contains(flag) || options.flags_below.contains(flag);
+    let mut set = MountAttrFlags::empty();
+    let mut clear = MountAttrFlags::empty();
+    let mut decide = |flag: MountAttrFlags, on: bool| if on { set |= flag } else { clear |= flag };
+    if options.access == Access::ReadOnly || options.access_below == Some(Access::ReadOnly) {
+        decide(MountAttrFlags::MOUNT_ATTR_RDONLY, true);
+    }
+    decide(MountAttrFlags::MOUNT_ATTR_NODEV, !asks(MountFlag::Dev));
+    decide(MountAttrFlags::MOUNT_ATTR_NOSUID, !asks(MountFlag::Suid));
+    if asks(MountFlag::NoExec) {
+        decide(MountAttrFlags::MOUNT_ATTR_NOEXEC, true);
+    }
+    if asks(MountFlag::NoDirAtime) {
+        decide(MountAttrFlags::MOUNT_ATTR_NODIRATIME, true);
+    }
+    let access_times = [
+        (MountFlag::NoAtime, MountAttrFlags::MOUNT_ATTR_NOATIME),
+        (MountFlag::StrictAtime, MountAttrFlags::MOUNT_ATTR_STRICTATIME),
+        (MountFlag::RelAtime, MountAttrFlags::MOUNT_ATTR_RELATIME),
+    ];
+    // The three share a field, which has to be cleared as a whole to be changed.
+    if let Some((_, attribute)) = access_times.into_iter().find(|(flag, _)| asks(*flag)) {
+        clear |= MountAttrFlags::MOUNT_ATTR__ATIME;
+        set |= attribute;
+    }
+    MountAttr { set: set.bits().into(), clear: clear.bits().into(), propagation: propagation(options.propagation), userns_fd: 0 }
+}
+
+/// The two that cannot be given are refused with the request: libcontainer makes the whole tree a slave on its way, and leaves out what
+/// is unbindable.
+fn propagation(asked: Propagation) -> u64 {
+    match asked {
+        Propagation::Slave | Propagation::RecursiveSlave => libc::MS_SLAVE,
+        _ => libc::MS_PRIVATE,
+    }
+}

@@ -1,0 +1,146 @@
+//! The last steps of init: find the program, and become it.
+//!
+//! libcontainer calls this when everything else is done: root, ids, groups, capabilities, no_new_privs.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+
+use super::report::Reporter;
+use crate::error::{Error, ErrorKind};
+use crate::stage::Stage;
+use crate::sys;
+
+/// Where a program is looked for when the environment has no PATH: what execvp of glibc uses.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// The workload as it will be executed. Its environment goes to the kernel as the spec has it, in order: libcontainer keeps it in a hash
+/// map and adds HOME.
+#[derive(Clone)]
+pub(crate) struct Workload {
+    pub(crate) argv: Vec<CString>,
+    pub(crate) envp: Vec<CString>,
+    pub(crate) report: Rc<OwnedFd>,
+}
+
+impl Executor for Workload {
+    /// Returns only by ending the process: what went wrong is in the report, whole, where an error of this crate's would lose the errno.
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        let reporter = Reporter(self.report.as_fd());
+        let error = match self.program() {
+            Ok(program) => {
+                reporter.enter(Stage::Exec);
+                sys::reset_signals();
+                refused(&program, "execve", sys::execve(&program, &self.argv, &self.envp))
+            }
+            Err(error) => error,
+        };
+        reporter.fail(&error);
+        sys::exit_now(1)
+    }
+
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        Ok(())
+    }
+
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+}
+
+impl Workload {
+    /// The path of the program, found the way execvp does; it has to be readable as well.
+    fn program(&self) -> Result<CString, Error> {
+        let name = &self.argv[0];
+        if name.as_bytes().contains(&b'/') {
+            return check(name.clone());
+        }
+        let mut denied = None;
+        for directory in self.search_path().split(|byte| *byte == b':') {
+            let mut path = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
+            path.push(b'/');
+            path.extend_from_slice(name.as_bytes());
+            let Ok(path) = CString::new(path) else { continue };
+            match check(path) {
+                Ok(path) => return Ok(path),
+                Err(error) if error.kind() == ErrorKind::ProgramNotFound => {}
+                Err(error) => denied = denied.or(Some(error)),
+            }
+        }
+        Err(denied.unwrap_or_else(|| {
+            let text = format!("not in any directory of PATH={}", String::from_utf8_lossy(self.search_path()));
+            Error::found(ErrorKind::ProgramNotFound, Stage::Exec, object(name), "search", text)
+        }))
+    }
+
+    fn search_path(&self) -> &[u8] {
+        let path = self.envp.iter().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
+        path.unwrap_or(DEFAULT_PATH.as_bytes())
+    }
+}
+
+fn object(program: &CStr) -> String {
+    format!("program '{}'", program.to_string_lossy())
+}
+
+/// The kernel gives the `/proc` entry of a process whose program its user cannot read to root, for good: the supervisor would take it for a
+/// stranger's. Directories pass the check for execution, so they are told apart here.
+fn check(path: CString) -> Result<CString, Error> {
+    access(&path, Access::EXEC_OK).map_err(|errno| refused(&path, "access(X_OK)", errno.into()))?;
+    if rustix::fs::stat(&path).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir()) {
+        return Err(Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, object(&path), "stat", "it is a directory"));
+    }
+    access(&path, Access::READ_OK).map_err(|errno| {
+        refused(&path, "access(R_OK)", errno.into())
+            .meaning("the user may execute it but not read it, so its /proc entry would stay root's")
+    })?;
+    Ok(path)
+}
+
+fn refused(program: &CStr, call: &str, error: std::io::Error) -> Error {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    let error = Error::system(Stage::Exec, object(program), call, crate::error::Errno(errno));
+    match Errno::from_raw_os_error(errno) {
+        Errno::NOENT | Errno::NOTDIR => error.with_kind(ErrorKind::ProgramNotFound),
+        Errno::NOEXEC => error.with_kind(ErrorKind::ProgramNotExecutable).meaning("not a program of this machine, nor a script with #!"),
+        Errno::TOOBIG => error.meaning("arguments and environment together exceed what the kernel takes"),
+        _ => error.with_kind(ErrorKind::ProgramNotExecutable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload(argv0: &str, path: &str) -> Workload {
+        let (_, writing) = rustix::pipe::pipe().unwrap();
+        Workload {
+            argv: vec![CString::new(argv0).unwrap()],
+            envp: vec![CString::new(format!("PATH={path}")).unwrap()],
+            report: Rc::new(writing),
+        }
+    }
+
+    #[test]
+    fn a_bare_name_is_searched_for_in_the_workloads_own_path() {
+        assert_eq!(workload("sh", "/nowhere:/bin").program().unwrap().as_c_str(), c"/bin/sh");
+        assert_eq!(workload("sh", "/nowhere").program().unwrap_err().kind(), ErrorKind::ProgramNotFound);
+    }
+
+    #[test]
+    fn directories_and_plain_files_are_not_programs() {
+        let directory = tempfile::tempdir().unwrap();
+        let plain = directory.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        for path in [directory.path().to_str().unwrap(), plain.to_str().unwrap()] {
+            let error = workload(path, "/bin").program().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ProgramNotExecutable, "{error}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What a process inherits from its caller, put back to what a service of the host would start with.
+//!
+//! The launch process does this for itself first, because a caller's limits (no bytes may be written, three descriptors) would strike it
+//! too; init and monitor inherit the clean state. Signals, descriptors and environment are cleared at exec, by those who exec.
+
+use rustix::fs::Mode;
+use rustix::process::{chdir, setsid, umask};
+
+use crate::error::{Context, Result};
+use crate::stage::Stage;
+use crate::sys::{self, RLIMITS, Rlimit};
+
+/// Cleans this process. The answer names what the kernel refused to change, for the record.
+pub(crate) fn clean() -> Result<Vec<String>> {
+    sys::block_signals();
+    sys::clear_environment();
+    // Out of the caller's terminal: its Ctrl-C is for the caller, who forwards what it wants to.
+    let _ = setsid();
+    umask(Mode::from_raw_mode(0));
+    chdir("/").at(Stage::Claim, "/", "chdir")?;
+    let mut refused: Vec<String> = sys::reset_scheduling().into_iter().map(str::to_owned).collect();
+    refused.extend(reset_rlimits());
+    // The caller may be protected from the OOM killer, or marked for it; neither is its worker. Lowering needs CAP_SYS_RESOURCE.
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "0") {
+        refused.push(format!("oom_score_adj stays as it was: {error}"));
+    }
+    Ok(refused)
+}
+
+/// Every limit becomes that of the host's own init, the nearest thing to a default that a host has: what a service started at boot gets.
+/// Raising a hard limit takes CAP_SYS_RESOURCE; without it the soft limit goes as far as the hard one lets it.
+fn reset_rlimits() -> Vec<String> {
+    let mut refused = Vec::new();
+    for (resource, name) in RLIMITS {
+        let (Ok(wanted), Ok(own)) = (sys::rlimit_of(1, resource), sys::rlimit_of(0, resource)) else { continue };
+        if wanted == own || sys::set_rlimit(resource, wanted).is_ok() {
+            continue;
+        }
+        let possible = Rlimit { soft: wanted.soft.min(own.hard), hard: own.hard };
+        let reached = sys::set_rlimit(resource, possible).is_ok();
+        if !reached || own.hard < wanted.soft {
+            refused.push(format!("{name} stays at {} of {}", possible.soft, wanted.soft));
+        }
+    }
+    refused
+}

@@ -1,0 +1,202 @@
+//! The container's first process, from its clone to the workload.
+//!
+//! Who we are: a copy of the launch process, root with all of its capabilities, pid 1 of a new pid namespace, in new mount and ipc
+//! namespaces. One thread, so everything may be used. What we still hold of the host: the descriptors in [`Init`], and its mount tree until
+//! the staging file system is entered. Nothing here returns on success, and every failure goes up the report pipe.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use libcgroups::common::CgroupConfig;
+use libcontainer::notify_socket::{NotifyListener, NotifySocket};
+use libcontainer::process::args::{ContainerArgs, ContainerType};
+use libcontainer::process::channel;
+use libcontainer::process::init::container_init_process;
+use libcontainer::syscall::syscall::SyscallType;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::mount::MountAttrFlags;
+
+use super::binds::BindSource;
+use super::executor::Workload;
+use super::report::Reporter;
+use crate::cgroup::{self, Cgroup, Joining, Layout};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::fsmount::{NewFilesystem, attach};
+use crate::layer::LayerMount;
+use crate::oci;
+use crate::request::{LaunchSpec, Network, RootMode};
+use crate::root::target::{Links, TargetKind, open_target};
+use crate::root::{mounts, plan, staging};
+use crate::stage::Stage;
+use crate::sys;
+
+/// The notify socket of libcontainer, on the staging file system, where nothing else is.
+const NOTIFY_SOCKET: &str = "/notify.sock";
+
+/// Everything that init needs, made by the launch process before the clone.
+pub(crate) struct Init<'a> {
+    pub(crate) spec: &'a LaunchSpec,
+    pub(crate) layout: &'a Layout,
+    pub(crate) cgroup: &'a Cgroup,
+    /// `cgroup.procs` of each of the container's cgroups that is left to join.
+    pub(crate) cgroup_procs: &'a [OwnedFd],
+    pub(crate) joining: Joining,
+    pub(crate) layers: &'a [LayerMount],
+    pub(crate) binds: &'a [BindSource],
+    /// The detached mount that takes a writable root's writes.
+    pub(crate) above: Option<&'a OwnedFd>,
+    /// The worker's standard streams.
+    pub(crate) stdio: [BorrowedFd<'a>; 3],
+}
+
+/// Becomes the workload, or reports why not and ends this process.
+pub(crate) fn become_workload(init: &Init<'_>, report: OwnedFd) -> ! {
+    let report = Rc::new(report);
+    let error = match steps(init, &report) {
+        Err(error) => error,
+        Ok(never) => match never {},
+    };
+    Reporter(report.as_fd()).fail(&error);
+    sys::exit_now(1)
+}
+
+enum Never {}
+
+fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
+    let reporter = Reporter(report.as_fd());
+    reporter.enter(Stage::Clone);
+    // Should the launch process be killed, nobody would ever watch this container. Changing ids ends this; the report pipe takes over.
+    sys::die_with_parent().at(Stage::Clone, "init", "prctl(PR_SET_PDEATHSIG)")?;
+    join_own_cgroups(init)?;
+    start_clean(init)?;
+
+    reporter.enter(Stage::Root);
+    staging::enter()?;
+    let root = staging::mount_overlay(&staging::OverlayParts {
+        layers: init.layers.iter().map(|layer| layer.mount.as_fd()).collect(),
+        above: init.above.map(AsFd::as_fd),
+    })?;
+
+    reporter.enter(Stage::Mounts);
+    mount_host_view()?;
+    mounts::mount_all(root.as_fd(), &plan::mount_plan(init.spec, init.layout), init.binds)?;
+    check_working_directory(root.as_fd(), init.spec)?;
+    drop(root);
+
+    reporter.enter(Stage::Init);
+    let workload = workload(init.spec, report)?;
+    run_libcontainer(init, workload)
+}
+
+/// The limits are in force from here on. The cgroup namespace comes after joining: where a process is when it unshares becomes its root.
+fn join_own_cgroups(init: &Init<'_>) -> Result<()> {
+    cgroup::join(init.cgroup_procs).map_err(|failure| init.cgroup.join_error(init.joining, failure))?;
+    sys::unshare_cgroup_namespace().at(Stage::Clone, "cgroup namespace", "unshare")
+}
+
+/// What cannot be made clean before the clone, or is the worker's alone.
+fn start_clean(init: &Init<'_>) -> Result<()> {
+    sys::join_new_session_keyring().at(Stage::Clone, "session keyring", "keyctl(JOIN_SESSION_KEYRING)")?;
+    if init.spec.network == Network::None {
+        sys::bring_loopback_up().at(Stage::Clone, "lo", "ioctl(SIOCSIFFLAGS)")?;
+    }
+    for (target, stream) in init.stdio.iter().enumerate() {
+        sys::move_to(*stream, target as i32).at(Stage::Clone, format!("standard stream {target}"), "dup2")?;
+    }
+    Ok(())
+}
+
+/// A proc of the container's pid namespace beside the root: libcontainer reads its mount table and reopens its namespace through it.
+fn mount_host_view() -> Result<()> {
+    rustix::fs::mkdir("/proc", Mode::from_raw_mode(0o555)).at(Stage::Mounts, "staging /proc", "mkdir")?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let proc = NewFilesystem::open(Stage::Mounts, "staging /proc", "proc")?.create(attributes)?;
+    let staging = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let staging = staging.at(Stage::Mounts, "staging file system", "open")?;
+    let target = open_target(staging.as_fd(), "/proc", TargetKind::Directory, Links::Refuse)?;
+    attach(proc.as_fd(), target.as_fd()).at(Stage::Mounts, "staging /proc", "move_mount")
+}
+
+/// libcontainer would only say that chdir failed.
+fn check_working_directory(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let object = || format!("working directory '{}'", spec.cwd.as_str());
+    match openat2(root, spec.cwd.as_str(), flags, Mode::empty(), resolve) {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(Error::system(Stage::Mounts, object(), "openat2(RESOLVE_IN_ROOT)", errno)
+            .meaning("the image and its mounts have no such directory")),
+    }
+}
+
+fn workload(spec: &LaunchSpec, report: &Rc<OwnedFd>) -> Result<Workload> {
+    let strings = |strings: Vec<String>| -> Result<Vec<CString>> {
+        let texts: std::result::Result<_, _> = strings.into_iter().map(CString::new).collect();
+        texts.map_err(|_| Error::found(ErrorKind::Invalid, Stage::Exec, "argument", "check", "it holds a NUL byte"))
+    };
+    let environment = spec.env.variables().iter().map(|variable| variable.as_str().to_owned()).collect();
+    Ok(Workload { argv: strings(spec.args.clone())?, envp: strings(environment)?, report: Rc::clone(report) })
+}
+
+/// Hands over to libcontainer: uts namespace and host name, devices, pivot into the root, masked and read-only paths, ids, groups,
+/// capabilities, no_new_privs; its last step is our executor.
+fn run_libcontainer(init: &Init<'_>, workload: Workload) -> Result<Never> {
+    const OBJECT: &str = "init";
+    let failed = |call: &'static str| move |error: &dyn std::error::Error| Error::libcontainer(OBJECT, call, error);
+    let (mut main_sender, _main_receiver) = channel::main_channel().map_err(|error| failed("main_channel")(&error))?;
+    let (_init_sender, mut init_receiver) = channel::init_channel().map_err(|error| failed("init_channel")(&error))?;
+    // libcontainer waits for somebody to connect before it executes the workload. We do, beforehand: the word waits in the backlog.
+    let listener = NotifyListener::new(Path::new(NOTIFY_SOCKET)).map_err(|error| failed("NotifyListener::new")(&error))?;
+    NotifySocket::new(NOTIFY_SOCKET).notify_container_start().map_err(|error| failed("notify_container_start")(&error))?;
+    let args = ContainerArgs {
+        container_type: ContainerType::InitContainer,
+        syscall: SyscallType::Linux,
+        spec: Rc::new(oci::init_document(init.spec)?),
+        rootfs: PathBuf::from(staging::ROOT),
+        console_socket: None,
+        notify_listener: listener,
+        preserve_fds: 0,
+        container: None,
+        user_ns_config: None,
+        cgroup_config: CgroupConfig {
+            cgroup_path: PathBuf::from(init.spec.cgroup.as_str()),
+            systemd_cgroup: false,
+            container_name: init.spec.id.to_string(),
+        },
+        detached: true,
+        executor: Box::new(workload),
+        no_pivot: false,
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        as_sibling: false,
+        pid_file: None,
+    };
+    match container_init_process(&args, &mut main_sender, &mut init_receiver) {
+        Err(error) => Err(failed("container_init_process")(&error)),
+        Ok(()) => Err(Error::found(ErrorKind::System, Stage::Init, OBJECT, "container_init_process", "it returned")),
+    }
+}
+
+/// A detached file system that takes the writes of a writable root, if that is what the spec asks for. Made by the launch process, so that
+/// the monitor can hold it and say in the end how full it was.
+pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<OwnedFd>> {
+    match &spec.root {
+        RootMode::ReadOnly => Ok(None),
+        RootMode::Writable { size_bytes } => {
+            let mut tmpfs = NewFilesystem::open(Stage::Root, "writable layer", "tmpfs")?.set("mode", "755")?;
+            if let Some(size_bytes) = size_bytes {
+                tmpfs = tmpfs.set("size", &size_bytes.to_string())?;
+            }
+            let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+            tmpfs.create(attributes).map(Some)
+        }
+        RootMode::Directory(path) => {
+            let object = format!("writable directory '{}'", path.as_str());
+            let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(Stage::Root, &object, "open_tree")?;
+            Ok(Some(mount))
+        }
+    }
+}

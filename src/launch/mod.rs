@@ -1,0 +1,289 @@
+//! The launch process: makes one container, answers its caller, and becomes the container's monitor.
+//!
+//! It is forked for one launch, from a process with a single thread (the command line program itself, or the spawner), because it calls
+//! libcontainer, which clones without exec and changes what is the process's own. On success it never returns: its last act is to execute
+//! the monitor, which keeps its pid and with it the parenthood of init. On failure it takes back every step and reports.
+
+pub(crate) mod binds;
+pub(crate) mod claim;
+mod executor;
+mod inheritance;
+mod init;
+pub(crate) mod job;
+mod report;
+mod undo;
+pub(crate) mod watch;
+pub(crate) mod wire;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::time::{ClockId, clock_gettime};
+
+use self::claim::Claim;
+use self::init::Init;
+pub(crate) use self::job::{Answer, Job, Settings};
+use self::report::{Outcome, Report, monotonic_ns, read_report};
+use self::undo::Undo;
+use crate::cgroup::{Cgroup, Joining, Layout};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::layer::{LayerMount, LayerStore};
+use crate::record::{self, LaunchRecord, LayerRecord, ProcessId, SCHEMA, StageTime, microseconds};
+use crate::request::{LaunchSpec, Network};
+use crate::stage::Stage;
+use crate::sys::{self, Cloned, Fork};
+
+/// How long init may take to become the workload. It waits for nothing but the kernel and the image's file system; half a minute is what
+/// a cold network file system may need, and what Storm's own launcher allows a busy mount.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Launches and watches; does not return. The caller of the fork gets one [`Answer`] through `answer`.
+pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
+    // libcontainer logs through whatever the embedding program has set up, which may have lost its threads in the fork.
+    let _silence = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
+    let code = match launch(&job) {
+        Ok(watched) => {
+            job::send(answer.as_fd(), &Answer::Running(Box::new(watched.record.clone())));
+            drop(answer);
+            watched.become_monitor()
+        }
+        Err(error) => {
+            job::send(answer.as_fd(), &Answer::Failed(error));
+            1
+        }
+    };
+    sys::exit_now(code)
+}
+
+/// The life of a launch process that the spawner forked: its job comes over the socket on which it answers.
+pub(crate) fn serve(socket: OwnedFd) -> ! {
+    let stream = std::os::unix::net::UnixStream::from(socket);
+    match wire::receive_job(&stream) {
+        Ok(job) => run(job, stream.into()),
+        Err(error) => {
+            job::send(stream.as_fd(), &Answer::Failed(error));
+            sys::exit_now(1)
+        }
+    }
+}
+
+/// The clock of the stages.
+struct Stopwatch {
+    began: u64,
+    last: u64,
+    stages: Vec<StageTime>,
+}
+
+impl Stopwatch {
+    fn start() -> Stopwatch {
+        let now = monotonic_ns();
+        Stopwatch { began: now, last: now, stages: Vec::new() }
+    }
+
+    /// The stage ends now.
+    fn lap(&mut self, stage: Stage) {
+        let now = monotonic_ns();
+        self.push(stage, self.last, now);
+        self.last = now;
+    }
+
+    fn push(&mut self, stage: Stage, from: u64, to: u64) {
+        self.stages.push(StageTime { stage, microseconds: microseconds(Duration::from_nanos(to.saturating_sub(from))) });
+    }
+
+    /// Init's stages: each ends where the next begins, and the last with the pipe.
+    fn add_report(&mut self, report: &Report, end: u64) {
+        let ends = report.entered.iter().skip(1).map(|(_, instant)| *instant).chain([end]);
+        for ((stage, begin), end) in report.entered.iter().zip(ends) {
+            self.push(*stage, *begin, end);
+        }
+        self.last = end;
+    }
+}
+
+fn launch(job: &Job) -> Result<watch::Watched> {
+    let mut undo = Undo::default();
+    let launched = steps(job, &mut undo);
+    launched.map_err(|error| undo.take_back(error))
+}
+
+/// The launch, as a straight line. What a step made is told to `undo` at once.
+fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
+    let mut clock = Stopwatch::start();
+    let created_unix_ns = nanoseconds(ClockId::Realtime);
+    let spec = &job.spec;
+
+    let mut notes = inheritance::clean()?;
+    check_pid_file(spec)?;
+    job.settings.run_root.prepare()?;
+    let claim = Claim::make(&job.settings.run_root, spec)?;
+    undo.directory(&claim.path);
+    clock.lap(Stage::Claim);
+
+    let layers = mount_layers(job)?;
+    clock.lap(Stage::Layers);
+
+    let layout = Layout::detect()?;
+    crate::cgroup::join_monitors(&layout, &job.settings.monitors)?;
+    let (cgroup, adjustments) = Cgroup::create(&layout, &spec.cgroup, &spec.limits)?;
+    undo.cgroup(&layout, &spec.cgroup);
+    let above = init::above_overlay(spec)?;
+    clock.lap(Stage::Cgroup);
+
+    let binds = binds::clone_all(spec)?;
+    clock.lap(Stage::Binds);
+
+    let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
+    let joining = if cgroup.clone_into_fd().is_some() { Joining::AfterCloneInto } else { Joining::Everywhere };
+    let init = Init {
+        spec,
+        layout: &layout,
+        cgroup: &cgroup,
+        cgroup_procs: &cgroup.procs_fds(joining)?,
+        joining,
+        layers: &layers,
+        binds: &binds,
+        above: above.as_ref(),
+        stdio: job.stdio.each_ref().map(AsFd::as_fd),
+    };
+    let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd()).at(Stage::Clone, "init", "clone3")? {
+        Fork::Child => {
+            drop(report);
+            init::become_workload(&init, report_writing)
+        }
+        Fork::Parent(child) => child,
+    };
+    undo.child(&child);
+    drop(report_writing);
+
+    // Init works by itself now; what the monitor needs is made meanwhile.
+    notes.extend(protect_from_oom_killer());
+    let sources: Vec<_> = layers.iter().map(|layer| layer.source).collect();
+    drop((layers, binds));
+    let prepared = watch::Prepared::make(claim, spec)?;
+    let oom = watch::watch_memory(&layout, &spec.cgroup);
+
+    let report = read_report(&report, PATIENCE)?;
+    clock.add_report(&report, monotonic_ns());
+    succeeded(report.outcome, &child)?;
+    let started_boot_ns = nanoseconds(ClockId::Boottime);
+    check_owner(&child, spec)?;
+
+    write_pid_file(spec, child.pid, undo)?;
+    clock.lap(Stage::PidFile);
+
+    let record = LaunchRecord {
+        schema: SCHEMA,
+        id: spec.id.as_str().to_owned(),
+        boot_id: boot_id()?,
+        init: identify(child.pid)?,
+        monitor: identify(rustix::process::getpid().as_raw_pid())?,
+        created_unix_ns,
+        started_boot_ns,
+        cgroup: spec.cgroup.as_str().to_owned(),
+        layers: layer_records(job, &sources),
+        adjustments,
+        notes,
+        launch_microseconds: microseconds(Duration::from_nanos(clock.last - clock.began)),
+        stages: clock.stages,
+        spec: spec.clone(),
+    };
+    let text = serde_json::to_vec(&record).expect("a record is plain data");
+    record::write_whole(&prepared.path.join("record.json"), &text, 0o600).at(Stage::Record, "record.json", "write")?;
+    Ok(watch::Watched { record, prepared, child, cgroup, layout, above, oom })
+}
+
+fn mount_layers(job: &Job) -> Result<Vec<LayerMount>> {
+    let store = LayerStore::new(job.settings.run_root.layers(), job.settings.keep_layers);
+    job.layers.iter().map(|layer| store.mount(layer)).collect()
+}
+
+/// The namespaces of init from its birth. Uts is left to libcontainer, which sets the host name in it, and cgroup comes after joining.
+fn namespaces(spec: &LaunchSpec) -> u64 {
+    let own_network = match spec.network {
+        Network::Host => 0,
+        Network::None => libc::CLONE_NEWNET,
+    };
+    (libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | own_network) as u64
+}
+
+/// The monitor should be the last thing to be killed. This takes CAP_SYS_RESOURCE, which root may lack.
+fn protect_from_oom_killer() -> Option<String> {
+    match std::fs::write("/proc/self/oom_score_adj", "-999") {
+        Ok(()) => None,
+        Err(error) => Some(format!("oom_score_adj of the monitor stays as it was: {error}")),
+    }
+}
+
+fn succeeded(outcome: Outcome, child: &Cloned) -> Result<()> {
+    match outcome {
+        Outcome::Executed => Ok(()),
+        Outcome::Failed(error) => Err(error),
+        Outcome::Vanished(stage) => {
+            let how = undo::end_of(child);
+            Err(Error::found(ErrorKind::System, stage, "init", "wait", format!("it died before the workload started: {how}")))
+        }
+    }
+}
+
+/// After exec, `/proc/<pid>` belongs to the user, unless a program on the way (an interpreter, perhaps) cannot be read by the user.
+fn check_owner(child: &Cloned, spec: &LaunchSpec) -> Result<()> {
+    let path = format!("/proc/{}", child.pid);
+    match rustix::fs::stat(path.as_str()) {
+        // Ended already: then there is nobody to own it.
+        Err(_) => Ok(()),
+        Ok(stat) if stat.st_uid == spec.user.uid() || undo::has_ended(child) => Ok(()),
+        Ok(stat) => {
+            let text = format!("it belongs to uid {}: the program or its interpreter is not readable by the user", stat.st_uid);
+            Err(Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, path, "stat", text))
+        }
+    }
+}
+
+fn check_pid_file(spec: &LaunchSpec) -> Result<()> {
+    let Some(path) = &spec.pid_file else { return Ok(()) };
+    let object = format!("pid file '{path}'");
+    match rustix::fs::lstat(path.as_str()) {
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno).at(Stage::Claim, object, "lstat"),
+        Ok(_) => Err(Error::found(ErrorKind::Exists, Stage::Claim, object, "lstat", "it exists already")),
+    }
+}
+
+/// Digits and a newline, whole from the first moment that the name exists.
+fn write_pid_file(spec: &LaunchSpec, pid: i32, undo: &mut Undo) -> Result<()> {
+    let Some(path) = &spec.pid_file else { return Ok(()) };
+    record::write_whole(path.as_str().as_ref(), format!("{pid}\n").as_bytes(), 0o644).at(
+        Stage::PidFile,
+        format!("pid file '{path}'"),
+        "write",
+    )?;
+    undo.file(path.as_str());
+    Ok(())
+}
+
+fn layer_records(job: &Job, sources: &[crate::layer::LayerSource]) -> Vec<LayerRecord> {
+    let records = job.layers.iter().zip(sources).map(|(layer, source)| LayerRecord {
+        path: layer.path.as_str().to_owned(),
+        layer_id: layer.identity.layer_id(),
+        source: *source,
+    });
+    records.collect()
+}
+
+fn identify(pid: i32) -> Result<ProcessId> {
+    ProcessId::of(pid).ok_or_else(|| {
+        Error::found(ErrorKind::System, Stage::Record, format!("/proc/{pid}/stat"), "read", "the process is not to be seen in /proc")
+    })
+}
+
+pub(crate) fn boot_id() -> Result<String> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    std::fs::read_to_string(PATH).map(|id| id.trim().to_owned()).at(Stage::Record, PATH, "read")
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -1,0 +1,169 @@
+//! What init tells the launch process: how far it got, when, and why it failed.
+//!
+//! One close-on-exec pipe carries it. End of file without an error means that the workload runs; the time of each stage comes along.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::stage::Stage;
+use crate::sys;
+
+const STAGE_RECORD: usize = 1 + 8;
+const ERROR_MARK: u8 = 0xff;
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The writing end, held by init.
+pub(crate) struct Reporter<'a>(pub(crate) BorrowedFd<'a>);
+
+impl Reporter<'_> {
+    /// A stage begins. Without a launch process nobody would ever watch this container, so init ends with it.
+    pub(crate) fn enter(&self, stage: Stage) {
+        let mut record = [0; STAGE_RECORD];
+        record[0] = stage as u8;
+        record[1..].copy_from_slice(&monotonic_ns().to_le_bytes());
+        if rustix::io::write(self.0, &record) == Err(rustix::io::Errno::PIPE) {
+            sys::exit_now(1);
+        }
+    }
+
+    /// Init cannot go on.
+    pub(crate) fn fail(&self, error: &Error) {
+        let mut text = vec![ERROR_MARK];
+        text.extend(serde_json::to_vec(error).unwrap_or_default());
+        let mut rest = text.as_slice();
+        while !rest.is_empty() {
+            match rustix::io::write(self.0, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// How init's first steps ended.
+pub(crate) enum Outcome {
+    /// The pipe closed at exec.
+    Executed,
+    /// Init said why it stopped.
+    Failed(Error),
+    /// The pipe closed before exec, without a word: init was killed, at this stage.
+    Vanished(Stage),
+}
+
+/// The stages init passed and when each began, and how it ended.
+pub(crate) struct Report {
+    pub(crate) entered: Vec<(Stage, u64)>,
+    pub(crate) outcome: Outcome,
+}
+
+/// Reads until init has become the workload, failed or died; at most until the deadline.
+pub(crate) fn read_report(pipe: &OwnedFd, patience: Duration) -> Result<Report> {
+    let bytes = read_to_end(pipe, Instant::now() + patience)?;
+    let mut entered = Vec::new();
+    let mut rest = bytes.as_slice();
+    while let [mark, ..] = rest {
+        if *mark == ERROR_MARK {
+            let error = serde_json::from_slice(&rest[1..]).unwrap_or_else(|_| cut_short());
+            return Ok(Report { entered, outcome: Outcome::Failed(error) });
+        }
+        let (Some(stage), Some(instant)) = (Stage::from_byte(*mark), rest.get(1..STAGE_RECORD)) else { break };
+        let instant = u64::from_le_bytes(instant.try_into().unwrap_or_default());
+        entered.push((stage, instant));
+        rest = &rest[STAGE_RECORD..];
+    }
+    let outcome = match entered.last() {
+        Some((Stage::Exec, _)) => Outcome::Executed,
+        Some((stage, _)) => Outcome::Vanished(*stage),
+        None => Outcome::Vanished(Stage::Clone),
+    };
+    Ok(Report { entered, outcome })
+}
+
+fn read_to_end(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>> {
+    const OBJECT: &str = "init's report";
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) => return Err(too_slow(&bytes)),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(errno) => return Err(errno).at(Stage::Clone, OBJECT, "poll"),
+        }
+        match rustix::io::read(pipe.as_fd(), &mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno).at(Stage::Clone, OBJECT, "read"),
+        }
+    }
+}
+
+fn too_slow(bytes: &[u8]) -> Error {
+    let stage = bytes.chunks_exact(STAGE_RECORD).filter_map(|record| Stage::from_byte(record[0])).last();
+    let stage = stage.unwrap_or(Stage::Clone);
+    Error::found(ErrorKind::TimedOut, stage, "init", "poll", "it did not get any further in time")
+}
+
+fn cut_short() -> Error {
+    Error::found(ErrorKind::System, Stage::Init, "init", "read", "it ended while reporting an error")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report_of(write: impl FnOnce(&Reporter<'_>)) -> Report {
+        let (reading, writing) = rustix::pipe::pipe().unwrap();
+        write(&Reporter(writing.as_fd()));
+        drop(writing);
+        read_report(&reading, Duration::from_secs(5)).unwrap()
+    }
+
+    #[test]
+    fn end_of_file_after_the_exec_stage_is_success() {
+        let report = report_of(|reporter| {
+            reporter.enter(Stage::Root);
+            reporter.enter(Stage::Exec);
+        });
+        assert!(matches!(report.outcome, Outcome::Executed));
+        assert_eq!(report.entered.iter().map(|(stage, _)| *stage).collect::<Vec<_>>(), [Stage::Root, Stage::Exec]);
+    }
+
+    #[test]
+    fn an_early_end_names_the_stage_it_happened_in() {
+        let report = report_of(|reporter| reporter.enter(Stage::Init));
+        assert!(matches!(report.outcome, Outcome::Vanished(Stage::Init)));
+    }
+
+    #[test]
+    fn an_error_arrives_as_it_was() {
+        let error = Error::system(Stage::Mounts, "/data", "move_mount", crate::error::Errno(libc::EINVAL));
+        let report = report_of(|reporter| {
+            reporter.enter(Stage::Mounts);
+            reporter.fail(&error);
+        });
+        assert!(matches!(report.outcome, Outcome::Failed(found) if found == error));
+    }
+
+    #[test]
+    fn a_silent_init_is_given_up_after_the_patience_asked_for() {
+        let (reading, writing) = rustix::pipe::pipe().unwrap();
+        Reporter(writing.as_fd()).enter(Stage::Mounts);
+        let error = read_report(&reading, Duration::from_millis(1)).err().unwrap();
+        assert_eq!((error.kind(), error.stage()), (ErrorKind::TimedOut, Stage::Mounts));
+    }
+}

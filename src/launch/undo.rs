@@ -1,0 +1,93 @@
+//! Taking a failed launch back: the last step first, and saying what could not be taken back.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+use crate::cgroup::{CgroupPath, Layout};
+use crate::error::{Context, Error, Result};
+use crate::reap::end_cgroup;
+use crate::stage::Stage;
+use crate::sys::Cloned;
+
+/// One thing that a launch has made.
+enum Made {
+    Directory(PathBuf),
+    Cgroup(Layout, CgroupPath),
+    Child(OwnedFd),
+    File(PathBuf),
+}
+
+/// What a launch has made so far.
+#[derive(Default)]
+pub(super) struct Undo(Vec<Made>);
+
+impl Undo {
+    pub(super) fn directory(&mut self, path: &Path) {
+        self.0.push(Made::Directory(path.to_owned()));
+    }
+
+    pub(super) fn cgroup(&mut self, layout: &Layout, cgroup: &CgroupPath) {
+        self.0.push(Made::Cgroup(layout.clone(), cgroup.clone()));
+    }
+
+    /// A descriptor that cannot be duplicated leaves init to die with its parent's cgroup.
+    pub(super) fn child(&mut self, child: &Cloned) {
+        if let Ok(pidfd) = child.pidfd.try_clone() {
+            self.0.push(Made::Child(pidfd));
+        }
+    }
+
+    pub(super) fn file(&mut self, path: &str) {
+        self.0.push(Made::File(PathBuf::from(path)));
+    }
+
+    /// Takes everything back and returns the error that made it necessary, with what is left.
+    pub(super) fn take_back(self, error: Error) -> Error {
+        self.0.into_iter().rev().fold(error, |error, made| match take_back(made) {
+            Ok(()) => error,
+            Err(left) => error.leaving(left),
+        })
+    }
+}
+
+fn take_back(made: Made) -> Result<()> {
+    match made {
+        Made::Child(pidfd) => kill_and_reap(pidfd.as_fd()),
+        Made::Cgroup(layout, cgroup) => end_cgroup(&layout, &cgroup),
+        Made::Directory(path) => std::fs::remove_dir_all(&path).at(Stage::Remove, path.display(), "rmdir"),
+        Made::File(path) => std::fs::remove_file(&path).at(Stage::Remove, path.display(), "unlink"),
+    }
+}
+
+/// Init takes its whole pid namespace with it.
+fn kill_and_reap(pidfd: BorrowedFd<'_>) -> Result<()> {
+    match pidfd_send_signal(pidfd, Signal::KILL) {
+        // Reaped already, when it was asked how it ended.
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        other => other.at(Stage::Stop, "init", "pidfd_send_signal(SIGKILL)")?,
+    }
+    match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+        Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),
+        Err(errno) => Err(errno).at(Stage::Stop, "init", "waitid"),
+    }
+}
+
+/// How init ended, in words; its status is left for the monitor or the undo to collect.
+pub(super) fn end_of(child: &Cloned) -> String {
+    match waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => "of unknown cause".to_owned(),
+        },
+        _ => "of unknown cause".to_owned(),
+    }
+}
+
+/// Whether init has ended, without collecting its status.
+pub(super) fn has_ended(child: &Cloned) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    matches!(waitid(WaitId::PidFd(child.pidfd.as_fd()), options), Ok(Some(_)))
+}

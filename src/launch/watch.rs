@@ -1,0 +1,223 @@
+//! The launch process's last act: to become the monitor.
+//!
+//! What the monitor needs is made while init works ([`Prepared`]), handed over as descriptors and one text in a memfd ([`Watched`]), and then
+//! this process executes the monitor's program, which keeps its pid and with it its child.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+
+use super::claim::Claim;
+use super::nanoseconds;
+use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, OomEvents};
+use crate::error::{Context, Result};
+use crate::monitor::handover::{CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch};
+use crate::monitor::list::List;
+use crate::monitor::protocol::Signal;
+use crate::monitor::step::Terms;
+use crate::monitor;
+use crate::record::LaunchRecord;
+use crate::request::LaunchSpec;
+use crate::stage::Stage;
+use crate::sys::{self, Cloned};
+
+/// The control socket's name in the container's directory.
+pub(crate) const SOCKET: &str = "monitor.sock";
+
+/// The grace of a stop by deadline, and of one that names none; podman's and docker's default.
+pub(crate) const GRACE_MS: u32 = 10_000;
+
+/// Clients that may wait to be served; the monitor takes eight at once.
+const BACKLOG: i32 = 16;
+
+/// What the monitor needs and does not depend on how init fares.
+pub(super) struct Prepared {
+    /// The container's directory.
+    pub(super) path: PathBuf,
+    program: OwnedFd,
+    directory: OwnedFd,
+    socket: OwnedFd,
+}
+
+impl Prepared {
+    pub(super) fn make(claim: Claim, spec: &LaunchSpec) -> Result<Prepared> {
+        let object = format!("monitor of container '{}'", spec.id);
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
+            Stage::Monitor,
+            &object,
+            "socket",
+        )?;
+        let address = socket_address(claim.directory.as_fd()).at(Stage::Monitor, &object, "bind")?;
+        bind(&socket, &address).at(Stage::Monitor, &object, "bind")?;
+        listen(&socket, BACKLOG).at(Stage::Monitor, &object, "listen")?;
+        let program = program_file().at(Stage::Monitor, &object, "memfd_create")?;
+        Ok(Prepared { path: claim.path, program, directory: claim.directory, socket })
+    }
+}
+
+/// A path of any length would not fit into a socket address; one through the directory's descriptor does.
+pub(crate) fn socket_address(directory: BorrowedFd<'_>) -> rustix::io::Result<SocketAddrUnix> {
+    SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
+}
+
+/// The monitor's program in a file of its own, without a name: there is nothing to install, and nothing to find by a path.
+fn program_file() -> std::io::Result<OwnedFd> {
+    let name = "squall-monitor";
+    // Before 6.3 every memfd can be executed, and the flag is unknown.
+    let file = match memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::EXEC) {
+        Err(rustix::io::Errno::INVAL) => memfd_create(name, MemfdFlags::CLOEXEC),
+        other => other,
+    }?;
+    write_all(file.as_fd(), monitor::PROGRAM)?;
+    Ok(file)
+}
+
+fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::write(file, bytes)?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+/// A running container and everything its monitor is given.
+pub(super) struct Watched {
+    pub(super) record: LaunchRecord,
+    pub(super) prepared: Prepared,
+    pub(super) child: Cloned,
+    pub(super) cgroup: Cgroup,
+    pub(super) layout: Layout,
+    pub(super) above: Option<OwnedFd>,
+    pub(super) oom: Vec<Watch>,
+}
+
+impl Watched {
+    /// Executes the monitor. Returns only if that fails, after ending the container: unwatched, its end would never be known.
+    pub(super) fn become_monitor(self) -> i32 {
+        if self.execute().is_err() {
+            let _ = self.cgroup.kill_all(KillMeans::Best);
+        }
+        1
+    }
+
+    fn execute(&self) -> Result<()> {
+        let object = format!("monitor of container '{}'", self.record.id);
+        // Nothing crosses but what is made to, below.
+        sys::close_on_exec_from(0).at(Stage::Monitor, &object, "close_range")?;
+        let inherited = |fd: BorrowedFd<'_>| inherit(fd).at(Stage::Monitor, &object, "fcntl(F_DUPFD)");
+        let pidfd = inherited(self.child.pidfd.as_fd())?;
+        let directory = inherited(self.prepared.directory.as_fd())?;
+        let socket = inherited(self.prepared.socket.as_fd())?;
+        let upper = self.above.as_ref().map(|above| inherited(above.as_fd())).transpose()?;
+        let mut watches = List::new();
+        let mut kept = Vec::new();
+        for watch in &self.oom {
+            let fd = inherited(watch.fd.as_fd())?;
+            let entry =
+                OomWatch { fd: fd.as_raw_fd(), kind: watch.kind, baseline: watch.baseline, ancestor: watch.ancestor.as_deref() };
+            // More ancestors than there is room for: those further up go unwatched.
+            let _ = watches.push(entry);
+            kept.push(fd);
+        }
+        let paths = leaf_paths(&self.layout, &self.cgroup);
+        let mut cgroups = List::new();
+        for (kind, path) in &paths {
+            let _ = cgroups.push(CgroupLeaf { kind: *kind, path });
+        }
+        let handover = Handover {
+            id: &self.record.id,
+            boot_id: &self.record.boot_id,
+            pid: self.child.pid.unsigned_abs(),
+            pidfd: pidfd.as_raw_fd(),
+            directory: directory.as_raw_fd(),
+            socket: socket.as_raw_fd(),
+            gate: None,
+            upper: upper.as_ref().map(AsRawFd::as_raw_fd),
+            owner_uid: 0,
+            terms: terms(&self.record),
+            started_unix_ns: nanoseconds(rustix::time::ClockId::Realtime),
+            started_boot_ns: self.record.started_boot_ns,
+            watches,
+            cgroups,
+        };
+        let text = memfd_create("squall-handover", MemfdFlags::CLOEXEC).at(Stage::Monitor, &object, "memfd_create")?;
+        write_all(text.as_fd(), &handover.encode()?).at(Stage::Monitor, &object, "write(handover)")?;
+        sys::move_to(text.as_fd(), HANDOVER_FD).at(Stage::Monitor, &object, "dup2")?;
+        let argv = [c"squall-monitor".to_owned(), CString::new(self.record.id.as_str()).unwrap_or_default()];
+        Err(sys::execveat(self.prepared.program.as_fd(), &argv)).at(Stage::Monitor, &object, "execveat")
+    }
+}
+
+/// A copy with a number that is out of the way of the handover's own, and that stays open across exec.
+fn inherit(fd: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let copy = rustix::io::fcntl_dupfd_cloexec(fd, HANDOVER_FD + 1)?;
+    rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty())?;
+    Ok(copy)
+}
+
+fn terms(record: &LaunchRecord) -> Terms {
+    let limit = record.spec.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+    Terms {
+        deadline: limit.map(|limit| record.started_boot_ns.saturating_add(limit)),
+        stop_signal: Signal::TERM,
+        grace_ms: GRACE_MS,
+    }
+}
+
+/// The container's cgroup in each hierarchy, once for each kind of counter that is kept there.
+fn leaf_paths(layout: &Layout, cgroup: &Cgroup) -> Vec<(CgroupKind, CString)> {
+    let mut leaves = Vec::new();
+    for hierarchy in layout.hierarchies() {
+        let Ok(path) = CString::new(hierarchy.directory(cgroup.path())) else { continue };
+        let kinds: Vec<CgroupKind> = match &hierarchy.kind {
+            Kind::V2 { .. } => vec![CgroupKind::Unified],
+            Kind::V1 { controllers, .. } => controllers.iter().filter_map(|name| counters_of(name)).collect(),
+        };
+        let kinds = if kinds.is_empty() { vec![CgroupKind::Other] } else { kinds };
+        leaves.extend(kinds.into_iter().map(|kind| (kind, path.clone())));
+    }
+    leaves
+}
+
+fn counters_of(controller: &str) -> Option<CgroupKind> {
+    match controller {
+        "memory" => Some(CgroupKind::Memory),
+        "cpuacct" => Some(CgroupKind::Cpuacct),
+        "cpu" => Some(CgroupKind::Cpu),
+        "pids" => Some(CgroupKind::Pids),
+        _ => None,
+    }
+}
+
+/// An open counter of out-of-memory kills.
+pub(super) struct Watch {
+    fd: OwnedFd,
+    kind: OomKind,
+    baseline: u64,
+    ancestor: Option<String>,
+}
+
+/// Watches the container's own memory limit and those above it, to tell whose was hit. Without a memory controller there is nothing to
+/// watch, and an ancestor that cannot be watched is left out: the counters in the exit record do not depend on this.
+pub(super) fn watch_memory(layout: &Layout, path: &CgroupPath) -> Vec<Watch> {
+    let own = watch_one(layout, path, None);
+    let above = std::iter::successors(path.parent(), CgroupPath::parent);
+    let above = above.filter_map(|ancestor| watch_one(layout, &ancestor, Some(ancestor.as_str().to_owned())));
+    own.into_iter().chain(above).collect()
+}
+
+fn watch_one(layout: &Layout, path: &CgroupPath, ancestor: Option<String>) -> Option<Watch> {
+    let hierarchy = layout.holder(Controller::Memory)?;
+    if !hierarchy.is_v2() {
+        let events = OomEvents::watch(layout, path).ok()?;
+        return Some(Watch { fd: events.into_fd(), kind: OomKind::Eventfd, baseline: 0, ancestor });
+    }
+    let file = format!("{}/memory.events.local", hierarchy.directory(path));
+    let fd = rustix::fs::open(file.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let text = std::fs::read_to_string(file).ok()?;
+    let baseline = text.lines().find_map(|line| line.strip_prefix("oom ")?.parse().ok()).unwrap_or(0);
+    Some(Watch { fd, kind: OomKind::MemoryEvents, baseline, ancestor })
+}

@@ -1,0 +1,129 @@
+//! A job on its way to a launch process that the spawner forked: descriptors first, then the request as text.
+//!
+//! ```text
+//! caller → launch   u32 length of the text | u32 number of descriptors | one byte with up to 200 descriptors, as often as needed | text
+//! launch → caller   one answer, see `job`
+//! ```
+//!
+//! Both ends come from one build: the spawner is forked from the caller's own program, or has proved its version.
+
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use super::job::{Job, Settings};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
+use crate::request::{LaunchSpec, LayerPath};
+use crate::stage::Stage;
+
+/// Descriptors in one message; the kernel takes 253 (SCM_MAX_FD).
+const BATCH: usize = 200;
+
+/// Standard streams come first, then layers.
+const STREAMS: usize = 3;
+
+const OBJECT: &str = "launch request";
+
+#[derive(Serialize, Deserialize)]
+struct Text {
+    spec: LaunchSpec,
+    layers: Vec<LayerText>,
+    settings: Settings,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LayerText {
+    path: LayerPath,
+    identity: LayerIdentity,
+    format: LayerFormat,
+}
+
+/// Sends the job.
+pub(crate) fn send_job(stream: &UnixStream, job: &Job) -> Result<()> {
+    let layers = job.layers.iter().map(|layer| LayerText {
+        path: layer.path.clone(),
+        identity: layer.identity,
+        format: layer.format,
+    });
+    let text = Text { spec: job.spec.clone(), layers: layers.collect(), settings: job.settings.clone() };
+    let text = serde_json::to_vec(&text).expect("a job is plain data");
+    let descriptors: Vec<BorrowedFd<'_>> =
+        job.stdio.iter().map(AsFd::as_fd).chain(job.layers.iter().map(|layer| layer.file.as_fd())).collect();
+    let lengths = [text.len() as u32, descriptors.len() as u32].map(u32::to_le_bytes).concat();
+    let mut writer = stream;
+    writer.write_all(&lengths).at(Stage::Request, OBJECT, "write")?;
+    for batch in descriptors.chunks(BATCH) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(batch));
+        sendmsg(stream, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL).at(Stage::Request, OBJECT, "sendmsg")?;
+    }
+    writer.write_all(&text).at(Stage::Request, OBJECT, "write")
+}
+
+/// Receives a job. The spec is checked again while it is read.
+pub(crate) fn receive_job(stream: &UnixStream) -> Result<Job> {
+    let mut reader = stream;
+    let mut lengths = [0; 8];
+    reader.read_exact(&mut lengths).at(Stage::Request, OBJECT, "read")?;
+    let number = |range: std::ops::Range<usize>| u32::from_le_bytes(lengths[range].try_into().unwrap_or_default()) as usize;
+    let (length, count) = (number(0..4), number(4..8));
+    let mut received = Vec::with_capacity(count);
+    while received.len() < count {
+        received.extend(receive_batch(stream)?);
+    }
+    let mut text = vec![0; length];
+    reader.read_exact(&mut text).at(Stage::Request, OBJECT, "read")?;
+    let text: Text = serde_json::from_slice(&text).map_err(|error| malformed(&error.to_string()))?;
+    assemble(text, received)
+}
+
+fn receive_batch(stream: &UnixStream) -> Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC).at(
+        Stage::Request,
+        OBJECT,
+        "recvmsg",
+    )?;
+    match descriptors(&mut control) {
+        received if received.is_empty() => Err(malformed("descriptors are missing")),
+        received => Ok(received),
+    }
+}
+
+/// The descriptors of a message.
+pub(crate) fn descriptors(control: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
+    let messages = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors.collect::<Vec<_>>()),
+        _ => None,
+    });
+    messages.flatten().collect()
+}
+
+fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Job> {
+    if received.len() != STREAMS + text.layers.len() {
+        return Err(malformed("not as many descriptors as layers and streams"));
+    }
+    let files = received.split_off(STREAMS);
+    let stdio = <[OwnedFd; STREAMS]>::try_from(received).map_err(|_| malformed("standard streams are missing"))?;
+    let layers = text.layers.into_iter().zip(files).map(|(layer, file)| OpenLayer {
+        path: layer.path,
+        file,
+        identity: layer.identity,
+        format: layer.format,
+    });
+    Ok(Job { spec: text.spec, layers: layers.collect(), stdio, settings: text.settings })
+}
+
+fn malformed(text: &str) -> Error {
+    Error::found(ErrorKind::System, Stage::Request, OBJECT, "parse", text)
+}

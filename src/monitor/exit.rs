@@ -1,0 +1,131 @@
+//! `exit.json` as its readers see it. Only the monitor writes it, whole and by rename, so a reader finds none or all of it.
+
+use serde::{Deserialize, Serialize};
+
+/// The schema that this build writes and reads.
+pub const SCHEMA: u32 = 1;
+
+/// How one container ended. Counters that the host does not have are `None`, never 0.
+///
+/// When the run root's file system was full, the record ends after `wall_ns`: everything that follows is then `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The container.
+    pub id: String,
+    /// The boot that `ended_boot_ns` belongs to.
+    pub boot_id: String,
+    /// How init ended.
+    pub exit: Exit,
+    /// Why it ended.
+    pub reason: EndReason,
+    /// When it was started, nanoseconds since 1970; `None`: it never passed its gate.
+    pub started_unix_ns: Option<u64>,
+    /// When init was reaped, nanoseconds since 1970.
+    pub ended_unix_ns: u64,
+    /// The same by CLOCK_BOOTTIME.
+    pub ended_boot_ns: u64,
+    /// From start to end, nanoseconds; `None`: it never passed its gate.
+    pub wall_ns: Option<u64>,
+    /// What ran out of memory.
+    pub oom: Option<Oom>,
+    /// v1 `memory.max_usage_in_bytes`, v2 `memory.peak` (Linux 5.19).
+    pub memory_peak_bytes: Option<u64>,
+    /// v1 `memory.failcnt`, v2 `max` of `memory.events`: how often the limit was met. Most of these end in reclaim, not in a kill.
+    pub memory_limit_hits: Option<u64>,
+    /// v1 `cpuacct.usage`, v2 `usage_usec` of `cpu.stat`: of everything that ever ran in the cgroup.
+    pub cpu_time_ns: Option<u64>,
+    /// v1 `throttled_time`, v2 `throttled_usec` of `cpu.stat`.
+    pub cpu_throttled_ns: Option<u64>,
+    /// `nr_throttled` of `cpu.stat`.
+    pub cpu_throttled_periods: Option<u64>,
+    /// `nr_periods` of `cpu.stat`.
+    pub cpu_periods: Option<u64>,
+    /// `max` of `pids.events`: forks that the limit refused.
+    pub pids_limit_hits: Option<u64>,
+    /// `pids.peak` (Linux 6.1).
+    pub pids_peak: Option<u64>,
+    /// CPU time in user mode of init and of the children that it waited for, from `waitid`.
+    pub user_ns: Option<u64>,
+    /// The same in the kernel.
+    pub system_ns: Option<u64>,
+    /// The largest resident set of any one of these processes.
+    pub max_rss_bytes: Option<u64>,
+    /// How full the upper was; `None` where it is no file system of its own.
+    pub upper: Option<UpperUse>,
+    /// The monitor about itself.
+    pub monitor: Option<MonitorUse>,
+}
+
+/// How init ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Exit {
+    /// It returned a code.
+    Code {
+        /// The code.
+        code: u8,
+    },
+    /// A signal ended it.
+    Signal {
+        /// The signal.
+        signal: u8,
+        /// Whether the kernel wrote a core.
+        core_dumped: bool,
+    },
+}
+
+/// Why a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// By itself, or by a signal that was no stop.
+    Exited,
+    /// By a stop, within its grace (or before it was started).
+    Stopped,
+    /// By a stop whose grace had passed.
+    KilledAfterGrace,
+    /// By its deadline, whether gently or not.
+    Timeout,
+}
+
+/// What ran out of memory, and at whose limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oom {
+    /// Processes of the container that the kernel killed; the one killed is often not init.
+    pub kills: Option<u64>,
+    /// How often the container's own limit was the one that was hit; `None` where that was not watched.
+    pub own: Option<u64>,
+    /// The same for each watched ancestor, going up. What made it full may have been outside this container.
+    pub ancestors: Vec<AncestorOom>,
+}
+
+/// Out-of-memory events at one ancestor's limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AncestorOom {
+    /// The ancestor, as the handover named it.
+    pub cgroup: String,
+    /// How often.
+    pub events: u64,
+}
+
+/// How full the upper was at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpperUse {
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// Bytes there are.
+    pub size_bytes: u64,
+    /// Inodes in use.
+    pub used_inodes: u64,
+    /// Inodes there are.
+    pub inodes: u64,
+}
+
+/// The monitor about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorUse {
+    /// How often it woke up: once for the exit, else only for requests, their connections, deadlines and orphans.
+    pub wakeups: u64,
+}

@@ -1,0 +1,184 @@
+//! The end of a container, in this order: reap init, kill what is left in the cgroup, read the counters while the cgroup is
+//! there, write the record, and only then remove the cgroup, which may take a while.
+
+use crate::counters::{Counts, SOURCES};
+use crate::handover::{CgroupKind, CgroupLeaf, Handover};
+use crate::record::{Ending, Extent, Facts, Upper, Usage};
+use crate::sys::{self, Clock, Open};
+use crate::{RESERVED_NAME, SOCKET_NAME};
+
+/// How long an emptied cgroup may stay populated: dying processes that hold much memory take a second to leave.
+const REMOVAL_BOUND_NS: u64 = 2_000_000_000;
+/// Between two tries, where the kernel has nothing to wait for.
+const RETRY_NS: u64 = 10_000_000;
+
+/// Reaps init. `None`: the kernel does not say how it ended (it was no child, or is not dead), and nothing may be made up.
+pub fn reap_init(pidfd: i32) -> Option<(Ending, Usage)> {
+    let dead = sys::wait(sys::Children::Pidfd(pidfd), sys::Wait::Reap).ok()??;
+    let number = u8::try_from(dead.status).ok()?;
+    let ending = match dead.code {
+        1 => Ending::Code(number),
+        2 | 3 => Ending::Signal { signal: number, core_dumped: dead.code == 3 },
+        _ => return None,
+    };
+    let [user_s, user_us, system_s, system_us, max_rss_kib, ..] = dead.usage;
+    let ns = |seconds: u64, micros: u64| seconds.wrapping_mul(1_000_000_000).wrapping_add(micros.wrapping_mul(1000));
+    let usage = Usage {
+        user_ns: ns(user_s, user_us),
+        system_ns: ns(system_s, system_us),
+        max_rss_bytes: max_rss_kib.wrapping_mul(1024),
+    };
+    Some((ending, usage))
+}
+
+/// Reaps the orphans that came to the monitor, but never init.
+pub fn reap_orphans(init: u32) {
+    while let Ok(Some(dead)) = sys::wait(sys::Children::All, sys::Wait::Look) {
+        if dead.pid == init || sys::wait(sys::Children::All, sys::Wait::Reap).is_err() {
+            break;
+        }
+    }
+}
+
+/// Kills everything in the container's cgroup of the unified tree, of a hybrid host as well (Linux 5.14). Where there is none, whoever lives
+/// in init's pid namespace dies with init all the same.
+pub fn kill_cgroup(handover: &Handover<'_>) {
+    let Some(directory) = unified(handover).and_then(|leaf| sys::open_directory(leaf.path).ok()) else { return };
+    if let Ok(fd) = sys::open_at(directory, c"cgroup.kill", Open::Write) {
+        let _ = sys::write(fd, b"1");
+        sys::close(fd);
+    }
+    sys::close(directory);
+}
+
+/// Reads every counter that this host has.
+pub fn read_counts(handover: &Handover<'_>) -> Counts {
+    let mut counts = Counts::default();
+    let mut buffer = [0; 1024];
+    for leaf in handover.cgroups.iter() {
+        let Ok(directory) = sys::open_directory(leaf.path) else { continue };
+        for source in SOURCES.iter().filter(|source| source.kind == leaf.kind) {
+            let Ok(fd) = sys::open_at(directory, source.file, Open::Read) else { continue };
+            if let Ok(text) = sys::read_start(fd, &mut buffer) {
+                counts.take(source, text);
+            }
+            sys::close(fd);
+        }
+        sys::close(directory);
+    }
+    counts
+}
+
+/// How full the upper is.
+pub fn read_upper(fd: i32) -> Option<Upper> {
+    let [block, blocks, free, inodes, free_inodes] = sys::statfs(fd).ok()?;
+    Some(Upper {
+        used_bytes: blocks.saturating_sub(free).saturating_mul(block),
+        size_bytes: blocks.saturating_mul(block),
+        used_inodes: inodes.saturating_sub(free_inodes),
+        inodes,
+    })
+}
+
+/// Writes `exit.json`, whole or not at all.
+///
+/// Not synced: the run root is a tmpfs, and after a power loss the container is gone together with the boot that the record names.
+/// Renaming alone decides what other processes see. When there is no room, the socket's inode is given up, then the measures,
+/// and what remains fits in the page that was reserved when the container started.
+pub fn write_record(directory: i32, facts: &Facts<'_>) -> sys::Result<()> {
+    try_record(directory, facts, Extent::Whole).or_else(|_| {
+        let _ = sys::unlink_at(directory, SOCKET_NAME);
+        try_record(directory, facts, Extent::Whole).or_else(|_| try_record(directory, facts, Extent::Essential))
+    })
+}
+
+fn try_record(directory: i32, facts: &Facts<'_>, extent: Extent) -> sys::Result<()> {
+    let fd = sys::open_at(directory, RESERVED_NAME, Open::Create)?;
+    let mut out = Output { fd, buffer: [0; 512], filled: 0, written: 0, result: Ok(()) };
+    let _ = facts.write(extent, &mut out);
+    out.flush();
+    // Also gives back what was reserved and not needed.
+    let result = out.result.and_then(|()| sys::truncate(fd, out.written));
+    sys::close(fd);
+    result.and_then(|()| sys::rename_at(directory, RESERVED_NAME, c"exit.json"))
+}
+
+/// Collects small pieces into larger writes. The first failure stays.
+struct Output {
+    fd: i32,
+    buffer: [u8; 512],
+    filled: usize,
+    written: usize,
+    result: sys::Result<()>,
+}
+
+impl Output {
+    fn flush(&mut self) {
+        let mut rest = self.buffer.get(..self.filled).unwrap_or(&[]);
+        while self.result.is_ok() && !rest.is_empty() {
+            match sys::write(self.fd, rest) {
+                Ok(length) => {
+                    self.written += length;
+                    rest = rest.get(length..).unwrap_or(&[]);
+                }
+                Err(errno) => self.result = Err(errno),
+            }
+        }
+        self.filled = 0;
+    }
+}
+
+impl core::fmt::Write for Output {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        for byte in text.bytes() {
+            if self.filled == self.buffer.len() {
+                self.flush();
+            }
+            if let Some(place) = self.buffer.get_mut(self.filled) {
+                *place = byte;
+                self.filled += 1;
+            }
+        }
+        self.result.map_err(|_| core::fmt::Error)
+    }
+}
+
+/// Removes the container's cgroups, and waits for their last processes to leave, for two seconds in total. What is not gone by then is left
+/// for `reap` to find: a monitor that waits for ever would keep everybody else waiting.
+pub fn remove_cgroups(handover: &Handover<'_>) {
+    let until = sys::now_ns(Clock::Boottime).saturating_add(REMOVAL_BOUND_NS);
+    while handover.cgroups.iter().filter(|leaf| !removed(leaf)).count() > 0 {
+        let left = until.saturating_sub(sys::now_ns(Clock::Boottime));
+        if left == 0 {
+            break;
+        }
+        if !wait_unpopulated(handover, left) {
+            let _ = sys::poll(&mut [], Some(RETRY_NS.min(left)));
+        }
+    }
+}
+
+fn removed(leaf: &CgroupLeaf<'_>) -> bool {
+    const EBUSY: i32 = 16;
+    sys::rmdir(leaf.path) != Err(EBUSY)
+}
+
+/// Waits for the unified cgroup to lose its last process. False: there is no such cgroup, or it is empty already.
+fn wait_unpopulated(handover: &Handover<'_>, timeout_ns: u64) -> bool {
+    let Some(directory) = unified(handover).and_then(|leaf| sys::open_directory(leaf.path).ok()) else { return false };
+    let events = sys::open_at(directory, c"cgroup.events", Open::Read);
+    sys::close(directory);
+    let Ok(fd) = events else { return false };
+    // Reading is what tells the kernel which change would be news.
+    let mut buffer = [0; 128];
+    let populated = sys::read_start(fd, &mut buffer).is_ok_and(|text| crate::counters::value(text, "populated") == Some(1));
+    if populated {
+        let _ = sys::poll(&mut [sys::PollFd { fd, events: sys::POLLPRI, revents: 0 }], Some(timeout_ns));
+    }
+    sys::close(fd);
+    populated
+}
+
+fn unified<'h>(handover: &'h Handover<'_>) -> Option<&'h CgroupLeaf<'h>> {
+    handover.cgroups.iter().find(|leaf| leaf.kind == CgroupKind::Unified)
+}

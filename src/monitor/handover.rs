@@ -1,0 +1,280 @@
+//! What the launch process leaves to the monitor that it becomes: a memfd as fd 3, and fds whose numbers it names.
+//!
+//! The text is a line of `key=value` fields, each ended by a NUL (paths and ids hold any byte but that one), the format's
+//! version first. Both ends come from one build, so a field that is unknown, out of range or too many makes the whole malformed.
+
+use core::ffi::CStr;
+use core::fmt;
+
+use super::decimal::Decimal;
+use super::list::List;
+use super::protocol::Signal;
+use super::step::Terms;
+
+/// The fd at which the program expects the memfd.
+pub const HANDOVER_FD: i32 = 3;
+/// More than 16 cgroup paths and 16 ancestors of usual length take.
+pub const MAX_BYTES: usize = 16 * 1024;
+/// The container's own memory cgroup and 15 ancestors.
+pub const MAX_WATCHES: usize = 16;
+/// Linux 6 has 14 controllers; one hierarchy more for systemd and one for the unified tree.
+pub const MAX_CGROUPS: usize = 16;
+
+const HEADER: (&str, &str) = ("squall-handover", "1");
+
+/// Everything the monitor knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handover<'a> {
+    /// The container.
+    pub id: &'a str,
+    /// The boot that all instants belong to.
+    pub boot_id: &'a str,
+    /// Init, in the monitor's pid namespace.
+    pub pid: u32,
+    /// The pidfd of init, which must be the monitor's child.
+    pub pidfd: i32,
+    /// `<run-root>/containers/<id>`.
+    pub directory: i32,
+    /// Bound to `monitor.sock` in that directory, and listening.
+    pub socket: i32,
+    /// Init waits until something can be read at the other end of this pipe (or from this eventfd) and gives up at its end of file.
+    /// `None`: it runs already.
+    pub gate: Option<i32>,
+    /// A directory of the upper, where that is a file system of its own.
+    pub upper: Option<i32>,
+    /// Who may use the socket besides root.
+    pub owner_uid: u32,
+    /// When, by what and how gently the container is ended.
+    pub terms: Terms,
+    /// When it was started (where it has a gate: created), nanoseconds since 1970.
+    pub started_unix_ns: u64,
+    /// The same by CLOCK_BOOTTIME.
+    pub started_boot_ns: u64,
+    /// The container's own memory cgroup first, then its ancestors going up.
+    pub watches: List<OomWatch<'a>, MAX_WATCHES>,
+    /// The container's cgroup in each hierarchy. They are removed at the end; nothing above them is.
+    pub cgroups: List<CgroupLeaf<'a>, MAX_CGROUPS>,
+}
+
+/// An fd that counts how often a memory limit was hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OomWatch<'a> {
+    /// The fd.
+    pub fd: i32,
+    /// What it is.
+    pub kind: OomKind,
+    /// What it said before the container was there ([`OomKind::MemoryEvents`] of an ancestor).
+    pub baseline: u64,
+    /// The ancestor whose limit it is; `None`: the container's own.
+    pub ancestor: Option<&'a str>,
+}
+
+/// How out-of-memory events are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OomKind {
+    /// cgroup v1: an eventfd registered for `memory.oom_control`.
+    #[default]
+    Eventfd,
+    /// cgroup v2: an open `memory.events.local` (Linux 5.2; `memory.events` counts the cgroups below as well).
+    MemoryEvents,
+}
+
+/// One cgroup directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CgroupLeaf<'a> {
+    /// Which counters it holds. A hierarchy of several controllers is listed once for each.
+    pub kind: CgroupKind,
+    /// Absolute.
+    pub path: &'a CStr,
+}
+
+/// The hierarchies that differ in what the monitor reads there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CgroupKind {
+    /// v1 memory.
+    Memory,
+    /// v1 cpuacct.
+    Cpuacct,
+    /// v1 cpu.
+    Cpu,
+    /// v1 pids.
+    Pids,
+    /// Any other of v1, only to be removed.
+    #[default]
+    Other,
+    /// v2, with whatever controllers it has.
+    Unified,
+}
+
+impl CgroupKind {
+    const ALL: [(CgroupKind, &'static str); 6] = [
+        (CgroupKind::Memory, "memory"),
+        (CgroupKind::Cpuacct, "cpuacct"),
+        (CgroupKind::Cpu, "cpu"),
+        (CgroupKind::Pids, "pids"),
+        (CgroupKind::Other, "other"),
+        (CgroupKind::Unified, "unified"),
+    ];
+}
+
+impl OomKind {
+    const ALL: [(OomKind, &'static str); 2] = [(OomKind::Eventfd, "eventfd"), (OomKind::MemoryEvents, "memory.events")];
+}
+
+impl<'a> Handover<'a> {
+    /// Reads the text. `None`: it is not one that [`Handover::write`] wrote.
+    pub fn decode(text: &'a [u8]) -> Option<Handover<'a>> {
+        if text.len() > MAX_BYTES {
+            return None;
+        }
+        let mut fields = text.split_inclusive(|byte| *byte == 0);
+        let (key, version) = field(fields.next()?)?;
+        if (key, version.to_str().ok()?) != HEADER {
+            return None;
+        }
+        let mut handover = Handover::nothing();
+        for bytes in fields {
+            let (key, value) = field(bytes)?;
+            handover.set(key, value)?;
+        }
+        let missing = handover.id.is_empty() || handover.boot_id.is_empty() || handover.pid == 0;
+        let fds = [handover.pidfd, handover.directory, handover.socket];
+        (!missing && fds.iter().all(|fd| *fd > HANDOVER_FD)).then_some(handover)
+    }
+
+    /// Writes the text. What comes out is a handover only if [`Handover::decode`] says so: the caller checks that.
+    pub fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        put(out, HEADER.0, &[HEADER.1])?;
+        put(out, "id", &[self.id])?;
+        put(out, "boot-id", &[self.boot_id])?;
+        let fds = [("pidfd", Some(self.pidfd)), ("directory", Some(self.directory)), ("socket", Some(self.socket))];
+        for (key, fd) in fds.into_iter().chain([("gate", self.gate), ("upper", self.upper)]) {
+            if let Some(fd) = fd {
+                put_number(out, key, fd.unsigned_abs().into())?;
+            }
+        }
+        put_number(out, "pid", self.pid.into())?;
+        put_number(out, "owner-uid", self.owner_uid.into())?;
+        put_number(out, "started-unix-ns", self.started_unix_ns)?;
+        put_number(out, "started-boot-ns", self.started_boot_ns)?;
+        if let Some(deadline) = self.terms.deadline {
+            put_number(out, "deadline-boot-ns", deadline)?;
+        }
+        put_number(out, "stop-signal", self.terms.stop_signal.number().into())?;
+        put_number(out, "grace-ms", self.terms.grace_ms.into())?;
+        for watch in self.watches.iter() {
+            let (fd, baseline) = (Decimal::new(watch.fd.unsigned_abs().into()), Decimal::new(watch.baseline));
+            let words = [fd.as_str(), name(&OomKind::ALL, watch.kind), baseline.as_str(), watch.ancestor.unwrap_or("")];
+            put(out, "oom", &words)?;
+        }
+        for leaf in self.cgroups.iter() {
+            put(out, "cgroup", &[name(&CgroupKind::ALL, leaf.kind), leaf.path.to_str().unwrap_or("")])?;
+        }
+        Ok(())
+    }
+
+    /// Every fd named, which are the ones to keep. Unsorted.
+    pub fn fds(&self) -> List<i32, { MAX_WATCHES + 5 }> {
+        let mut fds = List::of(&[self.pidfd, self.directory, self.socket]);
+        for fd in self.gate.into_iter().chain(self.upper).chain(self.watches.iter().map(|watch| watch.fd)) {
+            let _ = fds.push(fd); // there is room for all
+        }
+        fds
+    }
+
+    fn nothing() -> Handover<'a> {
+        Handover {
+            id: "",
+            boot_id: "",
+            pid: 0,
+            pidfd: -1,
+            directory: -1,
+            socket: -1,
+            gate: None,
+            upper: None,
+            owner_uid: 0,
+            terms: Terms { deadline: None, stop_signal: Signal::TERM, grace_ms: 0 },
+            started_unix_ns: 0,
+            started_boot_ns: 0,
+            watches: List::new(),
+            cgroups: List::new(),
+        }
+    }
+
+    fn set(&mut self, key: &str, value: &'a CStr) -> Option<()> {
+        let text = value.to_str().ok()?;
+        match key {
+            "id" => self.id = text,
+            "boot-id" => self.boot_id = text,
+            "pid" => self.pid = number(text)?,
+            "pidfd" => self.pidfd = fd(text)?,
+            "directory" => self.directory = fd(text)?,
+            "socket" => self.socket = fd(text)?,
+            "gate" => self.gate = Some(fd(text)?),
+            "upper" => self.upper = Some(fd(text)?),
+            "owner-uid" => self.owner_uid = number(text)?,
+            "started-unix-ns" => self.started_unix_ns = number(text)?,
+            "started-boot-ns" => self.started_boot_ns = number(text)?,
+            "deadline-boot-ns" => self.terms.deadline = Some(number(text)?),
+            "stop-signal" => self.terms.stop_signal = Signal::new(number(text)?)?,
+            "grace-ms" => self.terms.grace_ms = number(text)?,
+            "oom" => self.watches.push(watch(text)?).ok()?,
+            "cgroup" => self.cgroups.push(leaf(value)?).ok()?,
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn field(bytes: &[u8]) -> Option<(&str, &CStr)> {
+    let end = bytes.iter().position(|byte| *byte == b'=')?;
+    let key = core::str::from_utf8(bytes.get(..end)?).ok()?;
+    Some((key, CStr::from_bytes_with_nul(bytes.get(end + 1..)?).ok()?))
+}
+
+/// One instance of the standard library's parser serves every type.
+fn number<N: TryFrom<u64>>(text: &str) -> Option<N> {
+    N::try_from(text.parse::<u64>().ok()?).ok()
+}
+
+/// The standard streams and the memfd itself cannot be handed over.
+fn fd(text: &str) -> Option<i32> {
+    number(text).filter(|fd| *fd > HANDOVER_FD)
+}
+
+fn watch(text: &str) -> Option<OomWatch<'_>> {
+    let (fd_text, rest) = text.split_once(' ')?;
+    let (kind, rest) = rest.split_once(' ')?;
+    let (baseline, ancestor) = rest.split_once(' ')?;
+    let ancestor = if ancestor.is_empty() { None } else { Some(ancestor) };
+    Some(OomWatch { fd: fd(fd_text)?, kind: kind_of(&OomKind::ALL, kind)?, baseline: number(baseline)?, ancestor })
+}
+
+fn leaf(value: &CStr) -> Option<CgroupLeaf<'_>> {
+    let bytes = value.to_bytes_with_nul();
+    let end = bytes.iter().position(|byte| *byte == b' ')?;
+    let kind = kind_of(&CgroupKind::ALL, core::str::from_utf8(bytes.get(..end)?).ok()?)?;
+    let path = CStr::from_bytes_with_nul(bytes.get(end + 1..)?).ok()?;
+    path.to_bytes().starts_with(b"/").then_some(CgroupLeaf { kind, path })
+}
+
+fn kind_of<K: Copy>(all: &[(K, &str)], name: &str) -> Option<K> {
+    all.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+}
+
+fn name<K: PartialEq>(all: &[(K, &'static str)], kind: K) -> &'static str {
+    all.iter().find(|(known, _)| *known == kind).map_or("", |(_, name)| name)
+}
+
+fn put(out: &mut impl fmt::Write, key: &str, words: &[&str]) -> fmt::Result {
+    out.write_str(key)?;
+    for (index, word) in words.iter().enumerate() {
+        out.write_str(if index == 0 { "=" } else { " " })?;
+        out.write_str(word)?;
+    }
+    out.write_str("\0")
+}
+
+fn put_number(out: &mut impl fmt::Write, key: &str, number: u64) -> fmt::Result {
+    put(out, key, &[Decimal::new(number).as_str()])
+}

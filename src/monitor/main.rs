@@ -1,0 +1,278 @@
+//! `squall-monitor`, the program: watches one container and writes how it ended.
+//!
+//! Who we are here: the former launch process, alone in its own session, root, outside the container's namespaces and cgroups, parent of
+//! init. No argument and no environment is read; everything comes from the handover in fd 3. See `mod.rs` for the library's side.
+
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+mod clients;
+mod counters;
+mod decimal;
+mod finish;
+#[allow(dead_code)] // the library's half: writing
+mod handover;
+mod list;
+mod oom;
+#[allow(dead_code)] // the library's half: asking
+mod protocol;
+mod record;
+mod step;
+mod sys;
+
+use core::ffi::CStr;
+
+use clients::{Accepted, Clients, PLACES};
+use handover::{HANDOVER_FD, Handover, MAX_BYTES, MAX_WATCHES, OomKind};
+use list::List;
+use protocol::{Answer, Status};
+use record::Facts;
+use step::{Action, Event, Phase, Reason, State, step};
+use sys::{Clock, POLLIN, PollFd};
+
+const MALFORMED: i32 = 64;
+const BUG: i32 = 70;
+const NO_RECORD: i32 = 1;
+
+const SOCKET_NAME: &CStr = c"monitor.sock";
+const RESERVED_NAME: &CStr = c"exit.json.tmp";
+/// A record of usual length fits. A page is what a tmpfs gives anyway.
+const RESERVED_BYTES: usize = 4096;
+/// How long the socket is left alone when the system has nothing left to accept a connection with.
+const REST_NS: u64 = 1_000_000_000;
+
+/// The places of the fixed fds among those waited for; the clients follow.
+const INIT: usize = 0;
+const CHILDREN: usize = 1;
+const SOCKET: usize = 2;
+const FIRST_CLIENT: usize = 3;
+
+/// Called by `_start`, on the stack that the kernel made.
+pub extern "C" fn main() -> ! {
+    sys::settle(c"squall-monitor");
+    let Some(mut monitor) = read_handover().and_then(Monitor::new) else { sys::exit(MALFORMED) };
+    loop {
+        monitor.wait_once();
+    }
+}
+
+/// Every index is checked by hand, so nothing here panics; if something does all the same, init lives on and its end is reported as lost.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    sys::exit(BUG)
+}
+
+fn read_handover() -> Option<Handover<'static>> {
+    // One byte more than allowed, so that a longer text does not pass for a whole one.
+    let text = sys::read_whole(HANDOVER_FD, MAX_BYTES + 1).ok()?;
+    let handover = Handover::decode(text)?;
+    close_all_but(handover.fds())?;
+    Some(handover)
+}
+
+/// A copy of somebody's fd 1 or 2, or of a pipe's end, that lives as long as the container would keep its reader waiting for ever.
+fn close_all_but<const N: usize>(kept: List<i32, N>) -> Option<()> {
+    let mut next = 0;
+    while let Some(fd) = kept.iter().copied().filter(|fd| *fd >= next).min() {
+        if fd > next {
+            sys::close_range(next, fd - 1).ok()?;
+        }
+        next = fd.checked_add(1)?;
+    }
+    sys::close_range(next, i32::MAX).ok()
+}
+
+/// The world around the pure [`step`].
+struct Monitor {
+    handover: Handover<'static>,
+    state: State,
+    clients: Clients,
+    /// Readable when a child has died.
+    children: i32,
+    /// The gate's fd until it is opened.
+    gate: Option<i32>,
+    started_ns: Option<(u64, u64)>,
+    oom_seen: [u64; MAX_WATCHES],
+    watching_boot_ns: u64,
+    wakeups: u64,
+    accepting: Accepted,
+}
+
+impl Monitor {
+    /// `None`: an fd is not what the handover says.
+    fn new(handover: Handover<'static>) -> Option<Monitor> {
+        // Anything else than "our child, and not reaped" would be found out when it is too late.
+        sys::wait(sys::Children::Pidfd(handover.pidfd), sys::Wait::Look).ok()?;
+        sys::set_nonblocking(handover.socket).ok()?;
+        for watch in handover.watches.iter().filter(|watch| watch.kind == OomKind::Eventfd) {
+            sys::set_nonblocking(watch.fd).ok()?;
+        }
+        reserve_record(handover.directory)?;
+        let phase = if handover.gate.is_some() { Phase::Created } else { Phase::Running };
+        Some(Monitor {
+            state: State { phase, terms: handover.terms },
+            clients: Clients::new(handover.owner_uid),
+            children: sys::child_signals().ok()?,
+            gate: handover.gate,
+            started_ns: handover.gate.is_none().then_some((handover.started_unix_ns, handover.started_boot_ns)),
+            oom_seen: [0; MAX_WATCHES],
+            watching_boot_ns: sys::now_ns(Clock::Boottime),
+            wakeups: 0,
+            accepting: Accepted::Yes,
+            handover,
+        })
+    }
+
+    /// Sleeps until something happens, and deals with all that has. An exit goes first: a stop or a deadline that comes at the same moment
+    /// did not cause it.
+    fn wait_once(&mut self) {
+        let ready = self.poll();
+        let is_ready = |place: usize| ready.get(place).is_some_and(|revents| *revents != 0);
+        if is_ready(INIT) {
+            self.happened(Event::InitExited);
+        }
+        if is_ready(CHILDREN) {
+            let _ = sys::read(self.children, &mut [0; 128]);
+            finish::reap_orphans(self.handover.pid);
+        }
+        self.accepting = Accepted::Yes;
+        for client in (0..PLACES).filter(|client| is_ready(FIRST_CLIENT + client)) {
+            if let Some(request) = self.clients.receive(client) {
+                self.happened(Event::Asked(client, request));
+            }
+        }
+        if is_ready(SOCKET) {
+            self.accepting = self.clients.accept(self.handover.socket);
+        }
+        if self.state.deadline().is_some_and(|deadline| sys::now_ns(Clock::Boottime) >= deadline) {
+            self.happened(Event::DeadlinePassed);
+        }
+    }
+
+    fn poll(&mut self) -> [i16; FIRST_CLIENT + PLACES] {
+        let resting = self.accepting == Accepted::Exhausted;
+        let socket = if resting { -1 } else { self.handover.socket };
+        let fixed = [self.handover.pidfd, self.children, socket];
+        let mut fds = [PollFd { fd: -1, events: POLLIN, revents: 0 }; FIRST_CLIENT + PLACES];
+        for (place, fd) in fds.iter_mut().zip(fixed.into_iter().chain(self.clients.fds())) {
+            place.fd = fd;
+        }
+        let due = self.state.deadline().map(|deadline| deadline.saturating_sub(sys::now_ns(Clock::Boottime)));
+        let timeout = if resting { Some(due.unwrap_or(REST_NS).min(REST_NS)) } else { due };
+        let _ = sys::poll(&mut fds, timeout);
+        self.wakeups += 1;
+        fds.map(|place| place.revents)
+    }
+
+    fn happened(&mut self, event: Event) {
+        let (state, actions) = step(self.state, sys::now_ns(Clock::Boottime), event);
+        self.state = state;
+        let mut outcome = Ok(());
+        for action in actions.iter() {
+            match *action {
+                Action::OpenGate => outcome = self.open_gate(),
+                Action::Signal(signal) => outcome = sys::send_signal(self.handover.pidfd, signal.number()),
+                Action::KillTree => self.kill_tree(),
+                Action::AnswerDone(client) => self.clients.answer(client, outcome.map_or_else(failed, |()| Answer::Done)),
+                Action::AnswerErrno(client, errno) => self.clients.answer(client, Answer::Failed(errno)),
+                Action::AnswerStatus(client) => {
+                    let status = self.status();
+                    self.clients.answer(client, Answer::Status(status));
+                }
+                Action::Finish(reason) => self.finish(reason),
+            }
+        }
+    }
+
+    fn open_gate(&mut self) -> sys::Result<()> {
+        let Some(gate) = self.gate.take() else { return Ok(()) };
+        self.started_ns = Some(now_ns());
+        // Eight bytes are what an eventfd takes; the reader of a pipe looks at the first.
+        let result = sys::write(gate, &1_u64.to_ne_bytes()).map(drop);
+        sys::close(gate);
+        result
+    }
+
+    /// Init by its pidfd in any case: in a unified tree that it never joined `cgroup.kill` succeeds and kills nobody.
+    fn kill_tree(&self) {
+        finish::kill_cgroup(&self.handover);
+        let _ = sys::send_signal(self.handover.pidfd, sys::SIGKILL);
+    }
+
+    fn status(&mut self) -> Status {
+        self.read_oom();
+        let own = oom::own_events(&self.handover.watches, &self.oom_seen);
+        let first_is_own = self.handover.watches.first().is_some_and(|watch| watch.ancestor.is_none());
+        Status {
+            progress: self.state.progress(),
+            pid: self.handover.pid,
+            watching_boot_ns: self.watching_boot_ns,
+            deadline_boot_ns: self.state.deadline().unwrap_or(0),
+            wakeups: self.wakeups,
+            oom_events: if first_is_own { own.first().copied().unwrap_or(0) } else { 0 },
+        }
+    }
+
+    fn read_oom(&mut self) {
+        for (watch, seen) in self.handover.watches.iter().zip(self.oom_seen.iter_mut()) {
+            let mut count = [0; 8];
+            let mut buffer = [0; 256];
+            match watch.kind {
+                // Reading an eventfd sets it back to 0, and fails if it is 0.
+                OomKind::Eventfd if sys::read(watch.fd, &mut count) == Ok(8) => *seen = seen.saturating_add(u64::from_ne_bytes(count)),
+                OomKind::Eventfd => (),
+                OomKind::MemoryEvents => {
+                    let text = sys::read_start(watch.fd, &mut buffer).unwrap_or(&[]);
+                    *seen = counters::value(text, "oom").map_or(*seen, |count| count.saturating_sub(watch.baseline));
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, reason: Reason) -> ! {
+        let ended_ns = now_ns();
+        let Some((ending, usage)) = finish::reap_init(self.handover.pidfd) else { sys::exit(NO_RECORD) };
+        finish::kill_cgroup(&self.handover);
+        finish::reap_orphans(self.handover.pid);
+        self.read_oom();
+        let facts = Facts {
+            handover: &self.handover,
+            ending,
+            reason,
+            started_ns: self.started_ns,
+            ended_ns,
+            usage,
+            counts: finish::read_counts(&self.handover),
+            oom_seen: List::of(&self.oom_seen),
+            upper: self.handover.upper.and_then(finish::read_upper),
+            wakeups: self.wakeups,
+        };
+        let written = finish::write_record(self.handover.directory, &facts);
+        finish::remove_cgroups(&self.handover);
+        let _ = sys::unlink_at(self.handover.directory, SOCKET_NAME);
+        sys::exit(if written.is_ok() { 0 } else { NO_RECORD })
+    }
+}
+
+/// Takes the room for the record now, so that a run root that others fill up later cannot hide how this container ended. Without room the
+/// container is watched all the same.
+fn reserve_record(directory: i32) -> Option<()> {
+    match sys::open_at(directory, RESERVED_NAME, sys::Open::Create) {
+        Ok(fd) => {
+            let _ = sys::reserve(fd, RESERVED_BYTES);
+            sys::close(fd);
+        }
+        Err(sys::EBADF | sys::ENOTDIR) => return None,
+        Err(_) => (),
+    }
+    Some(())
+}
+
+fn now_ns() -> (u64, u64) {
+    (sys::now_ns(Clock::Realtime), sys::now_ns(Clock::Boottime))
+}
+
+fn failed(errno: i32) -> Answer {
+    Answer::Failed(u8::try_from(errno).unwrap_or(u8::MAX))
+}

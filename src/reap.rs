@@ -1,0 +1,136 @@
+//! Reaping: clearing what a crash left, and unmounting idle layers.
+//!
+//! Nothing that works is touched: a running container, watched or not, stays, and so does the record of an ended one, which somebody may
+//! still want to read. What goes are containers whose launch died half way, those that ended unwatched, pins beyond the number to keep, and
+//! the monitors' cgroup when it is empty.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cgroup::{self, Cgroup, CgroupPath, KillMeans, Layout, Vacancy};
+use crate::container::Container;
+use crate::error::{Context, ErrorKind, Result};
+use crate::launch::claim;
+use crate::layer::{LayerStore, Trim};
+use crate::runtime::Squall;
+use crate::stage::Stage;
+
+/// How long dying processes may take to leave a cgroup that is being removed.
+pub(crate) const REMOVE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What kind of object reaping looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReapKind {
+    /// A container's directory, with its cgroup and processes.
+    Container,
+    /// A layer's pin.
+    Layer,
+    /// A cgroup.
+    Cgroup,
+}
+
+impl ReapKind {
+    /// Its name, as it is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReapKind::Container => "container",
+            ReapKind::Layer => "layer",
+            ReapKind::Cgroup => "cgroup",
+        }
+    }
+}
+
+/// One object, and why it goes or stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reaped {
+    /// What it is.
+    pub kind: ReapKind,
+    /// Its name.
+    pub name: String,
+    /// Whether it goes.
+    pub goes: bool,
+    /// Why.
+    pub reason: String,
+}
+
+impl Squall {
+    /// Clears away; with [`Trim::Report`] only says what would go. `keep` idle layers may stay mounted.
+    ///
+    /// # Errors
+    /// The first object that could not be removed; what came before it is gone, and reaping can be done again.
+    pub fn reap(&self, keep: usize, trim: Trim) -> Result<Vec<Reaped>> {
+        let mut report = Vec::new();
+        for container in self.containers()? {
+            report.push(reap_container(container, trim)?);
+        }
+        let layers = LayerStore::new(self.settings().run_root.layers(), keep).trim(keep, trim)?;
+        report.extend(layers.into_iter().map(|layer| Reaped {
+            kind: ReapKind::Layer,
+            name: layer.layer_id,
+            goes: layer.goes,
+            reason: layer.reason,
+        }));
+        report.extend(reap_monitors_cgroup(&self.settings().monitors, trim)?);
+        Ok(report)
+    }
+}
+
+fn reap_container(container: Container, trim: Trim) -> Result<Reaped> {
+    let name = container.id().to_owned();
+    let (goes, reason) = match &container {
+        Container::Running(running) if running.record().monitor.is_alive() => (false, "it runs"),
+        Container::Running(_) => (false, "it runs, unwatched: its monitor is gone"),
+        Container::Exited(_) => (false, "its record stays until it is removed"),
+        Container::Lost(_) => (true, "it ended unwatched"),
+        Container::Created(created) if claim::is_held(created.directory())? => (false, "it is being launched"),
+        Container::Created(_) => (true, "its launch died half way"),
+    };
+    if goes && trim == Trim::Do {
+        match container {
+            Container::Lost(lost) => lost.remove()?,
+            Container::Created(created) => created.abandon()?,
+            _ => {}
+        }
+    }
+    Ok(Reaped { kind: ReapKind::Container, name, goes, reason: reason.to_owned() })
+}
+
+/// Kills what is in a cgroup and removes it; one that does not exist will do.
+pub(crate) fn end_cgroup(layout: &Layout, path: &CgroupPath) -> Result<()> {
+    match Cgroup::open(layout, path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(cgroup) => cgroup.kill_all(KillMeans::Best)?,
+    };
+    cgroup::remove(layout, path, REMOVE_PATIENCE)
+}
+
+/// Removes a container's directory; one that does not exist will do.
+pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.at(Stage::Remove, directory.display(), "rmdir"),
+    }
+}
+
+/// The monitors' cgroup, and the one above it where that is ours too, as far as they are empty.
+fn reap_monitors_cgroup(monitors: &CgroupPath, trim: Trim) -> Result<Vec<Reaped>> {
+    let layout = Layout::detect()?;
+    let mut report = Vec::new();
+    for path in [Some(monitors.clone()), monitors.parent()].into_iter().flatten() {
+        let state = Vacancy::of(&layout, &path);
+        let (goes, reason) = match state {
+            Vacancy::Absent => continue,
+            Vacancy::Occupied => (false, "monitors or containers are in it"),
+            Vacancy::Empty => (true, "nothing is in it"),
+        };
+        if goes && trim == Trim::Do {
+            cgroup::remove_empty(&layout, &path);
+        }
+        report.push(Reaped { kind: ReapKind::Cgroup, name: path.as_str().to_owned(), goes, reason: reason.to_owned() });
+    }
+    Ok(report)
+}

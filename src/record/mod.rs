@@ -1,0 +1,153 @@
+//! What is kept on disk about a container.
+//!
+//! Two files, one writer each, both written whole and renamed into place: `record.json` by the launch process, when the workload runs,
+//! and `exit.json` by the monitor, when it has ended. Whoever reads finds either a whole file or none.
+
+mod process;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use self::process::ProcessId;
+use crate::cgroup::Adjustment;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::layer::LayerSource;
+pub use crate::monitor::exit::*;
+use crate::request::LaunchSpec;
+use crate::stage::Stage;
+
+/// The version of both files. A reader refuses what is newer.
+pub const SCHEMA: u32 = 1;
+
+/// A layer as a container uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// The path by which the caller named it.
+    pub path: String,
+    /// What it is: device, inode, size and modification time of its file.
+    pub layer_id: String,
+    /// How its mount was come by.
+    pub source: LayerSource,
+}
+
+/// How long a stage of the launch took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageTime {
+    /// The stage.
+    pub stage: Stage,
+    /// Microseconds of CLOCK_MONOTONIC.
+    pub microseconds: u64,
+}
+
+/// `record.json`: a container as it was launched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LaunchRecord {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The container's id.
+    pub id: String,
+    /// The kernel's boot id: after a restart of the machine no pid of this record means anything.
+    pub boot_id: String,
+    /// Init, as the host sees it.
+    pub init: ProcessId,
+    /// The monitor.
+    pub monitor: ProcessId,
+    /// When the launch began, in nanoseconds since 1970.
+    pub created_unix_ns: u64,
+    /// When the workload was executed, in nanoseconds of CLOCK_BOOTTIME.
+    pub started_boot_ns: u64,
+    /// The cgroup, the same path in every hierarchy.
+    pub cgroup: String,
+    /// Layers, base first.
+    pub layers: Vec<LayerRecord>,
+    /// What the kernel rounded or lacks of the limits asked for.
+    pub adjustments: Vec<Adjustment>,
+    /// What else could not be done as it should be, and is not fatal.
+    pub notes: Vec<String>,
+    /// How long each stage took, in the order in which they ended. The launch process works while init does, so they overlap.
+    pub stages: Vec<StageTime>,
+    /// From the beginning of the launch to the exec of the workload, in microseconds.
+    pub launch_microseconds: u64,
+    /// What was asked for.
+    pub spec: LaunchSpec,
+}
+
+impl LaunchRecord {
+    /// The image by its content: the chain id of OCI's image specification over the layers' digests, where every layer's file is named by
+    /// its digest, as in Storm's image store. Nothing otherwise: hashing the files would cost more than the launch.
+    pub fn image_digest(&self) -> Option<String> {
+        let mut digests = self.layers.iter().map(|layer| digest_in_name(&layer.path));
+        let first = digests.next()??;
+        digests.try_fold(first, |chain, digest| {
+            let text = format!("sha256:{chain} sha256:{}", digest?);
+            Some(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect())
+        })
+        .map(|hex: String| format!("sha256:{hex}"))
+    }
+}
+
+/// The digest that a file name carries: 64 hexadecimal digits, with or without an ending.
+fn digest_in_name(path: &str) -> Option<String> {
+    let stem = Path::new(path).file_stem()?.to_str()?;
+    (stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| stem.to_ascii_lowercase())
+}
+
+/// Reads `record.json` of a container directory; nothing where there is none (yet).
+pub(crate) fn read_launch(directory: &Path) -> Result<Option<LaunchRecord>> {
+    let record: Option<LaunchRecord> = read(&directory.join("record.json"))?;
+    match &record {
+        Some(record) if record.schema > SCHEMA => Err(too_new(directory, record.schema)),
+        _ => Ok(record),
+    }
+}
+
+/// Reads `exit.json` of a container directory; nothing where there is none (yet).
+pub(crate) fn read_exit(directory: &Path) -> Result<Option<ExitRecord>> {
+    let record: Option<ExitRecord> = read(&directory.join("exit.json"))?;
+    match &record {
+        Some(record) if record.schema > SCHEMA => Err(too_new(directory, record.schema)),
+        _ => Ok(record),
+    }
+}
+
+fn too_new(directory: &Path, schema: u32) -> Error {
+    let text = format!("schema {schema} is newer than this program's {SCHEMA}");
+    Error::found(ErrorKind::Unsupported, Stage::Watch, directory.display().to_string(), "read(record)", text)
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).at(Stage::Watch, path.display(), "read"),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        Error::found(ErrorKind::System, Stage::Watch, path.display().to_string(), "parse", error.to_string())
+    })
+}
+
+/// Writes a file whole: under another name first, then renamed. No fsync: a record means nothing after a restart of the machine.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let write = || -> io::Result<()> {
+        let mut file = File::options().write(true).create_new(true).mode(mode).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
+        file.write_all(bytes)?;
+        std::fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })
+}
+
+/// A span in whole microseconds.
+pub(crate) fn microseconds(span: Duration) -> u64 {
+    span.as_micros().try_into().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,73 @@
+//! A process that is known beyond its pid.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+/// A process: its pid plus its start time, because pids are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The pid in the host's pid namespace.
+    pub pid: i32,
+    /// Field 22 of `/proc/<pid>/stat`: clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// The process that has this pid now.
+    pub fn of(pid: i32) -> Option<ProcessId> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(ProcessId { pid, start_time: start_time(&stat)? })
+    }
+
+    /// Whether the process exists. A zombie does not count: it has ended.
+    pub fn is_alive(self) -> bool {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
+        start_time(&stat) == Some(self.start_time) && !matches!(state(&stat), Some('Z' | 'X'))
+    }
+
+    /// A pidfd of exactly this process: opened first, then checked, so that the pid cannot have changed hands in between.
+    pub fn open(self) -> Option<OwnedFd> {
+        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        (start_time(&stat) == Some(self.start_time)).then_some(pidfd)
+    }
+}
+
+/// The fields after the command name, which is in parentheses and may hold anything, parentheses too.
+fn after_name(stat: &str) -> Option<&str> {
+    stat.rsplit_once(") ").map(|(_, rest)| rest)
+}
+
+fn state(stat: &str) -> Option<char> {
+    after_name(stat)?.chars().next()
+}
+
+fn start_time(stat: &str) -> Option<u64> {
+    // State is field 3, the start time field 22.
+    after_name(stat)?.split(' ').nth(22 - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
+        let fields: Vec<String> = (4..=30).map(|field| field.to_string()).collect();
+        let stat = format!("42 (a) S (b)) Z {}", fields.join(" "));
+        assert_eq!((state(&stat), start_time(&stat)), (Some('Z'), Some(22)));
+    }
+
+    #[test]
+    fn this_process_is_alive_and_another_start_time_is_another_process() {
+        let own = ProcessId::of(std::process::id() as i32).unwrap();
+        assert!(own.is_alive());
+        assert!(own.open().is_some());
+        let stranger = ProcessId { start_time: own.start_time + 1, ..own };
+        assert!(!stranger.is_alive());
+        assert!(stranger.open().is_none());
+    }
+}

@@ -1,0 +1,473 @@
+//! Building a request piece by piece; every problem is collected, and named when the request is built.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::bad_value::BadValue;
+use super::environment::{Environment, Variable};
+use super::hostname::Hostname;
+use super::id::ContainerId;
+use super::identity::Identity;
+use super::kept::Kept;
+use super::mount::{Bind, Mount, Tmpfs};
+use super::path::{AbsolutePath, Destination, LayerPath};
+use super::rules::{Rules, mount_problems};
+use super::spec::{Fields, LaunchSpec, Network, RootMode};
+use crate::cgroup::{CgroupPath, Limits};
+use crate::error::{Error, Problem, Result};
+
+/// Where a request comes from, for its errors.
+#[derive(Debug, Clone, Copy)]
+pub struct Door<'a> {
+    /// The object that errors name: `command line`, the path of a document.
+    pub object: &'a str,
+    /// The builder's name of a field, and the name that the user of this door knows: `("limits.memory_bytes", "--memory")`. It
+    /// holds for everything below the field as well (`args[2]`); of several that fit, the first counts.
+    pub names: &'a [(&'a str, &'a str)],
+}
+
+impl Door<'static> {
+    /// A Rust program: the builder's own names.
+    const PROGRAM: Door<'static> = Door { object: "launch spec", names: &[] };
+}
+
+impl Door<'_> {
+    /// A problem with the name that the user knows.
+    pub fn rename(&self, problem: Problem) -> Problem {
+        let below = |(ours, theirs): &(&str, &str)| {
+            let rest = problem.field.strip_prefix(ours)?;
+            (rest.is_empty() || rest.starts_with(['.', '['])).then(|| format!("{theirs}{rest}"))
+        };
+        match self.names.iter().find_map(below) {
+            Some(field) => Problem { field, ..problem },
+            None => problem,
+        }
+    }
+}
+
+/// A field that must be given: not yet, given but refused (the problem is noted already), or there.
+#[derive(Debug, Clone)]
+enum Needed<T> {
+    Missing,
+    Refused,
+    Given(T),
+}
+
+impl<T> Needed<T> {
+    fn missing(&self) -> bool {
+        matches!(self, Needed::Missing)
+    }
+
+    fn take(self) -> Option<T> {
+        match self {
+            Needed::Given(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// Collects a [`LaunchSpec`]. Needed are an id, layers, arguments, a user and a cgroup. Otherwise: an empty environment,
+/// working directory `/`, a read-only root, no further mounts, the host's name, no network, no limits.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    id: Needed<ContainerId>,
+    layers: Option<Vec<LayerPath>>,
+    layers_seen: usize,
+    args: Option<Vec<String>>,
+    env: Vec<Variable>,
+    env_seen: usize,
+    cwd: AbsolutePath,
+    user: Option<Identity>,
+    root: RootMode,
+    mounts: Vec<Mount>,
+    mounts_seen: usize,
+    hostname: Option<Hostname>,
+    network: Network,
+    cgroup: Needed<CgroupPath>,
+    limits: Limits,
+    pid_file: Option<AbsolutePath>,
+    timeout: Option<Duration>,
+    seccomp: Option<Value>,
+    keep_layers: Option<u32>,
+    problems: Kept<Problem>,
+}
+
+impl Builder {
+    /// A request for a container of that id.
+    pub fn new(id: impl AsRef<str>) -> Builder {
+        Builder::empty().id(id)
+    }
+
+    /// A request without an id as yet.
+    pub(crate) fn empty() -> Builder {
+        Builder {
+            id: Needed::Missing,
+            layers: None,
+            layers_seen: 0,
+            args: None,
+            env: Vec::new(),
+            env_seen: 0,
+            cwd: AbsolutePath::root(),
+            user: None,
+            root: RootMode::ReadOnly,
+            mounts: Vec::new(),
+            mounts_seen: 0,
+            hostname: None,
+            network: Network::None,
+            cgroup: Needed::Missing,
+            limits: Limits::default(),
+            pid_file: None,
+            timeout: None,
+            seccomp: None,
+            keep_layers: None,
+            problems: Kept::default(),
+        }
+    }
+
+    /// The container's id. Field `id`.
+    pub fn id(mut self, id: impl AsRef<str>) -> Builder {
+        self.id = match self.noting("id", ContainerId::new(id)) {
+            Some(id) => Needed::Given(id),
+            None => Needed::Refused,
+        };
+        self
+    }
+
+    /// Adds layers on top of those given so far. Fields `layers[N]`.
+    pub fn layers<P: AsRef<Path>>(mut self, paths: impl IntoIterator<Item = P>) -> Builder {
+        let mut layers = self.layers.take().unwrap_or_default();
+        for path in paths {
+            let field = format!("layers[{}]", self.layers_seen);
+            self.layers_seen += 1;
+            layers.extend(self.noting(field, LayerPath::new(path)));
+        }
+        // Of refused layers the problems are noted; that none is left is not one more.
+        self.layers = (!layers.is_empty() || self.layers_seen == 0).then_some(layers);
+        self
+    }
+
+    /// The program and its arguments. Fields `args`, `args[N]`.
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Builder {
+        self.args = Some(args.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Adds variables in the form `NAME=VALUE`; a later one overrides an earlier one. Fields `env[N]`.
+    pub fn env<S: Into<String>>(mut self, variables: impl IntoIterator<Item = S>) -> Builder {
+        for text in variables {
+            let field = format!("env[{}]", self.env_seen);
+            self.env_seen += 1;
+            let variable = self.noting(field, Variable::new(text));
+            self.env.extend(variable);
+        }
+        self
+    }
+
+    /// The working directory inside the container. Field `cwd`.
+    pub fn cwd(mut self, path: impl AsRef<Path>) -> Builder {
+        if let Some(path) = self.noting("cwd", AbsolutePath::new(path)) {
+            self.cwd = path;
+        }
+        self
+    }
+
+    /// Who the worker runs as.
+    pub fn user(mut self, user: Identity) -> Builder {
+        self.user = Some(user);
+        self
+    }
+
+    /// What can be written. Field `root.size_bytes`.
+    pub fn root(mut self, root: RootMode) -> Builder {
+        self.root = root;
+        self
+    }
+
+    /// Adds a mount after those given so far. Fields `mounts[N].size_bytes` and `.mode` of a tmpfs.
+    pub fn mount(mut self, mount: Mount) -> Builder {
+        self.problems.extend(mount_problems(self.mounts_seen, &mount));
+        self.mounts_seen += 1;
+        self.mounts.push(mount);
+        self
+    }
+
+    /// Adds a bind mount with OCI's option words. Fields `mounts[N].source`, `.destination`, `.options[M]`.
+    pub fn bind(mut self, source: &str, destination: &str, options: &[&str]) -> Builder {
+        match Bind::parse(&format!("mounts[{}]", self.mounts_seen), source, destination, options) {
+            Ok(bind) => self.mount(Mount::Bind(bind)),
+            Err(problems) => {
+                self.mounts_seen += 1;
+                self.problems.extend(problems);
+                self
+            }
+        }
+    }
+
+    /// Adds a tmpfs; `mode` is that of its top directory. Fields `mounts[N].destination`, `.size_bytes`, `.mode`.
+    pub fn tmpfs(mut self, destination: impl AsRef<Path>, size_bytes: Option<u64>, mode: u32) -> Builder {
+        let field = format!("mounts[{}].destination", self.mounts_seen);
+        match self.noting(field, Destination::new(destination)) {
+            Some(destination) => self.mount(Mount::Tmpfs(Tmpfs { destination, size_bytes, mode })),
+            None => {
+                self.mounts_seen += 1;
+                self
+            }
+        }
+    }
+
+    /// The container's host name. Field `hostname`.
+    pub fn hostname(mut self, name: impl AsRef<str>) -> Builder {
+        self.hostname = self.noting("hostname", Hostname::new(name));
+        self
+    }
+
+    /// The network.
+    pub fn network(mut self, network: Network) -> Builder {
+        self.network = network;
+        self
+    }
+
+    /// The container's cgroup, from the top of each hierarchy. Field `cgroup`.
+    pub fn cgroup(mut self, path: impl AsRef<str>) -> Builder {
+        let path = path.as_ref().parse::<CgroupPath>().map_err(|error| BadValue::new(error.to_string()));
+        self.cgroup = match self.noting("cgroup", path) {
+            Some(path) => Needed::Given(path),
+            None => Needed::Refused,
+        };
+        self
+    }
+
+    /// What the container may use. Fields `limits.NAME`.
+    pub fn limits(mut self, limits: Limits) -> Builder {
+        self.limits = limits;
+        self
+    }
+
+    /// Where the pid of the container's init is written. Field `pid_file`.
+    pub fn pid_file(mut self, path: impl AsRef<Path>) -> Builder {
+        self.pid_file = self.noting("pid_file", AbsolutePath::new(path));
+        self
+    }
+
+    /// How long the workload may run. Field `timeout`.
+    pub fn timeout(mut self, timeout: Duration) -> Builder {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// An OCI seccomp profile; `null` is the same as none. Field `seccomp`.
+    pub fn seccomp(mut self, profile: Value) -> Builder {
+        self.seccomp = Some(profile).filter(|profile| !profile.is_null());
+        self
+    }
+
+    /// How many idle layers stay mounted.
+    pub fn keep_layers(mut self, count: u32) -> Builder {
+        self.keep_layers = Some(count);
+        self
+    }
+
+    /// Everything wrong with what was given so far; what is missing is not in it. The first hundred, then a count.
+    pub fn problems(&self) -> Vec<Problem> {
+        let env = self.env.iter().cloned().collect();
+        let mut problems = self.problems.clone();
+        problems.extend(self.rules(&env).problems());
+        problems.into_problems()
+    }
+
+    /// The request. Pure: nothing is opened or looked up.
+    ///
+    /// Errors: `Invalid` with every problem.
+    pub fn build(self) -> Result<LaunchSpec> {
+        self.build_for(Door::PROGRAM)
+    }
+
+    /// The request; errors use the names that the user of this door knows.
+    ///
+    /// Errors: `Invalid` with every problem.
+    pub fn build_for(self, door: Door<'_>) -> Result<LaunchSpec> {
+        let mut problems = self.missing();
+        problems.extend(self.problems());
+        let problems: Vec<_> = problems.into_iter().map(|problem| door.rename(problem)).collect();
+        match self.fields() {
+            Some(fields) if problems.is_empty() => LaunchSpec::try_from(fields),
+            _ => Err(Error::invalid(door.object, problems)),
+        }
+    }
+
+    fn noting<T>(&mut self, field: impl Into<String>, value: std::result::Result<T, BadValue>) -> Option<T> {
+        value.map_err(|bad| self.problems.push(bad.at(field))).ok()
+    }
+
+    fn missing(&self) -> Vec<Problem> {
+        let fields = [
+            ("id", self.id.missing()),
+            ("layers", self.layers.is_none() && self.layers_seen == 0),
+            ("args", self.args.is_none()),
+            ("user", self.user.is_none()),
+            ("cgroup", self.cgroup.missing()),
+        ];
+        let missing = fields.into_iter().filter(|(_, missing)| *missing);
+        missing.map(|(field, _)| Problem { field: field.into(), reason: "is missing".into() }).collect()
+    }
+
+    fn rules<'a>(&'a self, env: &'a Environment) -> Rules<'a> {
+        Rules {
+            layers: self.layers.as_deref(),
+            args: self.args.as_deref(),
+            env,
+            root: &self.root,
+            // Checked when they were added, under the number that the caller counts.
+            mounts: &[],
+            limits: &self.limits,
+            timeout: self.timeout,
+            seccomp: self.seccomp.as_ref(),
+        }
+    }
+
+    fn fields(self) -> Option<Fields> {
+        Some(Fields {
+            id: self.id.take()?,
+            layers: self.layers?,
+            args: self.args?,
+            env: self.env.into_iter().collect(),
+            cwd: self.cwd,
+            user: self.user?,
+            root: self.root,
+            mounts: self.mounts,
+            hostname: self.hostname,
+            network: self.network,
+            cgroup: self.cgroup.take()?,
+            limits: self.limits,
+            pid_file: self.pid_file,
+            timeout: self.timeout,
+            seccomp: self.seccomp,
+            keep_layers: self.keep_layers,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn complete() -> Builder {
+        let user = Identity::new(1000, 1000, []).unwrap();
+        Builder::new("one").layers(["/base.sqsh", "/top.sqsh"]).args(["sh", "-c", ""]).user(user).cgroup("/squall/one")
+    }
+
+    fn fields(result: Result<LaunchSpec>) -> Vec<String> {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        error.problems().iter().map(|problem| problem.field.clone()).collect()
+    }
+
+    #[test]
+    fn a_complete_request_is_built_with_safe_defaults() {
+        let spec = complete().build().unwrap();
+        assert_eq!(spec.id.as_str(), "one");
+        assert_eq!(spec.layers[1].as_str(), "/top.sqsh");
+        assert_eq!((spec.network, &spec.root, spec.cwd.as_str()), (Network::None, &RootMode::ReadOnly, "/"));
+        assert_eq!(spec.user.groups(), [1000]);
+        assert!(spec.mounts.is_empty() && spec.env.variables().is_empty() && spec.seccomp.is_none());
+    }
+
+    #[test]
+    fn everything_missing_is_named_at_once() {
+        assert_eq!(fields(Builder::empty().build()), ["id", "layers", "args", "user", "cgroup"]);
+    }
+
+    #[test]
+    fn everything_wrong_is_named_at_once_and_nothing_twice() {
+        let limits = Limits { pids: Some(0), ..Limits::default() };
+        let builder = complete()
+            .id("../x")
+            .layers(["relative", "/fine"])
+            .args(["", "a\0b"])
+            .env(["GOOD=1", "bad"])
+            .env(["=worse"])
+            .cwd("..")
+            .bind("/a", "/b", &["ro"])
+            .bind("a", "/", &["rw", "nonsense"])
+            .tmpfs("/proc/x", None, 0)
+            .tmpfs("/t", Some(0), 0o1777)
+            .hostname("-")
+            .cgroup("../x")
+            .pid_file("pid")
+            .timeout(Duration::ZERO)
+            .seccomp(Value::from(1))
+            .root(RootMode::Writable { size_bytes: Some(1) })
+            .limits(limits);
+        let expected = [
+            "id",
+            "layers[2]",
+            "env[1]",
+            "env[2]",
+            "cwd",
+            "mounts[1].source",
+            "mounts[1].destination",
+            "mounts[1].options[1]",
+            "mounts[2].destination",
+            "mounts[3].size_bytes",
+            "hostname",
+            "cgroup",
+            "pid_file",
+            "args[0]",
+            "args[1]",
+            "root.size_bytes",
+            "limits.pids",
+            "timeout",
+            "seccomp",
+        ];
+        assert_eq!(fields(builder.build()), expected);
+    }
+
+    #[test]
+    fn a_layer_list_that_is_empty_or_wholly_refused_is_one_problem_each() {
+        let none: [&str; 0] = [];
+        let user = Identity::new(1, 1, []).unwrap();
+        let builder = || Builder::new("x").args(["a"]).user(user.clone()).cgroup("/x");
+        assert_eq!(fields(builder().layers(none).build()), ["layers"]);
+        assert_eq!(fields(builder().layers(["a", "b"]).build()), ["layers[0]", "layers[1]"]);
+        assert_eq!(fields(builder().build()), ["layers"]);
+    }
+
+    #[test]
+    fn a_door_gives_its_own_names() {
+        let names = [("limits.pids", "--pids"), ("args", "COMMAND"), ("arg", "never")];
+        let door = Door { object: "command line", names: &names };
+        let limits = Limits { pids: Some(0), ..Limits::default() };
+        let error = complete().args([""]).limits(limits).build_for(door).unwrap_err();
+        let shown: Vec<_> = error.problems().iter().map(|problem| problem.field.as_str()).collect();
+        assert_eq!(shown, ["COMMAND[0]", "--pids"]);
+        assert_eq!(error.object(), "command line");
+    }
+
+    #[test]
+    fn a_spec_read_back_is_checked_again() {
+        let spec = complete().env(["A=1", "A=2"]).build().unwrap();
+        assert_eq!(LaunchSpec::from_json(&spec.to_json()).unwrap(), spec);
+        let json = String::from_utf8(spec.to_json()).unwrap();
+        let table = [
+            (r#""/top.sqsh""#, r#""/../top.sqsh""#),
+            (r#""sh","#, r#""","#),
+            (r#""uid":1000"#, r#""uid":4294967295"#),
+            (r#""id":"one""#, r#""id":"-one""#),
+            (r#""pids":null"#, r#""pids":0"#),
+            (r#""id":"one""#, r#""id":"one","more":1"#),
+            (r#""cwd":"/","#, ""),
+        ];
+        for (from, to) in table {
+            let changed = json.replacen(from, to, 1);
+            assert_ne!(changed, json, "{from}");
+            assert_eq!(LaunchSpec::from_json(changed.as_bytes()).unwrap_err().kind(), ErrorKind::Invalid, "{to}");
+            assert!(serde_json::from_str::<LaunchSpec>(&changed).is_err(), "{to}");
+        }
+        let mut changed = spec.into_fields();
+        changed.layers.clear();
+        assert_eq!(fields(LaunchSpec::try_from(changed)), ["layers"]);
+    }
+}

@@ -1,0 +1,83 @@
+//! The container's host name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::bad_value::{BadValue, quoted};
+
+/// Longest host name in bytes: the kernel's `__NEW_UTS_LEN`.
+const MAX_BYTES: usize = 64;
+
+/// A host name: 1 to 64 characters, letters, digits, `-`, `_` and `.`, a letter or digit first and last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hostname(String);
+
+impl Hostname {
+    /// Checks a host name.
+    pub fn new(name: impl AsRef<str>) -> Result<Hostname, BadValue> {
+        let name = name.as_ref();
+        let plain = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let ends = plain(name.bytes().next()) && plain(name.bytes().last());
+        let all = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if !ends || !all || name.contains("..") || name.len() > MAX_BYTES {
+            return Err(BadValue::new(format!(
+                "{} is not a host name: expected 1 to {MAX_BYTES} characters of a-z A-Z 0-9 - _ ., a letter or digit first and last",
+                quoted(name)
+            )));
+        }
+        Ok(Hostname(name.to_owned()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Hostname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Hostname {
+    type Err = BadValue;
+
+    fn from_str(name: &str) -> Result<Hostname, BadValue> {
+        Hostname::new(name)
+    }
+}
+
+impl TryFrom<String> for Hostname {
+    type Error = BadValue;
+
+    fn try_from(name: String) -> Result<Hostname, BadValue> {
+        Hostname::new(name)
+    }
+}
+
+impl From<Hostname> for String {
+    fn from(name: Hostname) -> String {
+        name.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_fits_the_kernel_and_the_resolver() {
+        let longest = "h".repeat(MAX_BYTES);
+        for name in ["a", "worker-1", "w1.example.org", "my_host", longest.as_str()] {
+            assert!(Hostname::new(name).is_ok(), "{name}");
+        }
+        let too_long = "h".repeat(MAX_BYTES + 1);
+        for name in ["", "-a", "a-", ".a", "a.", "a..b", "a b", "a\0", "ü", too_long.as_str()] {
+            assert!(Hostname::new(name).is_err(), "{name}");
+        }
+    }
+}

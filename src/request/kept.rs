@@ -1,0 +1,66 @@
+//! A list that a hostile request cannot make long.
+
+use crate::error::Problem;
+
+/// Most problems, and most warnings, that are kept: more than a person reads. The rest is counted.
+const KEPT: usize = 100;
+
+/// The first hundred of many, and how many more there were.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept<T> {
+    items: Vec<T>,
+    omitted: usize,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Kept<T> {
+        Kept { items: Vec::new(), omitted: 0 }
+    }
+}
+
+impl<T> Kept<T> {
+    pub(crate) fn push(&mut self, item: T) {
+        if self.items.len() < KEPT { self.items.push(item) } else { self.omitted += 1 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The items; where there were too many, the last one says how many more.
+    pub(crate) fn into_items(self, more: impl FnOnce(usize) -> T) -> Vec<T> {
+        let mut items = self.items;
+        if self.omitted > 0 {
+            items.push(more(self.omitted));
+        }
+        items
+    }
+}
+
+impl<T> Extend<T> for Kept<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, items: I) {
+        items.into_iter().for_each(|item| self.push(item));
+    }
+}
+
+impl Kept<Problem> {
+    /// The problems.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        let reason = |omitted| format!("{omitted} more problems are not shown");
+        self.into_items(|omitted| Problem { field: "request".into(), reason: reason(omitted) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_the_first_are_kept_and_the_rest_counted() {
+        let mut kept = Kept::default();
+        kept.extend(0..KEPT);
+        assert_eq!(kept.clone().into_items(|_| 0).len(), KEPT);
+        kept.extend(0..1_000_000);
+        assert_eq!(kept.into_items(|omitted| omitted).last(), Some(&1_000_000));
+    }
+}

@@ -1,0 +1,38 @@
+//! What a caller asks for, made into one validated type: [`LaunchSpec`].
+//!
+//! There are several doors, Storm's command file ([`storm`]) and the [`Builder`] that the command line ([`values`]) and Rust
+//! programs use, and behind all of them the same rules. Every door reports all problems at once, each under the name that its
+//! user knows. A spec that crosses a process border as JSON is checked again on the other side.
+//!
+//! Owns: the types of a request, their rules and bounds, the parsing of documents and values. Never does: change anything, need a
+//! privilege, decide who may ask for what (allow-lists belong to the programs). It touches the file system in two places only:
+//! where a door reads its document, and in [`check_layers`]; the user database is asked in [`Identity`]. Runs in the caller's
+//! process, and in the spawner for the second check.
+
+mod bad_value;
+mod bind_options;
+mod builder;
+mod environment;
+mod hostname;
+mod id;
+mod identity;
+mod kept;
+mod mount;
+mod open_layer;
+mod path;
+mod rules;
+mod spec;
+pub mod storm;
+pub mod values;
+
+pub use bad_value::BadValue;
+pub use bind_options::{Access, BindOptions, MountFlag, MountFlags, Propagation, Recursion};
+pub use builder::{Builder, Door};
+pub use environment::{Environment, Variable};
+pub use hostname::Hostname;
+pub use id::ContainerId;
+pub use identity::Identity;
+pub use mount::{Bind, Mount, Tmpfs};
+pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
+pub use path::{AbsolutePath, Destination, LayerPath};
+pub use spec::{Fields, LaunchSpec, Network, RootMode};

@@ -1,0 +1,417 @@
+//! The rules of a request beyond what its types already hold: numbers that the kernel refuses, sizes that no launch survives.
+//!
+//! A bound stands here only where the kernel would refuse the value or where a worker could never start; the source of each
+//! is beside it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::environment::Environment;
+use super::kept::Kept;
+use super::mount::Mount;
+use super::path::LayerPath;
+use super::spec::{Fields, RootMode};
+use crate::cgroup::{Limits, SwapLimit};
+use crate::error::Problem;
+
+/// Most layers of one overlay: the kernel's `OVL_MAX_STACK`.
+pub(crate) const MAX_LAYERS: usize = 500;
+
+/// Longest argument or variable in bytes, without its NUL: the kernel's `MAX_ARG_STRLEN`, 32 pages of 4 KiB.
+pub(crate) const MAX_STRING_BYTES: usize = 32 * 4096 - 1;
+
+/// Most bytes of all arguments and variables, each with its NUL and its pointer: a quarter of the usual stack limit of 8 MiB, which
+/// is what execve(2) and `getconf ARG_MAX` allow.
+const MAX_COMMAND_BYTES: usize = 2 << 20;
+
+/// Least memory limit. The kernel would take less; this is a choice: below it init is killed before it can become a workload, so the
+/// number is a mistake (a limit meant in KiB or MiB, mostly).
+const MIN_MEMORY_BYTES: u64 = 512 << 10;
+
+/// Least CPU quota and period: the kernel's `min_cfs_quota_period`, 1 ms.
+const MIN_CPU_US: u64 = 1000;
+
+/// Greatest CPU period: the kernel's `max_cfs_quota_period`, 1 s.
+const MAX_PERIOD_US: u64 = 1_000_000;
+
+/// Greatest CPU quota: the kernel's `max_cfs_runtime`, `MAX_BW` = 2^44 - 1 microseconds.
+const MAX_QUOTA_US: u64 = (1 << 44) - 1;
+
+/// CPU shares: the kernel's `MIN_SHARES` and `MAX_SHARES`.
+pub(crate) const SHARES: std::ops::RangeInclusive<u64> = 2..=1 << 18;
+
+/// Most processes: the kernel's `PID_MAX_LIMIT` on 64-bit machines.
+const MAX_PIDS: u64 = 1 << 22;
+
+/// Block I/O weight: the range of the OCI runtime specification.
+const BLKIO_WEIGHT: std::ops::RangeInclusive<u16> = 10..=1000;
+
+/// Greatest size of anything: the kernel counts in signed 64 bits.
+const MAX_BYTES: u64 = i64::MAX as u64;
+
+/// Least size of a tmpfs: a page. 0 would mean "no limit" to the kernel.
+const MIN_TMPFS_BYTES: u64 = 4096;
+
+/// Longest time limit: 100 years, so that a deadline in nanoseconds fits 64 bits.
+const MAX_TIMEOUT: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
+/// Deepest nesting of a seccomp profile: a real one has 6 levels, serde_json reads 128.
+pub(crate) const MAX_SECCOMP_DEPTH: usize = 32;
+
+/// What the rules look at. A field is `None` while a builder has not been given it.
+pub(crate) struct Rules<'a> {
+    pub(crate) layers: Option<&'a [LayerPath]>,
+    pub(crate) args: Option<&'a [String]>,
+    pub(crate) env: &'a Environment,
+    pub(crate) root: &'a RootMode,
+    pub(crate) mounts: &'a [Mount],
+    pub(crate) limits: &'a Limits,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) seccomp: Option<&'a Value>,
+}
+
+impl<'a> Rules<'a> {
+    /// The rules' view of all fields.
+    pub(crate) fn of(fields: &'a Fields) -> Rules<'a> {
+        Rules {
+            layers: Some(&fields.layers),
+            args: Some(&fields.args),
+            env: &fields.env,
+            root: &fields.root,
+            mounts: &fields.mounts,
+            limits: &fields.limits,
+            timeout: fields.timeout,
+            seccomp: fields.seccomp.as_ref(),
+        }
+    }
+
+    /// Everything that breaks a rule, in the order of the fields.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let mut found = Found::default();
+        self.layers.into_iter().for_each(|layers| found.layers(layers));
+        self.args.into_iter().for_each(|args| found.args(args));
+        found.strings(self.args.unwrap_or_default(), self.env);
+        if let RootMode::Writable { size_bytes: Some(size) } = self.root {
+            found.tmpfs_size("root.size_bytes", *size);
+        }
+        for (index, mount) in self.mounts.iter().enumerate() {
+            found.0.extend(mount_problems(index, mount));
+        }
+        found.memory(self.limits);
+        found.cpu(self.limits);
+        found.counts(self.limits);
+        found.timeout(self.timeout);
+        found.seccomp(self.seccomp);
+        found.0.into_problems()
+    }
+}
+
+/// The problems found so far.
+#[derive(Default)]
+struct Found(Kept<Problem>);
+
+impl Found {
+    fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
+        self.0.push(Problem { field: field.into(), reason: reason.into() });
+    }
+
+    fn layers(&mut self, layers: &[LayerPath]) {
+        match layers.len() {
+            0 => self.add("layers", "no layer is given: expected at least one"),
+            1..=MAX_LAYERS => {}
+            count => self.add("layers", format!("{count} layers are given: an overlay takes at most {MAX_LAYERS}")),
+        }
+    }
+
+    fn args(&mut self, args: &[String]) {
+        match args.first() {
+            None => self.add("args", "no program is given: expected a program and its arguments"),
+            Some(program) if program.is_empty() => self.add("args[0]", "the program's name is empty"),
+            Some(_) => {}
+        }
+        for (index, arg) in args.iter().enumerate().filter(|(_, arg)| arg.contains('\0')) {
+            self.add(
+                format!("args[{index}]"),
+                format!("contains a NUL byte at {}", arg.find('\0').unwrap_or_default()),
+            );
+        }
+    }
+
+    /// What execve(2) would answer with E2BIG. A single variable's length is checked by its type.
+    fn strings(&mut self, args: &[String], env: &Environment) {
+        for (index, arg) in args.iter().enumerate().filter(|(_, arg)| arg.len() > MAX_STRING_BYTES) {
+            let reason = format!("has {} bytes: the kernel takes {MAX_STRING_BYTES} (MAX_ARG_STRLEN)", arg.len());
+            self.add(format!("args[{index}]"), reason);
+        }
+        let variables = env.variables().iter().map(|variable| variable.as_str());
+        let strings = args.iter().map(String::as_str).chain(variables);
+        let total: usize = strings.map(|text| text.len() + 1 + size_of::<usize>()).sum();
+        if total > MAX_COMMAND_BYTES {
+            let reason =
+                format!("arguments and environment need {total} bytes: the kernel takes {MAX_COMMAND_BYTES} (ARG_MAX)");
+            self.add("args", reason);
+        }
+    }
+
+    fn tmpfs_size(&mut self, field: &str, size: u64) {
+        if !(MIN_TMPFS_BYTES..=MAX_BYTES).contains(&size) {
+            self.add(field, format!("{size} bytes cannot be a size: expected {MIN_TMPFS_BYTES} to {MAX_BYTES}"));
+        }
+    }
+
+    fn memory(&mut self, limits: &Limits) {
+        self.bytes("limits.memory_bytes", limits.memory_bytes);
+        self.bytes("limits.memory_reservation_bytes", limits.memory_reservation_bytes);
+        let field = "limits.memory_swap_bytes";
+        match (limits.memory_swap_bytes, limits.memory_bytes) {
+            (Some(SwapLimit::Total(_)), None) => {
+                self.add(field, "needs a memory limit: it bounds memory and swap together")
+            }
+            (Some(SwapLimit::Total(total)), Some(memory)) if total < memory || total > MAX_BYTES => {
+                let range = format!("expected {memory} (the memory limit, so no swap) to {MAX_BYTES}");
+                self.add(field, format!("{total} bytes of memory and swap together cannot be a limit: {range}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn bytes(&mut self, field: &str, bytes: Option<u64>) {
+        match bytes {
+            Some(bytes) if !(MIN_MEMORY_BYTES..=MAX_BYTES).contains(&bytes) => {
+                let range =
+                    format!("expected {MIN_MEMORY_BYTES} (less than that no process can start in) to {MAX_BYTES}");
+                self.add(field, format!("{bytes} bytes of memory cannot be a limit: {range}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn cpu(&mut self, limits: &Limits) {
+        let quota = limits.cpu_quota_us.map(|quota| (quota, u64::try_from(quota).unwrap_or_default()));
+        if let Some((quota, _)) = quota.filter(|(_, us)| !(MIN_CPU_US..=MAX_QUOTA_US).contains(us)) {
+            let reason = format!("{quota} us cannot be a quota: the kernel takes {MIN_CPU_US} to {MAX_QUOTA_US}");
+            self.add("limits.cpu_quota_us", reason);
+        }
+        if let Some(period) = limits.cpu_period_us.filter(|us| !(MIN_CPU_US..=MAX_PERIOD_US).contains(us)) {
+            let reason = format!("{period} us cannot be a period: the kernel takes {MIN_CPU_US} to {MAX_PERIOD_US}");
+            self.add("limits.cpu_period_us", reason);
+        }
+        if let Some(shares) = limits.cpu_shares.filter(|shares| !SHARES.contains(shares)) {
+            let reason =
+                format!("{shares} cannot be CPU shares: the kernel takes {} to {}", SHARES.start(), SHARES.end());
+            self.add("limits.cpu_shares", reason);
+        }
+    }
+
+    fn counts(&mut self, limits: &Limits) {
+        if let Some(pids) = limits.pids.filter(|pids| !(1..=MAX_PIDS).contains(pids)) {
+            self.add(
+                "limits.pids",
+                format!("{pids} cannot be a number of processes: the kernel takes 1 to {MAX_PIDS}"),
+            );
+        }
+        if let Some(weight) = limits.blkio_weight.filter(|weight| !BLKIO_WEIGHT.contains(weight)) {
+            let reason =
+                format!("{weight} cannot be a weight: OCI has {} to {}", BLKIO_WEIGHT.start(), BLKIO_WEIGHT.end());
+            self.add("limits.blkio_weight", reason);
+        }
+    }
+
+    fn timeout(&mut self, timeout: Option<Duration>) {
+        match timeout {
+            Some(Duration::ZERO) => self.add("timeout", "no time at all is given: expected more than 0 seconds"),
+            Some(timeout) if timeout > MAX_TIMEOUT => {
+                let reason =
+                    format!("{} seconds are too many: expected {} at most", timeout.as_secs(), MAX_TIMEOUT.as_secs());
+                self.add("timeout", reason);
+            }
+            _ => {}
+        }
+    }
+
+    fn seccomp(&mut self, profile: Option<&Value>) {
+        match profile {
+            None => {}
+            Some(profile @ Value::Object(_)) if is_deeper_than(profile, MAX_SECCOMP_DEPTH) => {
+                self.add("seccomp", format!("is nested more than {MAX_SECCOMP_DEPTH} levels deep: no profile is"));
+            }
+            Some(Value::Object(_)) => {}
+            Some(_) => self.add("seccomp", "is not an object: expected an OCI seccomp profile"),
+        }
+    }
+}
+
+/// What is wrong with the numbers of one mount.
+pub(crate) fn mount_problems(index: usize, mount: &Mount) -> Vec<Problem> {
+    let mut found = Found::default();
+    if let Mount::Tmpfs(tmpfs) = mount {
+        if let Some(size) = tmpfs.size_bytes {
+            found.tmpfs_size(&format!("mounts[{index}].size_bytes"), size);
+        }
+        if tmpfs.mode > 0o7777 {
+            found.add(
+                format!("mounts[{index}].mode"),
+                format!("{:o} is not a mode: expected 0 to 7777 (octal)", tmpfs.mode),
+            );
+        }
+    }
+    found.0.into_problems()
+}
+
+/// Looks no deeper than it has to, so that a hostile depth costs no stack.
+fn is_deeper_than(value: &Value, levels: usize) -> bool {
+    let mut inside: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(values) => Box::new(values.iter()),
+        Value::Object(values) => Box::new(values.values()),
+        _ => return false,
+    };
+    levels == 0 || inside.any(|value| is_deeper_than(value, levels - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::path::Destination;
+    use super::super::{Tmpfs, Variable};
+    use super::*;
+
+    fn of_limits(limits: Limits) -> Vec<String> {
+        let mut found = Found::default();
+        found.memory(&limits);
+        found.cpu(&limits);
+        found.counts(&limits);
+        found.0.into_problems().into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn limits_that_the_kernel_takes_pass() {
+        let least = Limits {
+            cpu_quota_us: Some(1000),
+            cpu_period_us: Some(1000),
+            cpu_shares: Some(2),
+            memory_bytes: Some(MIN_MEMORY_BYTES),
+            memory_swap_bytes: Some(SwapLimit::Total(MIN_MEMORY_BYTES)),
+            pids: Some(1),
+            blkio_weight: Some(10),
+            ..Limits::default()
+        };
+        let most = Limits {
+            cpu_quota_us: Some(MAX_QUOTA_US as i64),
+            cpu_period_us: Some(1_000_000),
+            cpu_shares: Some(262_144),
+            memory_bytes: Some(MAX_BYTES),
+            memory_swap_bytes: Some(SwapLimit::Total(MAX_BYTES)),
+            memory_reservation_bytes: Some(MAX_BYTES),
+            pids: Some(MAX_PIDS),
+            blkio_weight: Some(1000),
+            ..Limits::default()
+        };
+        let swap = Limits { memory_swap_bytes: Some(SwapLimit::Unlimited), ..Limits::default() };
+        for limits in [Limits::default(), least, most, swap] {
+            assert_eq!(of_limits(limits.clone()), Vec::<String>::new(), "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn each_absurd_number_is_named() {
+        let none = Limits::default;
+        let table = [
+            (Limits { memory_bytes: Some(MIN_MEMORY_BYTES - 1), ..none() }, "memory_bytes"),
+            (Limits { memory_bytes: Some(MAX_BYTES + 1), ..none() }, "memory_bytes"),
+            (Limits { memory_reservation_bytes: Some(1), ..none() }, "memory_reservation_bytes"),
+            (Limits { memory_swap_bytes: Some(SwapLimit::Total(1 << 30)), ..none() }, "memory_swap_bytes"),
+            (
+                Limits { memory_bytes: Some(1 << 30), memory_swap_bytes: Some(SwapLimit::Total(1 << 29)), ..none() },
+                "memory_swap_bytes",
+            ),
+            (
+                Limits { memory_bytes: Some(1 << 30), memory_swap_bytes: Some(SwapLimit::Total(u64::MAX)), ..none() },
+                "memory_swap_bytes",
+            ),
+            (Limits { cpu_quota_us: Some(999), ..none() }, "cpu_quota_us"),
+            (Limits { cpu_quota_us: Some(0), ..none() }, "cpu_quota_us"),
+            (Limits { cpu_quota_us: Some(-1), ..none() }, "cpu_quota_us"),
+            (Limits { cpu_quota_us: Some(i64::MAX), ..none() }, "cpu_quota_us"),
+            (Limits { cpu_period_us: Some(999), ..none() }, "cpu_period_us"),
+            (Limits { cpu_period_us: Some(1_000_001), ..none() }, "cpu_period_us"),
+            (Limits { cpu_shares: Some(1), ..none() }, "cpu_shares"),
+            (Limits { cpu_shares: Some(262_145), ..none() }, "cpu_shares"),
+            (Limits { pids: Some(0), ..none() }, "pids"),
+            (Limits { pids: Some(u64::MAX), ..none() }, "pids"),
+            (Limits { blkio_weight: Some(9), ..none() }, "blkio_weight"),
+            (Limits { blkio_weight: Some(1001), ..none() }, "blkio_weight"),
+        ];
+        for (limits, field) in table {
+            assert_eq!(of_limits(limits.clone()), [format!("limits.{field}")], "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_execve_refuses_is_refused_here() {
+        let strings = |args: &[String], env: Environment| {
+            let mut found = Found::default();
+            found.strings(args, &env);
+            found.0.into_problems().into_iter().map(|problem| problem.to_string()).collect::<Vec<_>>()
+        };
+        let empty = Environment::default;
+        assert!(strings(&["x".repeat(MAX_STRING_BYTES)], empty()).is_empty());
+        let one = strings(&["x".repeat(MAX_STRING_BYTES + 1)], empty());
+        assert!(one[0].contains("args[0]") && one[0].contains("MAX_ARG_STRLEN"), "{one:?}");
+        let longest = Variable::new(format!("A={}", "x".repeat(MAX_STRING_BYTES - 2))).unwrap();
+        assert!(strings(&[], [longest].into_iter().collect()).is_empty());
+        let error = Variable::new(format!("A={}", "x".repeat(MAX_STRING_BYTES - 1))).unwrap_err();
+        assert!(error.to_string().contains("MAX_ARG_STRLEN"), "{error}");
+        let env: Environment =
+            (0..20).map(|n| Variable::new(format!("V{n}={}", "x".repeat(120_000))).unwrap()).collect();
+        assert_eq!(strings(&[], env).len(), 1);
+        let many = strings(&vec![String::new(); MAX_COMMAND_BYTES / 9 + 1], empty());
+        assert!(many.len() == 1 && many[0].contains("ARG_MAX"), "{many:?}");
+        assert!(strings(&vec![String::new(); MAX_COMMAND_BYTES / 9], empty()).is_empty());
+    }
+
+    #[test]
+    fn a_tmpfs_has_a_real_size_and_mode() {
+        let tmpfs = |size_bytes, mode| {
+            let destination = Destination::new("/t").unwrap();
+            let mount = Mount::Tmpfs(Tmpfs { destination, size_bytes, mode });
+            mount_problems(7, &mount).into_iter().map(|problem| problem.field).collect::<Vec<_>>()
+        };
+        assert!(tmpfs(Some(4096), 0o7777).is_empty() && tmpfs(None, 0).is_empty());
+        assert_eq!(tmpfs(Some(0), 0o10000), ["mounts[7].size_bytes", "mounts[7].mode"]);
+        assert_eq!(tmpfs(Some(MAX_BYTES + 1), 0), ["mounts[7].size_bytes"]);
+    }
+
+    #[test]
+    fn a_profile_is_an_object_of_bounded_depth() {
+        let problems = |profile: &Value| {
+            let mut found = Found::default();
+            found.seccomp(Some(profile));
+            found.0.into_problems().len()
+        };
+        let nested =
+            |levels: usize| (1..levels).fold(serde_json::json!({}), |inner, _| serde_json::json!({ "a": inner }));
+        assert_eq!(problems(&nested(MAX_SECCOMP_DEPTH)), 0);
+        assert_eq!(problems(&nested(MAX_SECCOMP_DEPTH + 1)), 1);
+        for other in [Value::Null, 1.into(), "x".into(), serde_json::json!([])] {
+            assert_eq!(problems(&other), 1, "{other}");
+        }
+    }
+
+    #[test]
+    fn time_and_layers_have_an_upper_and_a_lower_bound() {
+        let count = |act: &dyn Fn(&mut Found)| {
+            let mut found = Found::default();
+            act(&mut found);
+            found.0.into_problems().len()
+        };
+        let path = LayerPath::new("/l").unwrap();
+        for (layers, problems) in [(0, 1), (1, 0), (MAX_LAYERS, 0), (MAX_LAYERS + 1, 1)] {
+            assert_eq!(count(&|found| found.layers(&vec![path.clone(); layers])), problems, "{layers}");
+        }
+        for (time, problems) in
+            [(Duration::ZERO, 1), (Duration::from_nanos(1), 0), (MAX_TIMEOUT, 0), (Duration::MAX, 1)]
+        {
+            assert_eq!(count(&|found| found.timeout(Some(time))), problems, "{time:?}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The validated request: what a launch works from.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::bad_value::BadValue;
+use super::builder::Builder;
+use super::environment::Environment;
+use super::hostname::Hostname;
+use super::id::ContainerId;
+use super::identity::Identity;
+use super::mount::Mount;
+use super::path::{AbsolutePath, LayerPath};
+use super::rules::Rules;
+use crate::cgroup::{CgroupPath, Limits};
+use crate::error::{Error, Result};
+
+/// What an error calls a spec that arrives as JSON.
+const OBJECT: &str = "launch spec";
+
+/// The container's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum RootMode {
+    /// Nothing can be written.
+    ReadOnly,
+    /// What is written lies in memory and is gone afterwards.
+    Writable {
+        /// Most bytes that can be written; without it the container's memory limit is the only bound.
+        size_bytes: Option<u64>,
+    },
+    /// What is written lies in this directory of the host, which holds the overlay's upper and work directories.
+    Directory(AbsolutePath),
+}
+
+/// The network that a container sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// One of its own with nothing in it but a loopback device.
+    None,
+}
+
+/// Everything that can be asked for. Each field is checked by its type; the rules between and beyond them hold in a [`LaunchSpec`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fields {
+    /// The container's name.
+    pub id: ContainerId,
+    /// Files of the layers, the base first: 1 to 500, as many as an overlay takes.
+    pub layers: Vec<LayerPath>,
+    /// The program and its arguments; the program's name is not empty.
+    pub args: Vec<String>,
+    /// The environment, nothing is added to it.
+    pub env: Environment,
+    /// The working directory inside the container.
+    pub cwd: AbsolutePath,
+    /// Who the worker runs as.
+    pub user: Identity,
+    /// What can be written.
+    pub root: RootMode,
+    /// Further mounts, in this order.
+    pub mounts: Vec<Mount>,
+    /// The container's host name; the host's own where absent.
+    pub hostname: Option<Hostname>,
+    /// The network.
+    pub network: Network,
+    /// The container's cgroup, from the top of each hierarchy.
+    pub cgroup: CgroupPath,
+    /// What the container may use.
+    pub limits: Limits,
+    /// Where the pid of the container's init is written.
+    pub pid_file: Option<AbsolutePath>,
+    /// How long the workload may run.
+    pub timeout: Option<Duration>,
+    /// An OCI seccomp profile (an object), as it came; it is compiled elsewhere. Without it nothing is filtered.
+    pub seccomp: Option<serde_json::Value>,
+    /// How many idle layers stay mounted; the configuration's number where absent.
+    pub keep_layers: Option<u32>,
+}
+
+/// A request that keeps all rules. The fields can be read and not written, so it stays what was checked; it serialises as
+/// [`Fields`] and is checked again when it is read back.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Fields")]
+pub struct LaunchSpec {
+    fields: Fields,
+}
+
+impl LaunchSpec {
+    /// Begins a request for a container of that id.
+    pub fn builder(id: impl AsRef<str>) -> Builder {
+        Builder::new(id)
+    }
+
+    /// Reads a spec that [`LaunchSpec::to_json`] wrote, and checks it anew. The text has no bound of its own: the sender's message has.
+    ///
+    /// Errors: `Invalid` for what is not such a document (with line and column) or breaks a rule (with every problem).
+    pub fn from_json(text: &[u8]) -> Result<LaunchSpec> {
+        let fields: Fields = serde_json::from_slice(text)
+            .map_err(|error| Error::invalid(OBJECT, vec![BadValue::new(error.to_string()).at("document")]))?;
+        LaunchSpec::try_from(fields)
+    }
+
+    /// The spec as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Checked text, numbers and lists with text keys: nothing that JSON could not hold.
+        serde_json::to_vec(&self.fields).unwrap_or_default()
+    }
+
+    /// The fields, to change some and check again.
+    pub fn into_fields(self) -> Fields {
+        self.fields
+    }
+}
+
+impl Deref for LaunchSpec {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        &self.fields
+    }
+}
+
+impl TryFrom<Fields> for LaunchSpec {
+    type Error = Error;
+
+    fn try_from(fields: Fields) -> Result<LaunchSpec> {
+        let problems = Rules::of(&fields).problems();
+        if problems.is_empty() { Ok(LaunchSpec { fields }) } else { Err(Error::invalid(OBJECT, problems)) }
+    }
+}
+
+impl Serialize for LaunchSpec {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.fields.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cgroup::SwapLimit;
+
+    /// Builders of which most are fine: odd text, numbers around the bounds.
+    fn builders() -> impl Strategy<Value = Builder> {
+        let names = (prop::collection::vec("/[^/]{1,9}", 1..4), prop::collection::vec(".{0,9}", 1..4));
+        let places = (prop::collection::vec("[A-Z]{1,2}=.{0,9}", 0..6), "/[a-z. ]{1,9}", "[a-z0-9]{1,12}");
+        let numbers =
+            (any::<[u32; 3]>(), 1_u64 << 19..1 << 62, any::<Option<u32>>(), 1_u64..u64::MAX >> 32, any::<bool>());
+        (names, places, numbers).prop_map(|((layers, args), (env, path, id), (ids, bytes, keep, nanos, flag))| {
+            let limits = Limits {
+                memory_bytes: Some(bytes),
+                memory_swap_bytes: Some(if flag { SwapLimit::Unlimited } else { SwapLimit::Total(bytes) }),
+                cpu_quota_us: Some(1000 + (bytes >> 32) as i64),
+                ..Limits::default()
+            };
+            let root = if flag { RootMode::Writable { size_bytes: Some(bytes) } } else { RootMode::ReadOnly };
+            let builder =
+                LaunchSpec::builder(&id).layers(layers).args(args).env(env).cwd(&path).limits(limits).root(root);
+            let builder = builder.bind(&path, "/mnt", &["ro", "rnosuid", "slave"]).tmpfs("/tmp", Some(bytes), 0o1777);
+            let builder = builder.hostname(&id).cgroup(format!("/squall/{id}")).pid_file(path);
+            let builder =
+                builder.timeout(Duration::from_nanos(nanos)).seccomp(serde_json::json!({ "n": bytes, "a": [id] }));
+            let builder = keep.into_iter().fold(builder, Builder::keep_layers);
+            Identity::new(ids[0], ids[1], [ids[2]]).into_iter().fold(builder, Builder::user)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_spec_is_the_same_after_json_and_what_is_refused_has_reasons(builder in builders()) {
+            match builder.build() {
+                Ok(spec) => {
+                    prop_assert_eq!(&LaunchSpec::from_json(&spec.to_json()).unwrap(), &spec);
+                    prop_assert_eq!(serde_json::from_slice::<LaunchSpec>(&spec.to_json()).unwrap(), spec);
+                }
+                Err(error) => prop_assert!(!error.problems().is_empty()),
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_reading_a_spec_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert!(LaunchSpec::from_json(&bytes).is_err());
+        }
+    }
+}

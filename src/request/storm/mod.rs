@@ -1,0 +1,183 @@
+//! Storm's door: `oci-config.json`, the command file that a supervisor writes for `worker-launcher run-oci-container`.
+//!
+//! Owns: the file's grammar and schema, field by field as Storm's own launcher takes them. Stricter than that one: paths are absolute
+//! and without `..`, mount options exist, the command fits execve(2), limits are possible. Milder: a keep count that is
+//! missing is 0, because Java leaves out a 0. Never does: decide whether the user, the sources of mounts, the layers or the cgroup are
+//! allowed; that takes the root-owned configuration.
+//!
+//! Runs in the launcher. [`read`] uses the effective ids of the moment, so the launcher becomes the supervisor's user first.
+
+mod document;
+mod findings;
+mod resources;
+mod schema;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open};
+use rustix::io::Errno;
+
+use self::findings::Findings;
+use super::builder::{Builder, Door};
+use super::identity::Identity;
+use super::open_layer::kind;
+use super::path::AbsolutePath;
+use super::spec::LaunchSpec;
+use crate::error::{Context, Error, ErrorKind, Problem, Result};
+use crate::stage::Stage;
+
+/// What errors call a document whose path is not known.
+const OBJECT: &str = "oci-config.json";
+
+/// The builder's fields by their places in the document.
+const DOOR: Door<'static> = Door {
+    object: OBJECT,
+    names: &[
+        ("id", "containerId"),
+        ("user", "username"),
+        ("pid_file", "pidFile"),
+        ("args", "ociRuntimeConfig.process.args"),
+        ("env", "ociRuntimeConfig.process.env"),
+        ("cwd", "ociRuntimeConfig.process.cwd"),
+        ("mounts", "ociRuntimeConfig.mounts"),
+        ("cgroup", "ociRuntimeConfig.linux.cgroupsPath"),
+        ("seccomp", "ociRuntimeConfig.linux.seccomp"),
+        ("limits.memory_bytes", "ociRuntimeConfig.linux.resources.memory.limit"),
+        ("limits.memory_swap_bytes", "ociRuntimeConfig.linux.resources.memory.swap"),
+        ("limits.memory_reservation_bytes", "ociRuntimeConfig.linux.resources.memory.reservation"),
+        ("limits.cpu_quota_us", "ociRuntimeConfig.linux.resources.cpu.quota"),
+        ("limits.cpu_period_us", "ociRuntimeConfig.linux.resources.cpu.period"),
+        ("limits.cpu_shares", "ociRuntimeConfig.linux.resources.cpu.shares"),
+        ("limits.blkio_weight", "ociRuntimeConfig.linux.resources.blockIO.weight"),
+    ],
+};
+
+/// A command file that keeps all rules. It lacks one thing to be a [`LaunchSpec`]: who the user is.
+#[derive(Debug, Clone)]
+pub struct StormCommand {
+    username: String,
+    container_script_path: AbsolutePath,
+    pid_file: AbsolutePath,
+    builder: Builder,
+    warnings: Vec<String>,
+}
+
+/// Reads a command file. It must be a regular file, is opened without following a symbolic link at its end and without ever
+/// waiting, and not more than 16 MiB of it are read.
+///
+/// Errors: those of [`parse`] with the file's path as object; `Invalid` for what is not a regular file or too long; `System` for what
+/// open(2) and read(2) answer.
+pub fn read(path: &Path) -> Result<StormCommand> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    let object = format!("command file '{}'", path.display());
+    let file = match open(path, flags, Mode::empty()) {
+        Err(errno @ Errno::LOOP) => {
+            let error = Error::system(Stage::Request, object, "open", errno);
+            return Err(error.meaning("a symbolic link: expected a regular file").with_kind(ErrorKind::Invalid));
+        }
+        file => File::from(file.at(Stage::Request, &object, "open")?),
+    };
+    read_open(&file, path)
+}
+
+/// Reads a command file that is open already, from where its offset stands; `path` is for errors only. The open file is set to
+/// blocking reads.
+///
+/// Errors: those of [`read`] without open(2).
+pub fn read_open(file: &File, path: &Path) -> Result<StormCommand> {
+    let object = format!("command file '{}'", path.display());
+    let stat = fstat(file).at(Stage::Request, &object, "fstat")?;
+    let refused = |reason: String| Error::invalid(object.as_str(), vec![Problem { field: "document".into(), reason }]);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        other => return Err(refused(format!("is {}: expected a regular file", kind(other)))),
+    }
+    if u64::try_from(stat.st_size).unwrap_or_default() > document::MAX_BYTES {
+        return Err(refused(document::too_long().to_string()));
+    }
+    fcntl_setfl(file, OFlags::RDONLY).at(Stage::Request, &object, "fcntl(F_SETFL)")?;
+    // One byte more than is allowed: the file may have grown since.
+    let text = read_up_to(file, document::MAX_BYTES + 1).at(Stage::Request, &object, "read")?;
+    parse_as(&object, &text)
+}
+
+/// Parses a command file's text. Pure; time and memory are bounded whatever the text is (16 MiB of the worst: about 1 s and 160 MB).
+///
+/// Errors: `Invalid`, with line and column for what is not JSON, else with every problem and its place (the first 100).
+pub fn parse(text: &[u8]) -> Result<StormCommand> {
+    parse_as(OBJECT, text)
+}
+
+fn read_up_to(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(bytes).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn parse_as(object: &str, text: &[u8]) -> Result<StormCommand> {
+    let tree = document::parse(text).map_err(|bad| Error::invalid(object, vec![bad.at("document")]))?;
+    let findings = Findings::default();
+    let command = schema::command(&tree, &findings);
+    let refused = findings.any_problem();
+    let (problems, warnings) = findings.into_parts();
+    match command {
+        Some(command) if !refused => Ok(StormCommand { warnings, ..command }),
+        _ => Err(Error::invalid(object, problems)),
+    }
+}
+
+impl StormCommand {
+    /// The user's name, as the document has it: whether it is the user that the launcher was called for is the launcher's to check.
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// The worker's script, which the supervisor's user must be able to read.
+    pub fn container_script_path(&self) -> &AbsolutePath {
+        &self.container_script_path
+    }
+
+    /// Where the pid of the container's init is to be written.
+    pub fn pid_file(&self) -> &AbsolutePath {
+        &self.pid_file
+    }
+
+    /// What the document asks for and will not be done, each with its place.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The identity of the document's user, with all groups, from NSS.
+    ///
+    /// Errors: `Invalid` when nobody has that name, `System` when NSS fails.
+    pub fn resolve_user(&self) -> Result<Identity> {
+        Identity::of_user_name(&self.username).map_err(|error| match error.problems() {
+            [] => error,
+            problems => Error::invalid(OBJECT, problems.iter().cloned().map(|problem| DOOR.rename(problem)).collect()),
+        })
+    }
+
+    /// Makes sure that nothing stands where the pid file will be. A symbolic link counts even if it leads nowhere.
+    ///
+    /// Errors: `Exists`; what lstat(2) answers other than "no entry".
+    pub fn check_pid_file(&self) -> Result<()> {
+        let object = format!("pid file '{}'", self.pid_file);
+        match rustix::fs::lstat(self.pid_file.as_path()) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::system(Stage::Request, object, "lstat", errno)),
+            Ok(_) => Err(Error::found(ErrorKind::Exists, Stage::Request, object, "lstat", "exists already")),
+        }
+    }
+
+    /// The request, once it is known who the user is: read-only root, the host's network and name.
+    ///
+    /// Errors: `Invalid`; all rules were checked when the document was parsed, so none is expected.
+    pub fn launch_spec(&self, user: Identity) -> Result<LaunchSpec> {
+        self.builder.clone().user(user).build_for(DOOR)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! The command file's fields, one function for each object of it.
+
+use super::document::Node;
+use super::findings::{Findings, Place};
+use super::{DOOR, StormCommand, resources};
+use crate::request::bad_value::{BadValue, quoted};
+use crate::request::{AbsolutePath, Bind, Builder, ContainerId, LayerPath, Mount, Network};
+
+/// The media type of a layer, the one that there is.
+const LAYER_TYPE: &str = "application/vnd.squashfs";
+
+/// Keys of `linux` that may be there.
+const LINUX: [&str; 3] = ["cgroupsPath", "resources", "seccomp"];
+
+/// Keys of a mount, all of them needed.
+const MOUNT: [&str; 4] = ["type", "source", "destination", "options"];
+
+/// Longest user name in bytes: glibc's `LOGIN_NAME_MAX` without the NUL.
+const MAX_USER_BYTES: usize = 255;
+
+/// Walks the whole document. The answer is `None` only where there are problems.
+pub(super) fn command(tree: &Node, findings: &Findings) -> Option<StormCommand> {
+    let top = Place::top(tree, findings).object()?;
+    let username = top.needed("username").and_then(|place| user_name(&place));
+    let pid_file = top.needed("pidFile").and_then(|place| path(&place));
+    let container_script_path = top.needed("containerScriptPath").and_then(|place| path(&place));
+    let mut builder = Builder::empty().network(Network::Host);
+    if let Some(id) = top.needed("containerId").and_then(|place| container_id(&place)) {
+        builder = builder.id(id);
+    }
+    if let Some(pid_file) = &pid_file {
+        builder = builder.pid_file(pid_file);
+    }
+    if let Some(layers) = top.needed("layers") {
+        builder = with_layers(builder, &layers);
+    }
+    let keep_layers = keep_count(&top);
+    if let Some(config) = top.needed("ociRuntimeConfig").and_then(Place::object) {
+        builder = with_runtime_config(builder, &config);
+    }
+    builder = builder.keep_layers(keep_layers.unwrap_or_default());
+    builder.problems().into_iter().for_each(|problem| findings.problem(DOOR.rename(problem)));
+    Some(StormCommand {
+        username: username?,
+        container_script_path: container_script_path?,
+        pid_file: pid_file?,
+        builder,
+        warnings: Vec::new(),
+    })
+}
+
+/// A name that NSS can be asked for; whether anyone has it is not asked here.
+fn user_name(place: &Place<'_>) -> Option<String> {
+    let name = place.text()?;
+    if name.is_empty()
+        || name.len() > MAX_USER_BYTES
+        || name.contains(|c: char| c.is_control() || matches!(c, ':' | '/'))
+    {
+        place.problem(format!("{} is not a user name", quoted(name)));
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+/// `<port>-<uuid>`: hexadecimal digits and dashes, 36 to 42 of them. Not a dash first: that would be an option of a program.
+fn container_id(place: &Place<'_>) -> Option<ContainerId> {
+    let id = place.text()?;
+    let plain = id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    if !plain || !(36..=42).contains(&id.len()) || id.starts_with('-') {
+        let expected = "expected 36 to 42 characters of 0-9 a-f A-F -, not '-' first";
+        place.problem(format!("{} is not an id of Storm: {expected}", quoted(id)));
+        return None;
+    }
+    checked(place, ContainerId::new(id))
+}
+
+/// The number of layers that stay mounted. Java leaves out a number that is 0, so a missing one is 0. Beyond 31 bits it is the
+/// greatest of them, as in Storm's launcher.
+fn keep_count(top: &Place<'_>) -> Option<u32> {
+    let place = top.member("reapLayerKeepCount")?;
+    let count = place.truncated()?;
+    match u32::try_from(count.min(i64::from(i32::MAX))) {
+        Ok(count) => Some(count),
+        Err(_) => {
+            place.problem(format!("{count} is negative: expected 0 or more"));
+            None
+        }
+    }
+}
+
+fn with_layers(builder: Builder, layers: &Place<'_>) -> Builder {
+    let Some(places) = layers.array() else { return builder };
+    let found: Vec<_> = places.into_iter().map(layer).collect();
+    let paths: Vec<LayerPath> = found.iter().flatten().cloned().collect();
+    // With a layer refused the list is not the one that was meant: nothing more is said about it.
+    if paths.len() == found.len() { builder.layers(paths) } else { builder }
+}
+
+fn layer(place: Place<'_>) -> Option<LayerPath> {
+    let layer = place.object()?;
+    if let Some(place) = layer.needed("mediaType") {
+        match place.text() {
+            Some(LAYER_TYPE) | None => {}
+            Some(other) => place.problem(format!("expected '{LAYER_TYPE}', found {}", quoted(other))),
+        }
+    }
+    let place = layer.needed("path")?;
+    checked(&place, LayerPath::new(place.text()?))
+}
+
+fn with_runtime_config(mut builder: Builder, config: &Place<'_>) -> Builder {
+    dropped(config, &["hostname", "mounts", "process", "linux", "ociVersion"]);
+    if let Some(hostname) = config.member("hostname").filter(|place| place.text().is_some()) {
+        hostname.warning("is not used: the container has the host's name");
+    }
+    for mount in config.member("mounts").and_then(|mounts| mounts.array()).into_iter().flatten() {
+        if let Some(bind) = mount.object().and_then(|place| bind(&place)) {
+            builder = builder.mount(Mount::Bind(bind));
+        }
+    }
+    if let Some(process) = config.needed("process").and_then(Place::object) {
+        builder = with_process(builder, &process);
+    }
+    if let Some(linux) = config.needed("linux").and_then(Place::object) {
+        builder = with_linux(builder, &linux);
+    }
+    builder
+}
+
+fn bind(mount: &Place<'_>) -> Option<Bind> {
+    for (_, place) in mount.members().filter(|(key, _)| !MOUNT.contains(key)) {
+        place.problem(format!("is not allowed: expected only {}", MOUNT.join(", ")));
+    }
+    if let Some(place) = mount.needed("type") {
+        match place.text() {
+            Some("bind") | None => {}
+            Some(other) => place.problem(format!("expected 'bind', found {}", quoted(other))),
+        }
+    }
+    let source = mount.needed("source").and_then(|place| place.text());
+    let destination = mount.needed("destination").and_then(|place| place.text());
+    let options = mount.needed("options").and_then(|place| bind_options(&place));
+    let bind = Bind::parse(mount.path(), source?, destination?, &options?);
+    bind.map_err(|problems| problems.into_iter().for_each(|problem| mount.findings().problem(problem))).ok()
+}
+
+fn bind_options<'a>(place: &Place<'a>) -> Option<Vec<&'a str>> {
+    let options = place.texts()?;
+    for word in ["rbind", "rprivate"] {
+        if !options.contains(&word) {
+            place.problem(format!("'{word}' is missing: expected rbind and rprivate among the options"));
+        }
+    }
+    Some(options)
+}
+
+fn with_process(mut builder: Builder, process: &Place<'_>) -> Builder {
+    dropped(process, &["args", "cwd", "env"]);
+    if let Some(args) = process.needed("args").and_then(|place| place.texts()) {
+        builder = builder.args(args);
+    }
+    if let Some(env) = process.needed("env").and_then(|place| place.texts()) {
+        builder = builder.env(env);
+    }
+    if let Some(cwd) = process.needed("cwd").and_then(|place| place.text()) {
+        builder = builder.cwd(cwd);
+    }
+    builder
+}
+
+fn with_linux(mut builder: Builder, linux: &Place<'_>) -> Builder {
+    for (_, place) in linux.members().filter(|(key, _)| !LINUX.contains(key)) {
+        place.problem(format!("is not allowed: expected only {}", LINUX.join(", ")));
+    }
+    // Java joins paths with '/', so the plain form is what counts.
+    if let Some(path) = linux.needed("cgroupsPath").and_then(|place| path(&place)) {
+        builder = builder.cgroup(path.as_str());
+    }
+    if let Some(resources) = linux.member("resources").and_then(Place::object) {
+        builder = builder.limits(resources::limits(&resources));
+    }
+    if let Some(place) = linux.member("seccomp") {
+        match place.node().to_value() {
+            Some(profile) => builder = builder.seccomp(profile),
+            None => place.problem("is nested too deeply for a profile"),
+        }
+    }
+    builder
+}
+
+/// Notes keys that Storm's launcher leaves out of what it makes.
+fn dropped(object: &Place<'_>, used: &[&str]) {
+    for (_, place) in object.members().filter(|(key, _)| !used.contains(key)) {
+        place.warning("is not used");
+    }
+}
+
+fn path(place: &Place<'_>) -> Option<AbsolutePath> {
+    checked(place, AbsolutePath::new(place.text()?))
+}
+
+fn checked<T>(place: &Place<'_>, value: Result<T, BadValue>) -> Option<T> {
+    value.map_err(|bad| place.problem(bad.to_string())).ok()
+}

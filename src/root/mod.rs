@@ -1,0 +1,9 @@
+//! The container's root: an overlay of layers, and everything that is mounted below it.
+//!
+//! [`plan`] says what is mounted, where and in which order: a pure function. [`staging`] builds the overlay, [`mounts`] carries the plan
+//! out. All of it runs in the container's first process, in its own mount namespace; the host's mounts are never touched.
+
+pub(crate) mod mounts;
+pub(crate) mod plan;
+pub(crate) mod staging;
+pub(crate) mod target;

@@ -1,0 +1,127 @@
+//! The staging file system: a private tmpfs on which the overlay is put together, inside the container's own mount namespace.
+//!
+//! Pivoting into it first detaches the whole of the host's mount tree, so nothing of the host can be reached by path from here on, and the
+//! host's mount table never sees a container. Runs in the container's first process, before libcontainer.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Gid, Mode, OFlags, Uid, chown, fstat, mkdir, open};
+use rustix::mount::{
+    MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
+use rustix::process::{chdir, fchdir, pivot_root};
+
+use crate::error::{Context, Error, Result};
+use crate::fsmount::{NewFilesystem, attach};
+use crate::stage::Stage;
+
+/// Where the container's root stands on the staging file system.
+pub(crate) const ROOT: &str = "/root";
+
+/// Room on the staging file system for the mount points that an image lacks, and for the upper of a read-only root. Mount points are
+/// directories and empty files: a page and an inode each at most.
+const STAGING_SIZE: &str = "4m";
+
+/// Leaves the host's mount tree for an empty tmpfs.
+pub(crate) fn enter() -> Result<()> {
+    const OBJECT: &str = "staging file system";
+    // Nothing that happens below may propagate to the host, nor the other way.
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).at(Stage::Root, "/", "mount(MS_PRIVATE)")?;
+    let staging = NewFilesystem::open(Stage::Root, OBJECT, "tmpfs")?
+        .set("size", STAGING_SIZE)?
+        .set("mode", "700")?
+        .create(MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID)?;
+    let host = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, "/", "open")?;
+    attach(staging.as_fd(), host.as_fd()).at(Stage::Root, OBJECT, "move_mount")?;
+    fchdir(&staging).at(Stage::Root, OBJECT, "fchdir")?;
+    pivot_root(".", ".").map_err(|errno| {
+        Error::system(Stage::Root, OBJECT, "pivot_root", errno)
+            .meaning("the host's root is perhaps an initial ramdisk, which cannot be pivoted away from")
+    })?;
+    // The old root lies over the new one now.
+    fchdir(&host).at(Stage::Root, "/", "fchdir")?;
+    unmount(".", UnmountFlags::DETACH).at(Stage::Root, "/", "umount(MNT_DETACH)")?;
+    chdir("/").at(Stage::Root, OBJECT, "chdir")
+}
+
+/// The overlay's parts, all detached.
+pub(crate) struct OverlayParts<'a> {
+    /// Layer mounts, base first.
+    pub(crate) layers: Vec<BorrowedFd<'a>>,
+    /// What takes the writes of a writable root. Without it they go to the staging file system itself.
+    pub(crate) above: Option<BorrowedFd<'a>>,
+}
+
+/// Puts the overlay together at [`ROOT`], from within the staging file system.
+pub(crate) fn mount_overlay(parts: &OverlayParts<'_>) -> Result<OwnedFd> {
+    for (index, layer) in parts.layers.iter().enumerate() {
+        place(*layer, &index.to_string())?;
+    }
+    let above = match parts.above {
+        Some(mount) => {
+            place(mount, "above")?;
+            "above/"
+        }
+        None => "",
+    };
+    let (upper, work) = (format!("{above}upper"), format!("{above}work"));
+    make_upper(&upper, parts)?;
+    make_directory(&work, 0o700)?;
+    make_directory(ROOT, 0o755)?;
+    let options = overlay_options(parts.layers.len(), &upper, &work);
+    let data = CString::new(options.clone()).expect("numbers and names of ours hold no NUL");
+    let flags = MountFlags::NODEV | MountFlags::NOSUID;
+    mount("overlay", ROOT, "overlay", flags, data.as_c_str()).map_err(|errno| {
+        Error::system(Stage::Root, "overlay", format!("mount({options})"), errno)
+    })?;
+    open(ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, ROOT, "open")
+}
+
+/// Relative names keep 500 layers within the page that mount(2) takes. The three features are named because a kernel may have them on by
+/// default, and each makes the overlay believe attributes that a hostile layer can write.
+fn overlay_options(layers: usize, upper: &str, work: &str) -> String {
+    let lower: Vec<String> = (0..layers).rev().map(|index| index.to_string()).collect();
+    format!(
+        "lowerdir={},upperdir={upper},workdir={work},redirect_dir=nofollow,metacopy=off,index=off",
+        lower.join(":")
+    )
+}
+
+/// The merged root shows the upper directory's own attributes, so they are taken from the topmost layer's root.
+fn make_upper(upper: &str, parts: &OverlayParts<'_>) -> Result<()> {
+    let Some(top) = parts.layers.last() else { return make_directory(upper, 0o755) };
+    let top = fstat(top).at(Stage::Root, "topmost layer", "fstat")?;
+    make_directory(upper, top.st_mode & 0o7777)?;
+    chown(upper, Some(Uid::from_raw(top.st_uid)), Some(Gid::from_raw(top.st_gid))).at(Stage::Root, upper, "chown")
+}
+
+fn place(detached: BorrowedFd<'_>, name: &str) -> Result<()> {
+    make_directory(name, 0o700)?;
+    let target = open(name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, name, "open")?;
+    attach(detached, target.as_fd()).at(Stage::Root, name, "move_mount")
+}
+
+/// Makes a directory on the staging file system; in a caller's own upper directory it may be there from an earlier run.
+fn make_directory(name: &str, mode: u32) -> Result<()> {
+    match mkdir(name, Mode::from_raw_mode(mode)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno).at(Stage::Root, name, "mkdir"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_directories_are_listed_top_first() {
+        let options = overlay_options(3, "upper", "work");
+        assert!(options.starts_with("lowerdir=2:1:0,upperdir=upper,workdir=work,"), "{options}");
+    }
+
+    #[test]
+    fn five_hundred_layers_fit_into_the_page_that_mount_takes() {
+        assert!(overlay_options(500, "above/upper", "above/work").len() < 4096);
+    }
+}

@@ -1,0 +1,78 @@
+//! The run root: where Squall keeps what is true only until the machine restarts.
+//!
+//! ```text
+//! <run-root>/                     default /run/squall
+//!   layers/<layer-id>/            mnt (the pin), loop (hint), lock
+//!   containers/<id>/              record.json, exit.json, monitor.sock
+//! ```
+//!
+//! Every directory is root's alone (0700): pids, sockets and layer mounts are nobody else's business.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::layer::create_private_directory;
+use crate::request::ContainerId;
+use crate::stage::Stage;
+
+/// The default run root.
+pub const DEFAULT_RUN_ROOT: &str = "/run/squall";
+
+/// A run root, by its absolute path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRoot(PathBuf);
+
+impl RunRoot {
+    /// The run root at this path, which has to be absolute. Nothing is made or checked yet.
+    pub fn new(path: impl Into<PathBuf>) -> Result<RunRoot> {
+        let path = path.into();
+        if path.is_absolute() {
+            return Ok(RunRoot(path));
+        }
+        Err(Error::found(
+            ErrorKind::Invalid,
+            Stage::Request,
+            format!("run root '{}'", path.display()),
+            "check",
+            "it has to be an absolute path",
+        ))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.0.join("layers")
+    }
+
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.0.join("containers")
+    }
+
+    pub(crate) fn container(&self, id: &ContainerId) -> PathBuf {
+        self.containers().join(id.as_str())
+    }
+
+    /// Makes what is missing: the last component and what belongs below it. A run root that somebody else owns or may write to is refused,
+    /// because whoever can rename a record or a pin decides what root mounts and signals.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        let object = format!("run root '{}'", self.0.display());
+        create_private_directory(&self.0).at(Stage::Claim, &object, "mkdir")?;
+        let metadata = fs::symlink_metadata(&self.0).at(Stage::Claim, &object, "lstat")?;
+        let found = |text: &str| Error::found(ErrorKind::Privilege, Stage::Claim, object.clone(), "lstat", text);
+        if !metadata.is_dir() {
+            return Err(found("it is not a directory"));
+        }
+        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+            return Err(found("it belongs to somebody else, or others may write to it"));
+        }
+        create_private_directory(&self.layers()).at(Stage::Claim, &object, "mkdir(layers)")?;
+        create_private_directory(&self.containers()).at(Stage::Claim, &object, "mkdir(containers)")
+    }
+}

@@ -1,0 +1,211 @@
+//! The spawner: a process with one thread that does nothing but fork launch processes.
+//!
+//! After a fork from a program with threads almost nothing is safe, and libcontainer does a lot. So a program with threads has a helper
+//! that was forked before it had any ([`Spawner::fork`]), or that is a program of its own ([`Spawner::program`]). A request is one
+//! descriptor: the end of a socket on which the launch process finds its job and answers. The spawner reads none of it, so no request can
+//! hold up another, and no bad one can harm it.
+//!
+//! If the spawner dies, its keeper (forked) or the next launch (program) starts another; monitors and workers notice nothing.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Command, Stdio as ProcessStdio};
+use std::sync::Mutex;
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::process::{WaitOptions, waitpid};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::launch;
+use crate::launch::wire;
+use crate::stage::Stage;
+use crate::sys::{self, Fork};
+
+/// The first byte of every packet. Caller and spawner of different versions refuse each other.
+const PROTOCOL_VERSION: u8 = 1;
+
+/// Names the spawner in errors.
+const OBJECT: &str = "spawner";
+
+/// A way to have launches forked.
+#[derive(Debug)]
+pub struct Spawner {
+    origin: Origin,
+    /// One packet a request; a lock, because a program spawner may have to be replaced.
+    socket: Mutex<OwnedFd>,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Forked,
+    Program(PathBuf),
+}
+
+impl Spawner {
+    /// Forks the spawner from this program. To be called first in `main`: with a second thread running it is refused
+    /// ([`ErrorKind::Phase`]).
+    pub fn fork() -> Result<Spawner> {
+        if !sys::is_single_threaded() {
+            let text = "this program has threads already: call this first in main, or use a spawner program";
+            return Err(Error::found(ErrorKind::Phase, Stage::Request, OBJECT, "fork", text));
+        }
+        let (ours, theirs) = socket_pair()?;
+        match sys::fork().at(Stage::Request, OBJECT, "fork")? {
+            Fork::Parent(_) => Ok(Spawner { origin: Origin::Forked, socket: Mutex::new(ours) }),
+            Fork::Child => {
+                drop(ours);
+                keep(theirs)
+            }
+        }
+    }
+
+    /// Starts `program spawner` (the command line program of this version) as the spawner.
+    pub fn program(path: impl Into<PathBuf>) -> Result<Spawner> {
+        let path = path.into();
+        let socket = start(&path)?;
+        Ok(Spawner { origin: Origin::Program(path), socket: Mutex::new(socket) })
+    }
+
+    /// Has a launch process forked that finds its job on the other end of the socket returned.
+    pub(crate) fn request(&self) -> Result<OwnedFd> {
+        let (ours, theirs) = stream_pair()?;
+        let mut socket = self.socket.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match send_descriptor(socket.as_fd(), theirs.as_fd()) {
+            Ok(()) => Ok(ours),
+            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET | rustix::io::Errno::NOTCONN) => match &self.origin {
+                Origin::Program(path) => {
+                    *socket = start(path)?;
+                    send_descriptor(socket.as_fd(), theirs.as_fd()).at(Stage::Request, OBJECT, "sendmsg")?;
+                    Ok(ours)
+                }
+                Origin::Forked => {
+                    let text = "it and its keeper are gone; only a program with one thread can fork another";
+                    Err(Error::found(ErrorKind::Phase, Stage::Request, OBJECT, "sendmsg", text))
+                }
+            },
+            Err(errno) => Err(errno).at(Stage::Request, OBJECT, "sendmsg"),
+        }
+    }
+}
+
+/// The life of a program started as the spawner: its socket is standard input. Returns when the program that it serves has ended.
+pub fn serve_standard_input() -> Result<()> {
+    let socket = rustix::io::dup(rustix::stdio::stdin()).at(Stage::Request, OBJECT, "dup")?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).at(Stage::Request, OBJECT, "fcntl")?;
+    rustix::io::write(&socket, &[PROTOCOL_VERSION]).at(Stage::Request, OBJECT, "write(version)")?;
+    forget_standard_streams();
+    serve(socket)
+}
+
+/// Two connected ends of a packet socket.
+fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(Stage::Request, OBJECT, "socketpair")
+}
+
+fn stream_pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).at(Stage::Request, OBJECT, "socketpair")
+}
+
+fn start(path: &PathBuf) -> Result<OwnedFd> {
+    let object = format!("spawner program '{}'", path.display());
+    let (ours, theirs) = socket_pair()?;
+    // Not waited for: it ends with this program, and until then it is not a zombie.
+    Command::new(path)
+        .arg("spawner")
+        .stdin(ProcessStdio::from(theirs))
+        .stdout(ProcessStdio::null())
+        .spawn()
+        .at(Stage::Request, &object, "spawn")?;
+    let mut version = [0];
+    let length = rustix::io::read(&ours, &mut version).at(Stage::Request, &object, "read(version)")?;
+    if (length, version[0]) != (1, PROTOCOL_VERSION) {
+        let text = format!("it speaks version {}, and this library {PROTOCOL_VERSION}", version[0]);
+        return Err(Error::found(ErrorKind::Unsupported, Stage::Request, object, "handshake", text));
+    }
+    Ok(ours)
+}
+
+/// The keeper: forks the spawner, and another one when that has been killed. It ends with the spawner's own end, which is the program's.
+fn keep(socket: OwnedFd) -> ! {
+    close_all_but(&socket);
+    loop {
+        match sys::fork() {
+            Err(_) => sys::exit_now(1),
+            Ok(Fork::Child) => {
+                let code = i32::from(serve(socket).is_err());
+                sys::exit_now(code)
+            }
+            Ok(Fork::Parent(_)) => {}
+        }
+        match waitpid(None, WaitOptions::empty()) {
+            Ok(Some((_, status))) if status.signaled() => {}
+            _ => sys::exit_now(0),
+        }
+    }
+}
+
+/// A forked copy must not keep alive what its program has open: pipes would never end, ports never be free.
+fn close_all_but(socket: &OwnedFd) {
+    forget_standard_streams();
+    sys::close_all_but(socket.as_fd());
+}
+
+fn forget_standard_streams() {
+    if let Ok(null) = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()) {
+        for stream in 0..3 {
+            let _ = sys::move_to(null.as_fd(), stream);
+        }
+    }
+}
+
+/// One request after the other, until the program at the other end is gone.
+fn serve(socket: OwnedFd) -> Result<()> {
+    sys::ignore_children();
+    loop {
+        let Some(request) = receive_descriptor(socket.as_fd())? else { return Ok(()) };
+        match sys::fork() {
+            Ok(Fork::Child) => {
+                drop(socket);
+                sys::reap_children_again();
+                launch::serve(request)
+            }
+            Ok(Fork::Parent(_)) => {}
+            // The request's socket closes, and the caller sees that its launch process died.
+            Err(_) => {}
+        }
+    }
+}
+
+fn send_descriptor(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let descriptors = [descriptor];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(socket, &[IoSlice::new(&[PROTOCOL_VERSION])], &mut control, SendFlags::NOSIGNAL).map(drop)
+}
+
+/// The descriptor of the next request; nothing when the other end has closed. Packets of another shape are dropped.
+fn receive_descriptor(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    loop {
+        let mut byte = [0];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = match recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(received) => received,
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(errno) => return Err(errno).at(Stage::Request, OBJECT, "recvmsg"),
+        };
+        if received.bytes == 0 {
+            return Ok(None);
+        }
+        let descriptor = wire::descriptors(&mut control).pop();
+        if let (PROTOCOL_VERSION, Some(descriptor)) = (byte[0], descriptor) {
+            return Ok(Some(descriptor));
+        }
+    }
+}
