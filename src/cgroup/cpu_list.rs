@@ -1,7 +1,7 @@
 //! A list of processors or memory nodes in the kernel's own notation.
 //!
-//! Owns the text form `0-3,7` and its meaning as a set. It never asks which processors are there: that answer changes while the machine
-//! runs, and the kernel gives it when the list is written. Any process may use it.
+//! Owns the text form `0-3,7` and its meaning as a set. It never asks which processors are there: that answer
+//! changes while the machine runs, and the kernel gives it when the list is written. Any process may use it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 /// The highest number accepted: `NR_CPUS` of x86 is at most 8192 (`arch/x86/Kconfig`), memory nodes are at most 1024.
 pub const NUMBER_MAX: u16 = 8191;
 
-/// A set of processors (`cpuset.cpus`) or memory nodes (`cpuset.mems`), never empty, kept in its shortest form: ascending, joined.
+/// A set of processors (`cpuset.cpus`) or memory nodes (`cpuset.mems`), never empty, kept in its shortest form:
+/// ascending, joined.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CpuList(Vec<(u16, u16)>);
@@ -34,12 +35,6 @@ pub enum CpuListProblem {
 }
 
 impl CpuList {
-    /// Whether every member of `other` is in this list.
-    pub fn contains(&self, other: &CpuList) -> bool {
-        // Both are joined, so a range of `other` lies within one range of ours or is not covered.
-        other.0.iter().all(|(from, to)| self.0.iter().any(|(first, last)| first <= from && to <= last))
-    }
-
     /// How many processors or nodes the list holds.
     pub fn count(&self) -> usize {
         self.0.iter().map(|(from, to)| usize::from(to - from) + 1).sum()
@@ -161,12 +156,6 @@ mod tests {
         ] {
             assert_eq!(text.parse::<CpuList>(), Err(problem), "{text}");
         }
-    }
-
-    #[test]
-    fn containing_is_about_members_not_about_ranges() {
-        assert!(list("0-3,5-9").contains(&list("1,2,6-9")));
-        assert!(!list("0-3,5-9").contains(&list("3-5")));
     }
 
     proptest! {

@@ -1,9 +1,9 @@
 //! Giving a new v1 cpuset its processors and memory nodes.
 //!
-//! A new v1 cpuset is empty and takes no process (ENOSPC) until both files are filled, and each of its parents must be filled before. v2 has no
-//! such rule. Used by the launch process. It never changes a cpuset that has values.
+//! A new v1 cpuset is empty and takes no process (ENOSPC) until both files are filled, and each of its parents must
+//! be filled before. v2 has no such rule. Used by the launch process. It never changes a cpuset that has values.
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 
 use super::control;
@@ -20,8 +20,8 @@ pub(super) fn needs_values(hierarchy: &Hierarchy) -> bool {
     !hierarchy.is_v2() && hierarchy.has(Controller::Cpuset)
 }
 
-/// Fills the cpuset `path` from the nearest ancestor that has values, and every empty one between. What `limits` give is left to them, but the
-/// parents are filled all the same: a cpuset can only have what its parent has.
+/// Fills the cpuset `path` from the nearest ancestor that has values, and every empty one between. What `limits`
+/// give is left to them, but the parents are filled all the same: a cpuset can only have what its parent has.
 pub(super) fn inherit(hierarchy: &Hierarchy, path: &CgroupPath, limits: &Limits) -> Result<()> {
     let parent = path.ancestors().last().unwrap_or_default();
     for (file, given) in [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)] {
@@ -36,10 +36,10 @@ fn fill(hierarchy: &Hierarchy, path: &str, file: &str) -> Result<String> {
         let shown = if path.is_empty() { "/" } else { path };
         with_meaning(Error::system(Stage::Cgroup, format!("cgroup '{shown}' {file}"), call, errno))
     };
-    let directory = control::open_directory(&hierarchy.below(path)).map_err(|errno| failed("open", errno))?;
     let parent = path.rsplit_once('/').map(|(parent, _)| parent);
     let access = if parent.is_some() { OFlags::RDWR } else { OFlags::RDONLY };
-    let open = control::open(&directory, file, access).map_err(|errno| failed("open", errno))?;
+    let name = format!("{}/{file}", hierarchy.below(path));
+    let open = control::open(CWD, &name, access).map_err(|errno| failed("open", errno))?;
     let shown = control::show(&open).map_err(|errno| failed("read", errno))?;
     let value = shown.as_str().trim_end();
     let Some(parent) = parent.filter(|_| value.is_empty()) else {

@@ -8,8 +8,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What every container may do with devices: make any node (useless without the right to open it), and open null, zero, full, random,
-/// urandom, tty, ptmx and the pseudo terminals. The numbers are those of the kernel's `Documentation/admin-guide/devices.txt`.
+/// What every container may do with devices: make any node (useless without the right to open it), and open null,
+/// zero, full, random, urandom, tty, ptmx and the pseudo terminals. The numbers are those of the kernel's
+/// `Documentation/admin-guide/devices.txt`.
 pub const STANDARD: [&str; 10] = [
     "c *:* m",
     "b *:* m",
@@ -76,7 +77,8 @@ fn is_rule(text: &str) -> bool {
     };
     let Some((major, minor)) = numbers.split_once(':') else { return false };
     let known_access = !access.is_empty() && access.bytes().all(|byte| b"rwm".contains(&byte));
-    // "a" would allow every device, which is what `Inherit` is for. Majors have 12 bits, minors 20 (`linux/kdev_t.h`).
+    // "a" would allow every device, which is what `Inherit` is for. Majors have 12 bits, minors 20
+    // (`linux/kdev_t.h`).
     matches!(kind, "b" | "c")
         && is_number(major, 0xfff)
         && is_number(minor, 0xf_ffff)

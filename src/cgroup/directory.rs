@@ -1,7 +1,7 @@
 //! Making and removing the directories of cgroups.
 //!
-//! Owns mkdir and rmdir in a hierarchy, the races with others that do the same, and the memory of what was made. It writes no limits. Used by
-//! the launch process; the monitor only removes.
+//! Owns mkdir and rmdir in a hierarchy, the races with others that do the same, and the memory of what was made. It
+//! writes no limits. Used by the launch process; the monitor only removes.
 
 use rustix::fs::{AtFlags, CWD, Mode, mkdirat, unlinkat};
 use rustix::io::Errno;
@@ -20,11 +20,13 @@ const ATTEMPTS: u32 = 16;
 pub(super) struct Made(Vec<String>);
 
 impl Made {
-    /// Removes them, the last made first. One that others use by now stays: it is theirs.
-    pub(super) fn take_back(self) {
-        for directory in self.0.iter().rev() {
-            let _ = rmdir(directory);
-        }
+    /// Removes them, the last made first, and returns `error` with what could not be removed. A directory that others
+    /// use by now is theirs and stays.
+    pub(super) fn take_back(self, error: Error) -> Error {
+        self.0.iter().rev().fold(error, |error, directory| match rmdir(directory) {
+            Ok(()) | Err(Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => error,
+            Err(errno) => error.leaving(Error::system(Stage::Cgroup, format!("cgroup {directory}"), "rmdir", errno)),
+        })
     }
 }
 
@@ -121,9 +123,10 @@ mod tests {
         let mut second = Made::default();
         make(hierarchy, &CgroupPath::new("/a/b/d").unwrap(), Existing::Replace, &mut second).unwrap();
         assert_eq!(second.0.len(), 1);
-        first.take_back();
+        let failure = || Error::system(Stage::Cgroup, "x", "y", Errno::INVAL);
+        assert_eq!(first.take_back(failure()), failure());
         assert_eq!(tree.groups(), ["/a", "/a/b", "/a/b/d"]);
-        second.take_back();
+        second.take_back(failure());
         assert_eq!(tree.groups(), ["/a", "/a/b"]);
     }
 

@@ -1,7 +1,8 @@
 //! Ending a cgroup: killing what is in it, and removing it.
 //!
-//! Owns both, and the waiting for them. It never removes a parent, and never kills by a process id alone: ids are used again. The monitor calls
-//! it when its container ends; whoever clears away after a crash calls it too. Never call it from inside the cgroup.
+//! Owns both, and the waiting for them. It never removes a parent, and never kills by a process id alone: ids are
+//! used again. The monitor calls it when its container ends; whoever clears away after a crash calls it too. Never
+//! call it from inside the cgroup.
 
 use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -22,9 +23,11 @@ use super::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
 
-/// Rounds of signals at most. One is enough for frozen processes; without a freezer each round catches what was forked during the one before.
+/// Rounds of signals at most. One is enough for frozen processes; without a freezer each round catches what was
+/// forked during the one before.
 const ROUNDS: u32 = 64;
-/// Reads of a v1 freezer's state at most: freezing takes well under a millisecond but for processes that wait for a device.
+/// Reads of a v1 freezer's state at most: freezing takes well under a millisecond but for processes that wait for a
+/// device.
 const FREEZE_READS: u32 = 200;
 /// The shortest and the longest pause where the kernel has no event to wait for (v1 without a unified tree).
 const PAUSE_MIN: Duration = Duration::from_micros(200);
@@ -49,7 +52,9 @@ pub enum KilledBy {
 }
 
 impl Cgroup {
-    /// Sends SIGKILL to every process in the cgroup and below it. They are dying when this returns, not gone; [`remove`] waits for that.
+    /// Sends SIGKILL to every process in the cgroup and below it. They are dying when this returns, not gone;
+    /// [`remove`] waits for that. On a hybrid machine `cgroup.kill` reaches what is in the v2 tree, the signals what is
+    /// in the freezer: a process that joined only some hierarchies may need both.
     ///
     /// # Errors
     /// `TimedOut`: new processes kept appearing (signals only). `Privilege`, `System`: the kernel refused.
@@ -74,7 +79,8 @@ impl Cgroup {
         }
     }
 
-    /// A frozen process neither forks nor ends, so one round gets all of them. The processes are taken from the hierarchy that freezes.
+    /// A frozen process neither forks nor ends, so one round gets all of them. The processes are taken from the
+    /// hierarchy that freezes.
     fn kill_by_signals(&self) -> Result<u32> {
         let freezer = self.directories().find(|(hierarchy, _)| hierarchy.has(Controller::Freezer));
         let v2 = || self.directories().find(|(hierarchy, _)| hierarchy.is_v2());
@@ -96,12 +102,14 @@ impl Cgroup {
     }
 }
 
-/// Removes the cgroup `path` from every hierarchy, and cgroups that its processes made below it, but no parent. A cgroup that is not there counts as
-/// removed, so a failed call can be made again. Waits up to `patience` for dying processes: on the kernel's own event in v2 (and so on a
-/// hybrid machine, whose v2 tree is taken first), by short pauses in v1 alone.
+/// Removes the cgroup `path` from every hierarchy, and cgroups that its processes made below it, but no parent. A
+/// cgroup that is not there counts as removed, so a failed call can be made again. Waits up to `patience` for dying
+/// processes: on the kernel's own event in v2 (and so on a hybrid machine, whose v2 tree is taken first), by short
+/// pauses in v1 alone.
 ///
 /// # Errors
-/// `TimedOut`: processes are left; the message names some. `Privilege`, `System`: the kernel refused. What can be removed is removed all the same.
+/// `TimedOut`: processes are left; the message names some. `Privilege`, `System`: the kernel refused. What can be
+/// removed is removed all the same.
 pub fn remove(layout: &Layout, path: &CgroupPath, patience: Duration) -> Result<()> {
     let deadline = Instant::now() + patience;
     let (v2, v1): (Vec<_>, Vec<_>) = layout.hierarchies().iter().partition(|hierarchy| hierarchy.is_v2());
@@ -222,8 +230,9 @@ fn kill_rounds(directory: BorrowedFd<'_>) -> std::result::Result<u32, Errno> {
     Err(Errno::TIMEDOUT)
 }
 
-/// An id may belong to a stranger by the time of the signal. A pidfd taken before cannot: if the id is still listed after it was taken, the pidfd
-/// is that of a member, or of one that has ended and gets nothing. Returns those that were dealt with.
+/// An id may belong to a stranger by the time of the signal. A pidfd taken before cannot: if the id is still listed
+/// after it was taken, the pidfd is that of a member, or of one that has ended and gets nothing. Returns those that
+/// were dealt with.
 fn kill(directory: BorrowedFd<'_>, pids: &[i32]) -> std::result::Result<Vec<i32>, Errno> {
     let take = |pid: &i32| Some((*pid, pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok()?));
     let mut taken: Vec<(i32, OwnedFd)> = pids.iter().filter_map(take).collect();

@@ -1,7 +1,8 @@
 //! Entering cgroups.
 //!
-//! Owns the ways in: for the container's first process the open `cgroup.procs` files, written by itself right after clone, and for the launch
-//! process, before it becomes the monitor, the group of monitors. It never moves another process.
+//! Owns the ways in: for the container's first process the open `cgroup.procs` files, written by itself right after
+//! clone, and for the launch process, before it becomes the monitor, the group of monitors. It never moves another
+//! process.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -22,7 +23,8 @@ use crate::stage::Stage;
 
 /// How often a group of monitors is made again that somebody removes meanwhile.
 ///
-/// Somebody who does nothing else wins many times in a row: the kernel hands him its lock as soon as the mkdir is done (seen, 16 of 16).
+/// Somebody who does nothing else wins many times in a row: the kernel hands him its lock as soon as the mkdir is
+/// done (seen, 16 of 16).
 const ATTEMPTS: u32 = 64;
 
 /// What a new process has to join itself.
@@ -30,7 +32,8 @@ const ATTEMPTS: u32 = 64;
 pub enum Joining {
     /// Every hierarchy.
     Everywhere,
-    /// Those of v1 only: `CLONE_INTO_CGROUP` with [`Cgroup::clone_into_fd`] put it into the v2 cgroup at birth. One move less.
+    /// Those of v1 only: `CLONE_INTO_CGROUP` with [`Cgroup::clone_into_fd`] put it into the v2 cgroup at birth. One
+    /// move less.
     AfterCloneInto,
 }
 
@@ -43,8 +46,8 @@ pub struct JoinFailure {
     pub errno: i32,
 }
 
-/// Moves the calling process into every cgroup of `fds`, which [`Cgroup::procs_fds`] opened. Makes one write for each and allocates nothing, so a
-/// freshly cloned child may call it, in a new pid namespace too.
+/// Moves the calling process into every cgroup of `fds`, which [`Cgroup::procs_fds`] opened. Makes one write for
+/// each and allocates nothing, so a freshly cloned child may call it, in a new pid namespace too.
 ///
 /// # Errors
 /// The first fd that refused; those before it are joined. [`Cgroup::join_error`] names it.
@@ -89,8 +92,9 @@ impl Cgroup {
     }
 }
 
-/// Moves the calling process into `path` in every hierarchy, and makes that cgroup where it is not there. Hierarchies in which the process is
-/// there already cost nothing. For the monitor, which must be in no worker's cgroup and not in its caller's.
+/// Moves the calling process into `path` in every hierarchy, and makes that cgroup where it is not there.
+/// Hierarchies in which the process is there already cost nothing. For the monitor, which must be in no worker's
+/// cgroup and not in its caller's.
 ///
 /// # Errors
 /// `System`, `Privilege`: a directory or a move was refused. `Exhausted`: others kept removing the group.
@@ -114,7 +118,8 @@ fn enter(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<()> {
         };
         match outcome {
             Ok(()) => return Ok(()),
-            // Not there yet, or removed as empty between two calls; a v1 cpuset that another process just made may still be empty.
+            // Not there yet, or removed as empty between two calls; a v1 cpuset that another process just made may
+            // still be empty.
             Err(Errno::NOENT | Errno::NODEV | Errno::NOSPC) => {}
             Err(errno) => return Err(failed(hierarchy, path, "write(cgroup.procs)", errno)),
         }

@@ -1,17 +1,20 @@
 //! Which cgroup hierarchies this machine has, and where they are mounted.
 //!
-//! Owns the difference between v1, hybrid and v2 machines; everything else in this module is handed a [`Layout`]. It never makes or
-//! changes a cgroup. The launch process detects it once; it is plain data and can be handed on to the monitor.
+//! Owns the difference between v1, hybrid and v2 machines; everything else in this module is handed a [`Layout`].
+//! It never makes or changes a cgroup. The launch process detects it once; it is plain data and can be handed on to
+//! the monitor.
 //!
-//! Reading `mountinfo` costs the kernel about a microsecond for each mount of the machine, so it is the last resort: a pure v2 machine is known
-//! by one `statfs`, a v1 machine by the names that every distribution uses below `/sys/fs/cgroup`, each of them verified.
+//! Reading `mountinfo` costs the kernel about a microsecond for each mount of the machine, so it is the last
+//! resort: a pure v2 machine is known by one `statfs`, a v1 machine by the names that every distribution uses below
+//! `/sys/fs/cgroup`, each of them verified.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::control;
 use super::controller::Controller;
 use super::membership::Membership;
 use super::mountinfo;
@@ -46,7 +49,8 @@ pub struct Hierarchy {
 pub enum Kind {
     /// A hierarchy of cgroup v1.
     V1 {
-        /// Its controllers, several where they are mounted together; none for a named hierarchy such as `name=systemd`.
+        /// Its controllers, several where they are mounted together; none for a named hierarchy such as
+        /// `name=systemd`.
         controllers: Vec<String>,
         /// The name of a named hierarchy.
         name: Option<String>,
@@ -64,8 +68,8 @@ impl Layout {
         Layout { hierarchies, procfs: procfs.into() }
     }
 
-    /// What this machine has: a pure v2 mount at `/sys/fs/cgroup`, else the usual names below it, else whatever mountinfo lists.
-    /// A kernel without cgroups gives a layout without hierarchies. Needs no privilege.
+    /// What this machine has: a pure v2 mount at `/sys/fs/cgroup`, else the usual names below it, else whatever
+    /// mountinfo lists. A kernel without cgroups gives a layout without hierarchies. Needs no privilege.
     ///
     /// # Errors
     /// `System` where `/proc` cannot be read.
@@ -86,8 +90,8 @@ impl Layout {
     /// `System` where `/proc/self/mountinfo` cannot be read.
     pub fn from_mountinfo() -> Result<Layout> {
         let file = "/proc/self/mountinfo";
-        let bytes = fs::read(file).at(Stage::Cgroup, format!("file '{file}'"), "read")?;
-        let mut hierarchies = mountinfo::hierarchies(&String::from_utf8_lossy(&bytes));
+        let bytes = control::read_whole(CWD, file).at(Stage::Cgroup, format!("file '{file}'"), "read")?;
+        let mut hierarchies = mountinfo::hierarchies_in_mountinfo(&String::from_utf8_lossy(&bytes));
         for hierarchy in &mut hierarchies {
             let controllers_file = hierarchy.file_of_root("cgroup.controllers");
             if let Kind::V2 { controllers } = &mut hierarchy.kind {
@@ -158,7 +162,8 @@ fn pure_v2() -> Hierarchy {
     Hierarchy { mount_point: CGROUP_ROOT.into(), root: "/".into(), kind: Kind::V2 { controllers } }
 }
 
-/// The hierarchies that `/proc/self/cgroup` lists, each found below [`CGROUP_ROOT`] under its usual name; `None` as soon as one is not.
+/// The hierarchies that `/proc/self/cgroup` lists, each found below [`CGROUP_ROOT`] under its usual name; `None` as
+/// soon as one is not.
 fn by_convention(listed: &Membership) -> Option<Vec<Hierarchy>> {
     listed
         .entries()
@@ -183,7 +188,8 @@ fn usual_v1(controllers: &[String], name: Option<&str>) -> Option<Hierarchy> {
     let usual = name.unwrap_or(&joined);
     let first = controllers.first().map_or(usual, String::as_str);
     let mount_point = [usual, first].map(|name| format!("{CGROUP_ROOT}/{name}")).into_iter().find(|directory| {
-        // Only the root of a v1 hierarchy has a `release_agent`, so one call shows both that this is v1 and that nothing but the root is here.
+        // Only the root of a v1 hierarchy has a `release_agent`, so one call shows both that this is v1 and that
+        // nothing but the root is here.
         file_system_of(&format!("{directory}/release_agent")) == Some(FileSystem::V1)
     })?;
     let kind = Kind::V1 { controllers: controllers.to_vec(), name: name.map(str::to_owned) };
@@ -206,8 +212,8 @@ fn file_system_of(path: &str) -> Option<FileSystem> {
     })
 }
 
-fn words_of(file: &str) -> io::Result<Vec<String>> {
-    Ok(fs::read_to_string(file)?.split_ascii_whitespace().map(str::to_owned).collect())
+fn words_of(file: &str) -> std::result::Result<Vec<String>, Errno> {
+    Ok(control::read_short(CWD, file)?.as_str().split_ascii_whitespace().map(str::to_owned).collect())
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! In which cgroup of each hierarchy a process is, by `/proc/<pid>/cgroup`.
 //!
-//! Owns the parsing of that file and asks nothing else. The launch process uses it to see which groups it need not join again.
+//! Owns the parsing of that file and asks nothing else. The launch process uses it to see which groups it need not
+//! join again.
 
-use std::fs;
 use std::path::Path;
 
+use rustix::fs::CWD;
+use rustix::io::Errno;
+
+use super::control;
 use super::layout::{Hierarchy, Kind, Layout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
@@ -51,14 +55,12 @@ impl Membership {
     /// A kernel built without cgroups has no such file for any process: that is no membership, and no error.
     pub(super) fn read(procfs: &Path, pid: &str) -> Result<Membership> {
         let process = procfs.join(pid);
-        match fs::read(process.join("cgroup")) {
+        match control::read_whole(CWD, &process.join("cgroup").to_string_lossy()) {
             Ok(bytes) => Ok(Membership::parse(&String::from_utf8_lossy(&bytes))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && process.exists() => {
-                Ok(Membership(Vec::new()))
-            }
-            Err(error) => {
-                let gone = matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH));
-                let error = Error::system(Stage::Cgroup, format!("process {pid}"), "read(cgroup)", error);
+            Err(Errno::NOENT) if process.exists() => Ok(Membership(Vec::new())),
+            Err(errno) => {
+                let error = Error::system(Stage::Cgroup, format!("process {pid}"), "read(cgroup)", errno);
+                let gone = matches!(errno, Errno::NOENT | Errno::SRCH);
                 Err(if gone { error.with_kind(ErrorKind::NotFound).meaning("no such process") } else { error })
             }
         }

@@ -1,11 +1,13 @@
 //! Cgroups: making one with its limits, entering it, reading it, ending it.
 //!
-//! Owns everything Squall does below `/sys/fs/cgroup`, on cgroup v1 (controllers alone or mounted together), hybrid and v2 machines. It never
-//! talks to systemd, never moves a process other than the caller, and never changes a cgroup that the caller did not name, except that parents of
-//! a new one are made, filled (v1 cpuset) and told to hand controllers down (v2); they stay.
+//! Owns everything Squall does below `/sys/fs/cgroup`, on cgroup v1 (controllers alone or mounted together), hybrid
+//! and v2 machines. It never talks to systemd, never moves a process other than the caller, and never changes a
+//! cgroup that the caller did not name, except that parents of a new one are made, filled (v1 cpuset) and told to
+//! hand controllers down (v2); they stay.
 //!
-//! The launch process calls [`Layout::detect`], [`Cgroup::create`] and [`join_monitors`]; the container's first process calls [`join`]; the monitor
-//! calls [`Usage::read`], [`OomEvents::watch`], [`Cgroup::kill_all`] and [`remove`].
+//! The launch process calls [`Layout::detect`], [`Cgroup::create`] and [`join_monitors`]; the container's first
+//! process calls [`join`]; the monitor calls [`Usage::read`], [`OomEvents::watch`], [`Cgroup::kill_all`] and
+//! [`remove`].
 //!
 //! | file of the kernel | since | used for | without |
 //! |---|---|---|---|
@@ -50,7 +52,7 @@ pub use join::{JoinFailure, Joining, join, join_monitors};
 pub use layout::{Hierarchy, Kind, Layout};
 pub use limits::{Field, Limits, SwapLimit, SwapProblem};
 pub use membership::{Entry, Membership};
-pub use mountinfo::hierarchies;
+pub use mountinfo::hierarchies_in_mountinfo;
 pub use oom::OomEvents;
 pub use path::{CgroupPath, PathProblem};
 pub use usage::Usage;

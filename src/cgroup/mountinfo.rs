@@ -17,9 +17,10 @@ struct Mount<'t> {
     hierarchy: Hierarchy,
 }
 
-/// The hierarchies in `text`, each once, in the order of their first mount. Of several mounts of one hierarchy the best is taken: one that shows
-/// the root cgroup, then one below `/sys/fs/cgroup`, then the first. The controllers of v2 are not in mountinfo and stay empty.
-pub fn hierarchies(text: &str) -> Vec<Hierarchy> {
+/// The hierarchies in `text`, each once, in the order of their first mount. Of several mounts of one hierarchy the
+/// best is taken: one that shows the root cgroup, then one below `/sys/fs/cgroup`, then the first. The controllers
+/// of v2 are not in mountinfo and stay empty.
+pub fn hierarchies_in_mountinfo(text: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Mount<'_>> = Vec::new();
     for mount in text.lines().filter_map(mount) {
         match found.iter_mut().find(|other| other.device == mount.device) {
@@ -66,9 +67,11 @@ fn v1(options: &str) -> Kind {
     Kind::V1 { controllers, name }
 }
 
-/// Undoes the kernel's octal escapes (space, tab, newline, backslash, `#`). `None` for a text that is not absolute or not UTF-8 afterwards.
+/// Undoes the kernel's octal escapes (space, tab, newline, backslash, `#`). `None` for a text that is not absolute
+/// or not UTF-8 afterwards.
 fn unescape(text: &str) -> Option<Cow<'_, str>> {
-    // A replacement character means that the bytes were not UTF-8: such a place could never be opened under this name.
+    // A replacement character means that the bytes were not UTF-8: such a place could never be opened under this
+    // name.
     if !text.starts_with('/') || text.contains(char::REPLACEMENT_CHARACTER) {
         return None;
     }
@@ -99,7 +102,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn places(text: &str) -> Vec<(String, Kind)> {
-        hierarchies(text).into_iter().map(|hierarchy| (hierarchy.mount_point, hierarchy.kind)).collect()
+        hierarchies_in_mountinfo(text).into_iter().map(|hierarchy| (hierarchy.mount_point, hierarchy.kind)).collect()
     }
 
     fn v1_of(controllers: &[&str], name: Option<&str>) -> Kind {
@@ -147,10 +150,10 @@ mod tests {
             ([second, fourth].concat(), "/mnt/cpu"),
             (first.to_owned(), "/sys/fs/cgroup/cpu"),
         ] {
-            let found = hierarchies(&text);
+            let found = hierarchies_in_mountinfo(&text);
             assert_eq!((found.len(), found[0].mount_point.as_str()), (1, mount_point), "{text}");
         }
-        assert_eq!(hierarchies(first)[0].root, "/docker/a");
+        assert_eq!(hierarchies_in_mountinfo(first)[0].root, "/docker/a");
     }
 
     #[test]
@@ -180,13 +183,13 @@ mod tests {
     fn a_thousand_other_mounts_do_not_hide_the_one() {
         let mut text = "50 1 7:0 / /run/layers/x ro,nodev shared:4 - squashfs /dev/loop0 ro\n".repeat(1000);
         text.push_str("29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
-        assert_eq!(hierarchies(&text).len(), 1);
+        assert_eq!(hierarchies_in_mountinfo(&text).len(), 1);
     }
 
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "([0-9 /\\\\a-c,=:-]|cgroup2?| - cgroup2? |\n){0,60}") {
-            for hierarchy in hierarchies(&text) {
+            for hierarchy in hierarchies_in_mountinfo(&text) {
                 prop_assert!(hierarchy.mount_point.starts_with('/'));
             }
         }

@@ -1,7 +1,8 @@
 //! Hearing of the kernel killing for want of memory.
 //!
-//! Owns the fd that becomes ready, and nothing of what it means: the counter is the truth ([`Usage::oom_kills`](super::Usage::oom_kills)), read
-//! after waking. The monitor holds one for the container's cgroup and one for each ancestor, to tell whose limit it was.
+//! Owns the fd that becomes ready, and nothing of what it means: the counter is the truth
+//! ([`Usage::oom_kills`](super::Usage::oom_kills)), read after waking. The monitor holds one for the container's
+//! cgroup and one for each ancestor, to tell whose limit it was.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -34,8 +35,8 @@ enum EventKind {
 }
 
 impl OomEvents {
-    /// Watches the cgroup `path`. On v1 a limit that is hit wakes the watchers of that cgroup and of all below it; on v2 those of that cgroup and
-    /// of all above it. The kernel forgets a v1 registration with the cgroup.
+    /// Watches the cgroup `path`. On v1 a limit that is hit wakes the watchers of that cgroup and of all below it;
+    /// on v2 those of that cgroup and of all above it. The kernel forgets a v1 registration with the cgroup.
     ///
     /// # Errors
     /// `Unsupported`: no memory controller, or (v1) a real-time kernel. `NotFound`: no such cgroup.

@@ -1,7 +1,8 @@
 //! The name of a cgroup within every hierarchy, checked once.
 //!
-//! Owns what a cgroup may be called. It never looks at a file system: whether the group exists is another question. Every process may
-//! use it; deserialising runs the same check, so a path that came from a document is as good as one made here.
+//! Owns what a cgroup may be called. It never looks at a file system: whether the group exists is another question.
+//! Every process may use it; deserialising runs the same check, so a path that came from a document is as good as
+//! one made here.
 
 use std::fmt;
 

@@ -1,9 +1,10 @@
 //! Handing controllers down to a v2 cgroup.
 //!
-//! In v2 a cgroup has the files of a controller only when each of its ancestors lists it in `cgroup.subtree_control`. This owns those writes;
-//! they stay when the cgroup goes, as others below the same parents may count on them. Used by the launch process.
+//! In v2 a cgroup has the files of a controller only when each of its ancestors lists it in
+//! `cgroup.subtree_control`. This owns those writes; they stay when the cgroup goes, as others below the same
+//! parents may count on them. Used by the launch process.
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags};
 
 use super::control;
 use super::controller::Controller;
@@ -14,7 +15,8 @@ use super::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
 
-/// Controllers that give numbers worth having even where nothing is limited. A machine that does not hand them down loses those numbers only.
+/// Controllers that give numbers worth having even where nothing is limited. A machine that does not hand them down
+/// loses those numbers only.
 const COUNTING: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Cpu];
 
 /// Makes the controllers that limits need, and those that count, work in the cgroup `path`.
@@ -22,26 +24,19 @@ pub(super) fn enable(hierarchy: &Hierarchy, path: &CgroupPath, needed: &[(Contro
     let needed: Vec<(Controller, Field)> =
         needed.iter().copied().filter(|(controller, _)| hierarchy.has(*controller)).collect();
     let counting: Vec<Controller> = COUNTING.into_iter().filter(|controller| hierarchy.has(*controller)).collect();
+    if needed.is_empty() && counting.is_empty() {
+        return Ok(());
+    }
     // The usual case: the parent handed them down long ago.
-    let leaf = hierarchy.directory(path);
-    if lists(
-        &leaf,
-        "cgroup.controllers",
-        needed.iter().map(|(controller, _)| *controller).chain(counting.iter().copied()),
-    ) {
+    let available = format!("{}/cgroup.controllers", hierarchy.directory(path));
+    let mut wanted = needed.iter().map(|(controller, _)| *controller).chain(counting.iter().copied());
+    if control::read_short(CWD, &available).is_ok_and(|listed| contains(listed.as_str(), &mut wanted)) {
         return Ok(());
     }
     for ancestor in std::iter::once("").chain(path.ancestors()) {
         hand_down(hierarchy, ancestor, &needed, &counting)?;
     }
     Ok(())
-}
-
-fn lists(directory: &str, file: &str, controllers: impl Iterator<Item = Controller>) -> bool {
-    let Ok(text) = control::open_directory(directory).and_then(|directory| control::read_short(directory, file)) else {
-        return false;
-    };
-    contains(text.as_str(), controllers)
 }
 
 fn contains(listed: &str, mut controllers: impl Iterator<Item = Controller>) -> bool {
@@ -58,8 +53,8 @@ fn hand_down(
         let shown = if ancestor.is_empty() { "/" } else { ancestor };
         with_meaning(Error::system(Stage::Cgroup, format!("cgroup '{shown}' cgroup.subtree_control"), call, errno))
     };
-    let directory = control::open_directory(&hierarchy.below(ancestor)).map_err(|errno| failed("open", errno))?;
-    let file = match control::open(&directory, "cgroup.subtree_control", OFlags::RDWR) {
+    let name = format!("{}/cgroup.subtree_control", hierarchy.below(ancestor));
+    let file = match control::open(CWD, &name, OFlags::RDWR) {
         Ok(file) => file,
         Err(_) if needed.is_empty() => return Ok(()),
         Err(errno) => return Err(failed("open", errno)),

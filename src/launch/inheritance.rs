@@ -16,7 +16,7 @@ pub(crate) fn clean() -> Result<Vec<String>> {
     sys::clear_environment();
     // Out of the caller's terminal: its Ctrl-C is for the caller, who forwards what it wants to.
     let _ = setsid();
-    umask(Mode::from_raw_mode(0));
+    umask(Mode::from_raw_mode(0o077));
     chdir("/").at(Stage::Claim, "/", "chdir")?;
     let mut refused: Vec<String> = sys::reset_scheduling().into_iter().map(str::to_owned).collect();
     refused.extend(reset_rlimits());

@@ -17,6 +17,7 @@ use libcontainer::process::init::container_init_process;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::MountAttrFlags;
+use rustix::process::umask;
 
 use super::binds::BindSource;
 use super::executor::Workload;
@@ -102,6 +103,8 @@ fn start_clean(init: &Init<'_>) -> Result<()> {
     if init.spec.network == Network::None {
         sys::bring_loopback_up().at(Stage::Clone, "lo", "ioctl(SIOCSIFFLAGS)")?;
     }
+    // Directories and mount points get the modes they are made with; libcontainer sets the worker's umask.
+    umask(Mode::empty());
     for (target, stream) in init.stdio.iter().enumerate() {
         sys::move_to(*stream, target as i32).at(Stage::Clone, format!("standard stream {target}"), "dup2")?;
     }

@@ -20,9 +20,9 @@ pub(crate) fn mount_all(root: BorrowedFd<'_>, steps: &[MountStep], binds: &[Bind
 
 fn mount_one(root: BorrowedFd<'_>, step: &MountStep, binds: &[BindSource]) -> Result<()> {
     match &step.what {
-        What::New { kind, options, attributes } => {
+        What::New { kind, source, options, attributes } => {
             let target = open_target(root, &step.destination, TargetKind::Directory, step.links)?;
-            let mut filesystem = NewFilesystem::open(Stage::Mounts, &step.destination, kind)?;
+            let mut filesystem = NewFilesystem::open(Stage::Mounts, &step.destination, kind)?.set("source", source)?;
             for (key, value) in options {
                 filesystem = match value {
                     Some(value) => filesystem.set(key, value)?,

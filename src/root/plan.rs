@@ -17,8 +17,8 @@ pub(crate) struct MountStep {
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
-    /// A new file system.
-    New { kind: &'static str, options: Vec<(String, Option<String>)>, attributes: MountAttrFlags },
+    /// A new file system; the source is only its name in the mount table.
+    New { kind: &'static str, source: &'static str, options: Vec<(String, Option<String>)>, attributes: MountAttrFlags },
     /// The host path of the spec's bind with this index among the binds.
     Bind { index: usize },
     /// A relative symbolic link, for controllers that share a hierarchy.
@@ -69,7 +69,8 @@ fn standard() -> Vec<MountStep> {
 fn new(kind: &'static str, destination: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> MountStep {
     let value = |value: &str| (!value.is_empty()).then(|| value.to_owned());
     let options = options.iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect();
-    MountStep { destination: destination.to_owned(), what: What::New { kind, options, attributes }, links: Links::Refuse }
+    let source = if destination == "/dev/shm" { "shm" } else { kind };
+    MountStep { destination: destination.to_owned(), what: What::New { kind, source, options, attributes }, links: Links::Refuse }
 }
 
 /// The container's own view of its cgroups, read-only: what its cgroup namespace makes the root of each hierarchy.
@@ -127,7 +128,7 @@ fn asked(spec: &LaunchSpec) -> Vec<MountStep> {
             Mount::Tmpfs(tmpfs) => {
                 let mut options = vec![("mode".to_owned(), Some(format!("{:o}", tmpfs.mode)))];
                 options.extend(tmpfs.size_bytes.map(|bytes| ("size".to_owned(), Some(bytes.to_string()))));
-                What::New { kind: "tmpfs", options, attributes: NOSUID | NODEV }
+                What::New { kind: "tmpfs", source: "tmpfs", options, attributes: NOSUID | NODEV }
             }
         };
         steps.push(MountStep { destination: mount.destination().as_str().to_owned(), what, links: Links::Follow });

@@ -108,8 +108,11 @@ mod tests {
     use crate::squashfs::compress::Stored;
     use proptest::prelude::*;
 
+    /// Name, inode number, place, kind.
+    type Read = (Vec<u8>, u32, Position, u16);
+
     /// A listing read back as the kernel reads it: position and entries of each run.
-    fn read_runs(listing: &[u8]) -> Vec<(usize, Vec<(Vec<u8>, u32, Position, u16)>)> {
+    fn read_runs(listing: &[u8]) -> Vec<(usize, Vec<Read>)> {
         let word = |at: usize| u32::from_le_bytes(listing[at..at + 4].try_into().unwrap());
         let half = |at: usize| u16::from_le_bytes(listing[at..at + 2].try_into().unwrap());
         let (mut at, mut runs) = (0, Vec::new());

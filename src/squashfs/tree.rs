@@ -203,10 +203,13 @@ pub(super) mod tests {
         found
     }
 
+    /// Lines, and the paths with the modes that come of them.
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, u16)]);
+
     #[test]
     fn later_entries_replace_earlier_ones_as_in_a_tar_archive() {
         let implied = 0o755;
-        let cases: [(&[&str], &[(&str, u16)]); 9] = [
+        let cases: [Case; 9] = [
             (&[], &[("", implied)]),
             (&["/"], &[("", 1)]),
             (&["a/b/c"], &[("", implied), ("/a", implied), ("/a/b", implied), ("/a/b/c", 1)]),

@@ -1,6 +1,6 @@
 //! The writer: content as it comes, everything else at the end.
 
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -72,7 +72,9 @@ pub struct Writer<W> {
     output: Output<W>,
     options: Options,
     tree: Tree,
+    /// One block of content while it is read; always of the block size.
     block: Vec<u8>,
+    /// Of content.
     compressed_blocks: u64,
 }
 
@@ -98,7 +100,8 @@ impl<W: Write + Seek> Writer<W> {
             output.append(&stored_block(&record))?;
         }
         let tree = Tree::new(options.modification_time);
-        Ok(Writer { output, options, tree, block: Vec::new(), compressed_blocks: 0 })
+        let block = vec![0; options.block_size as usize];
+        Ok(Writer { output, options, tree, block, compressed_blocks: 0 })
     }
 
     /// Adds a directory, or gives one that is there (the root too) these attributes.
@@ -252,28 +255,27 @@ impl<W: Write + Seek> Writer<W> {
     fn store(&mut self, mut content: impl Read) -> Result<FileData, Fault> {
         let mut data = FileData::default();
         loop {
-            self.block.clear();
-            let limit = u64::from(self.options.block_size);
-            let read = content.by_ref().take(limit).read_to_end(&mut self.block);
-            let length = read.map_err(|source| Fault::Read { offset: data.size, source })? as u64;
+            let read = fill(&mut content, &mut self.block);
+            let length = read.map_err(|source| Fault::Read { offset: data.size, source })?;
             if length > 0 {
-                self.store_block(&mut data)?;
+                self.store_block(length, &mut data)?;
             }
-            if length < limit {
+            if length < self.block.len() {
                 return Ok(data);
             }
         }
     }
 
-    fn store_block(&mut self, data: &mut FileData) -> Result<(), Fault> {
-        let length = self.block.len() as u64;
-        data.size += length;
-        if self.block.chunks(ZEROS.len()).all(|piece| *piece == ZEROS[..piece.len()]) {
-            data.holes += length;
+    /// Writes the first `length` bytes of the buffer.
+    fn store_block(&mut self, length: usize, data: &mut FileData) -> Result<(), Fault> {
+        let block = &self.block[..length];
+        data.size += length as u64;
+        if block.chunks(ZEROS.len()).all(|piece| *piece == ZEROS[..piece.len()]) {
+            data.holes += length as u64;
             data.blocks.push(0);
             return Ok(());
         }
-        let packed = Packed::new(self.options.compression.as_ref(), &self.block);
+        let packed = Packed::new(self.options.compression.as_ref(), block);
         let start = self.output.append(packed.bytes())?;
         if data.start == 0 {
             data.start = start;
@@ -288,6 +290,20 @@ impl<W: Write + Seek> Writer<W> {
         }
         Ok(())
     }
+}
+
+/// Reads until the block is full or the content ends; gives how much there was. As few reads as the source allows.
+fn fill(content: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < block.len() {
+        match content.read(&mut block[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
 }
 
 fn about<T>(path: &Path, act: impl FnOnce(&Path) -> Result<T, Fault>) -> Result<T, SquashfsError> {
@@ -311,7 +327,7 @@ mod tests {
     use crate::squashfs::compress::tests::To;
     use crate::squashfs::output::tests::Full;
     use crate::squashfs::tree::NodeId;
-    use std::io::{self, Cursor};
+    use std::io::Cursor;
 
     fn writer(options: Options) -> Writer<Cursor<Vec<u8>>> {
         Writer::new(Cursor::new(Vec::new()), options).unwrap()
@@ -461,6 +477,27 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::System);
         writer.file("b", &Attributes::new(0o644), &b"b"[..]).unwrap();
         assert_eq!(writer.finish().unwrap().1.inodes, 2);
+    }
+
+    #[test]
+    fn a_source_of_single_bytes_and_interruptions_gives_full_blocks() {
+        struct Drips(u64);
+        impl Read for Drips {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                self.0 += 1;
+                match self.0 {
+                    turn if turn % 3 == 0 => Err(io::ErrorKind::Interrupted.into()),
+                    turn if turn > 9000 => Ok(0),
+                    _ => {
+                        into[0] = 1;
+                        Ok(1)
+                    }
+                }
+            }
+        }
+        let mut writer = writer(small_blocks());
+        assert_eq!(writer.file("a", &Attributes::new(0o644), Drips(0)).unwrap(), 6000);
+        assert_eq!(blocks(&writer, 1).blocks, [4096 | BLOCK_STORED, 1904 | BLOCK_STORED]);
     }
 
     #[test]
