@@ -1,32 +1,48 @@
-//! Compiles `squall-monitor` (src/monitor/main.rs) into `OUT_DIR/squall-monitor`, where `monitor::PROGRAM` embeds it.
+//! Compiles the two programs that the library carries inside itself into `OUT_DIR`: `squall-monitor` (src/monitor/main.rs, embedded as
+//! `monitor::PROGRAM`) and, for the command line program's demonstration, the probe (src/demo/probe.rs, embedded as `demo::PROBE`).
 //!
-//! It is no cargo target: it has no standard library, no libc and link arguments of its own, whatever the profile and the
-//! flags of the program around it are.
+//! They are no cargo targets: the monitor has no standard library, no libc and link arguments of its own, the probe is linked statically,
+//! whatever the profile and the flags of the program around them are.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
-    // The whole directory: every file in it is part of the program, of the library, or of both.
+    // Whole directories: every file of the monitor is part of the program, of the library, or of both.
     println!("cargo::rerun-if-changed=src/monitor");
+    println!("cargo::rerun-if-changed=src/demo/probe.rs");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("squall-monitor");
-    let target = env::var("TARGET").expect("cargo sets TARGET");
-    let mut rustc = rustc(&target, &out);
-    let status = rustc.status().unwrap_or_else(|error| panic!("cannot run {rustc:?}: {error}"));
-    assert!(status.success(), "compiling squall-monitor failed ({status}): {rustc:?}");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    compile(monitor(&out.join("squall-monitor")), "squall-monitor");
+    if env::var_os("CARGO_FEATURE_CLI").is_some() {
+        compile(probe(&out.join("squall-probe")), "the probe");
+    }
 }
 
-fn rustc(target: &str, out: &Path) -> Command {
+fn compile(mut rustc: Command, what: &str) {
+    let status = rustc.status().unwrap_or_else(|error| panic!("cannot run {rustc:?}: {error}"));
+    assert!(status.success(), "compiling {what} failed ({status}): {rustc:?}");
+}
+
+/// A compiler for a program of one file and the modules below it.
+fn rustc(source: &str, name: &str, out: &Path) -> Command {
     let mut command = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"));
-    command.arg("src/monitor/main.rs").arg("-o").arg(out).args(["--target", target]);
-    command.args(["--edition", "2024", "--crate-name", "squall_monitor", "--crate-type", "bin"]);
-    for option in ["panic=abort", "opt-level=s", "lto=fat", "codegen-units=1", "strip=symbols", "overflow-checks=off"] {
+    let target = env::var("TARGET").expect("cargo sets TARGET");
+    command.arg(source).arg("-o").arg(out).args(["--target", &target]);
+    command.args(["--edition", "2024", "--crate-name", name, "--crate-type", "bin"]);
+    for option in ["panic=abort", "opt-level=s", "codegen-units=1", "strip=symbols", "relocation-model=static"] {
         command.args(["-C", option]);
     }
-    // Not position independent: nothing to relocate when it starts, so that no page is written for it.
-    command.args(["-C", "relocation-model=static", "-C", "force-unwind-tables=no"]);
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        command.arg("-C").arg(format!("linker={}", linker.to_string_lossy()));
+    }
+    command
+}
+
+fn monitor(out: &Path) -> Command {
+    let mut command = rustc("src/monitor/main.rs", "squall_monitor", out);
+    command.args(["-C", "lto=fat", "-C", "overflow-checks=off", "-C", "force-unwind-tables=no"]);
     for argument in ["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack"] {
         command.arg("-C").arg(format!("link-arg={argument}"));
     }
@@ -34,8 +50,12 @@ fn rustc(target: &str, out: &Path) -> Command {
     for argument in ["-Wl,-z,noseparate-code", "-Wl,-z,norelro", "-Wl,--no-eh-frame-hdr"] {
         command.arg("-C").arg(format!("link-arg={argument}"));
     }
-    if let Some(linker) = env::var_os("RUSTC_LINKER") {
-        command.arg("-C").arg(format!("linker={}", linker.to_string_lossy()));
-    }
+    command
+}
+
+/// Static, because its image holds nothing else.
+fn probe(out: &Path) -> Command {
+    let mut command = rustc("src/demo/probe.rs", "squall_probe", out);
+    command.args(["-C", "target-feature=+crt-static"]);
     command
 }

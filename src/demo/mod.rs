@@ -1,4 +1,6 @@
 //! demo
+/// The probe: a static program that tells what it finds in its container. Its subcommands stand in `probe.rs`.
+pub const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/squall-probe"));
 /// Report.
 #[derive(Debug, serde::Serialize)]
 pub struct Report {}

@@ -50,8 +50,7 @@ impl Clients {
             Err(_) => return Accepted::Exhausted,
         };
         if !sys::peer_uid(fd).is_ok_and(|uid| uid == 0 || uid == self.owner_uid) {
-            let _ = sys::send(fd, &Answer::Failed(EPERM).encode());
-            sys::close(fd);
+            turn_away(fd);
             return Accepted::Yes;
         }
         self.heard += 1;
@@ -96,4 +95,12 @@ impl Clients {
             place.fd = -1;
         }
     }
+}
+
+/// Closing a socket with a request unread resets the connection, and the answer is lost with it: so first no more requests, then none unread.
+fn turn_away(fd: i32) {
+    let _ = sys::send(fd, &Answer::Failed(EPERM).encode());
+    sys::shutdown(fd);
+    while sys::receive(fd, &mut [0; MAX_REQUEST]).is_ok_and(|length| length > 0) {}
+    sys::close(fd);
 }

@@ -12,7 +12,8 @@ const REMOVAL_BOUND_NS: u64 = 2_000_000_000;
 /// Between two tries, where the kernel has nothing to wait for.
 const RETRY_NS: u64 = 10_000_000;
 
-/// Reaps init. `None`: the kernel does not say how it ended (it was no child, or is not dead), and nothing may be made up.
+/// Reaps init, which is dead; where a debugger holds it, waits until that lets go. `None`: the kernel does not say how it ended, and nothing
+/// may be made up.
 pub fn reap_init(pidfd: i32) -> Option<(Ending, Usage)> {
     let dead = sys::wait(sys::Children::Pidfd(pidfd), sys::Wait::Reap).ok()??;
     let number = u8::try_from(dead.status).ok()?;
@@ -34,7 +35,8 @@ pub fn reap_init(pidfd: i32) -> Option<(Ending, Usage)> {
 /// Reaps the orphans that came to the monitor, but never init.
 pub fn reap_orphans(init: u32) {
     while let Ok(Some(dead)) = sys::wait(sys::Children::All, sys::Wait::Look) {
-        if dead.pid == init || sys::wait(sys::Children::All, sys::Wait::Reap).is_err() {
+        // By its pid: asked for just anyone, the kernel might give us init, which has died since.
+        if dead.pid == init || sys::wait(sys::Children::Pid(dead.pid), sys::Wait::Reap).is_err() {
             break;
         }
     }
@@ -171,7 +173,8 @@ fn wait_unpopulated(handover: &Handover<'_>, timeout_ns: u64) -> bool {
     let Ok(fd) = events else { return false };
     // Reading is what tells the kernel which change would be news.
     let mut buffer = [0; 128];
-    let populated = sys::read_start(fd, &mut buffer).is_ok_and(|text| crate::counters::value(text, "populated") == Some(1));
+    let populated =
+        sys::read_start(fd, &mut buffer).is_ok_and(|text| crate::counters::value(text, "populated") == Some(1));
     if populated {
         let _ = sys::poll(&mut [sys::PollFd { fd, events: sys::POLLPRI, revents: 0 }], Some(timeout_ns));
     }

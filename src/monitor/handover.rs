@@ -176,7 +176,8 @@ impl<'a> Handover<'a> {
     /// Every fd named, which are the ones to keep. Unsorted.
     pub fn fds(&self) -> List<i32, { MAX_WATCHES + 5 }> {
         let mut fds = List::of(&[self.pidfd, self.directory, self.socket]);
-        for fd in self.gate.into_iter().chain(self.upper).chain(self.watches.iter().map(|watch| watch.fd)) {
+        let others = self.watches.iter().map(|watch| Some(watch.fd));
+        for fd in [self.gate, self.upper].into_iter().chain(others).flatten() {
             let _ = fds.push(fd); // there is room for all
         }
         fds
@@ -218,7 +219,7 @@ impl<'a> Handover<'a> {
             "deadline-boot-ns" => self.terms.deadline = Some(number(text)?),
             "stop-signal" => self.terms.stop_signal = Signal::new(number(text)?)?,
             "grace-ms" => self.terms.grace_ms = number(text)?,
-            "oom" => self.watches.push(watch(text)?).ok()?,
+            "oom" => self.watches.push(watch(value)?).ok()?,
             "cgroup" => self.cgroups.push(leaf(value)?).ok()?,
             _ => return None,
         }
@@ -227,9 +228,14 @@ impl<'a> Handover<'a> {
 }
 
 fn field(bytes: &[u8]) -> Option<(&str, &CStr)> {
-    let end = bytes.iter().position(|byte| *byte == b'=')?;
-    let key = core::str::from_utf8(bytes.get(..end)?).ok()?;
-    Some((key, CStr::from_bytes_with_nul(bytes.get(end + 1..)?).ok()?))
+    let (key, value) = cut(bytes, b'=')?;
+    Some((key, CStr::from_bytes_with_nul(value).ok()?))
+}
+
+/// The text before the first `separator`, and the bytes after it.
+fn cut(bytes: &[u8], separator: u8) -> Option<(&str, &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == separator)?;
+    Some((core::str::from_utf8(bytes.get(..end)?).ok()?, bytes.get(end + 1..)?))
 }
 
 /// One instance of the standard library's parser serves every type.
@@ -242,20 +248,18 @@ fn fd(text: &str) -> Option<i32> {
     number(text).filter(|fd| *fd > HANDOVER_FD)
 }
 
-fn watch(text: &str) -> Option<OomWatch<'_>> {
-    let (fd_text, rest) = text.split_once(' ')?;
-    let (kind, rest) = rest.split_once(' ')?;
-    let (baseline, ancestor) = rest.split_once(' ')?;
-    let ancestor = if ancestor.is_empty() { None } else { Some(ancestor) };
-    Some(OomWatch { fd: fd(fd_text)?, kind: kind_of(&OomKind::ALL, kind)?, baseline: number(baseline)?, ancestor })
+fn watch(value: &CStr) -> Option<OomWatch<'_>> {
+    let (number_of_fd, rest) = cut(value.to_bytes(), b' ')?;
+    let (kind, rest) = cut(rest, b' ')?;
+    let (baseline, ancestor) = cut(rest, b' ')?;
+    let ancestor = if ancestor.is_empty() { None } else { Some(core::str::from_utf8(ancestor).ok()?) };
+    Some(OomWatch { fd: fd(number_of_fd)?, kind: kind_of(&OomKind::ALL, kind)?, baseline: number(baseline)?, ancestor })
 }
 
 fn leaf(value: &CStr) -> Option<CgroupLeaf<'_>> {
-    let bytes = value.to_bytes_with_nul();
-    let end = bytes.iter().position(|byte| *byte == b' ')?;
-    let kind = kind_of(&CgroupKind::ALL, core::str::from_utf8(bytes.get(..end)?).ok()?)?;
-    let path = CStr::from_bytes_with_nul(bytes.get(end + 1..)?).ok()?;
-    path.to_bytes().starts_with(b"/").then_some(CgroupLeaf { kind, path })
+    let (kind, path) = cut(value.to_bytes_with_nul(), b' ')?;
+    let path = CStr::from_bytes_with_nul(path).ok()?;
+    path.to_bytes().starts_with(b"/").then_some(CgroupLeaf { kind: kind_of(&CgroupKind::ALL, kind)?, path })
 }
 
 fn kind_of<K: Copy>(all: &[(K, &str)], name: &str) -> Option<K> {
@@ -277,4 +281,123 @@ fn put(out: &mut impl fmt::Write, key: &str, words: &[&str]) -> fmt::Result {
 
 fn put_number(out: &mut impl fmt::Write, key: &str, number: u64) -> fmt::Result {
     put(out, key, &[Decimal::new(number).as_str()])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::ffi::CString;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    pub fn example() -> Handover<'static> {
+        Handover {
+            id: "worker-1",
+            boot_id: "6f1c",
+            pid: 77,
+            pidfd: 4,
+            directory: 5,
+            socket: 6,
+            gate: Some(7),
+            upper: Some(8),
+            owner_uid: 1000,
+            terms: Terms { deadline: Some(9), stop_signal: Signal::TERM, grace_ms: 10 },
+            started_unix_ns: 11,
+            started_boot_ns: 12,
+            watches: List::of(&[
+                OomWatch { fd: 20, kind: OomKind::Eventfd, baseline: 0, ancestor: None },
+                OomWatch { fd: 21, kind: OomKind::MemoryEvents, baseline: 3, ancestor: Some("/a b") },
+            ]),
+            cgroups: List::of(&[
+                CgroupLeaf { kind: CgroupKind::Memory, path: c"/sys/fs/cgroup/memory/a b=c/x" },
+                CgroupLeaf { kind: CgroupKind::Unified, path: c"/sys/fs/cgroup/unified/x" },
+            ]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_handover_arrives_as_it_was_written(
+            id in "[^\0]{1,80}", boot_id in "[^\0]{1,40}", pid in 1u32.., fds in proptest::array::uniform5(4..i32::MAX), owner_uid: u32,
+            deadline: Option<u64>, signal in 1u8..=64, grace_ms: u32, started: [u64; 2], gate: bool,
+            ancestors in proptest::collection::vec(("/[^\0]{0,90}", 4..i32::MAX, any::<u64>()), 0..MAX_WATCHES),
+            paths in proptest::collection::vec(("/[^\0]{0,90}", 0usize..6), 0..=MAX_CGROUPS),
+        ) {
+            let paths: Vec<_> = paths.iter().map(|(path, kind)| (CString::new(path.as_str()).unwrap(), CgroupKind::ALL[*kind].0)).collect();
+            let mut handover = Handover {
+                id: &id, boot_id: &boot_id, pid, pidfd: fds[0], directory: fds[1], socket: fds[2],
+                gate: gate.then_some(fds[3]), upper: (!gate).then_some(fds[4]), owner_uid,
+                terms: Terms { deadline, stop_signal: Signal::new(signal).unwrap(), grace_ms },
+                started_unix_ns: started[0], started_boot_ns: started[1], watches: List::new(), cgroups: List::new(),
+            };
+            for (path, fd, baseline) in &ancestors {
+                handover.watches.push(OomWatch { fd: *fd, kind: OomKind::MemoryEvents, baseline: *baseline, ancestor: Some(path) }).unwrap();
+            }
+            for (path, kind) in &paths {
+                handover.cgroups.push(CgroupLeaf { kind: *kind, path }).unwrap();
+            }
+            let text = handover.encode().unwrap();
+            prop_assert_eq!(Handover::decode(&text), Some(handover));
+            prop_assert_eq!(Handover::decode(&text[..text.len() - 1]), None, "without its last NUL");
+        }
+
+        #[test]
+        fn no_bytes_at_all_make_the_decoder_panic(flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+            let mut text = example().encode().unwrap();
+            for (index, byte) in flips {
+                let length = text.len();
+                text[index.index(length)] = byte;
+            }
+            if let Some(handover) = Handover::decode(&text) {
+                prop_assert!(handover.fds().iter().all(|fd| *fd > HANDOVER_FD));
+            }
+        }
+    }
+
+    #[test]
+    fn a_malformed_text_is_no_handover() {
+        let good = String::from_utf8(example().encode().unwrap()).unwrap();
+        let table = [
+            ("squall-handover=1\0", "squall-handover=2\0"),
+            ("squall-handover=1\0", ""),
+            ("pid=77\0", ""),
+            ("pid=77\0", "pid=0\0"),
+            ("pid=77\0", "pid=-77\0"),
+            ("pid=77\0", "pid=4294967296\0"),
+            ("pidfd=4\0", "pidfd=3\0"),
+            ("pidfd=4\0", "pidfd=2147483648\0"),
+            ("socket=6\0", ""),
+            ("directory=5\0", "directory=five\0"),
+            ("stop-signal=15\0", "stop-signal=65\0"),
+            ("oom=20 eventfd 0 \0", "oom=20 eventfd 0\0"),
+            ("oom=20 eventfd 0 \0", "oom=20 eventfds 0 \0"),
+            ("cgroup=memory /sys", "cgroup=memory sys"),
+            ("cgroup=memory /sys", "cgroup=hugetlb /sys"),
+            ("id=worker-1\0", "name=worker-1\0"),
+            ("id=worker-1\0", "id\0"),
+        ];
+        for (from, to) in table {
+            assert!(good.contains(from), "{from:?}");
+            assert_eq!(Handover::decode(good.replacen(from, to, 1).as_bytes()), None, "{from:?} -> {to:?}");
+        }
+        assert_eq!(Handover::decode(b""), None);
+        assert_eq!(Handover::decode(&[0; MAX_BYTES + 1]), None);
+    }
+
+    #[test]
+    fn what_the_format_cannot_say_is_refused_when_it_is_written() {
+        let long = "x".repeat(MAX_BYTES);
+        let relative = List::of(&[CgroupLeaf { kind: CgroupKind::Other, path: c"x" }]);
+        let table = [
+            Handover { id: "a\0b", ..example() },
+            Handover { id: "", ..example() },
+            Handover { id: &long, ..example() },
+            Handover { pidfd: -4, ..example() },
+            Handover { gate: Some(2), ..example() },
+            Handover { cgroups: relative, ..example() },
+        ];
+        for handover in table {
+            assert!(handover.encode().is_err(), "{handover:?}");
+        }
+    }
 }

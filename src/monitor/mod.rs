@@ -8,7 +8,7 @@
 //! program and this library.
 //!
 //! To become the monitor, a launch process with the fds of the handover open (numbers above 3, not close-on-exec):
-//! 1. writes [`PROGRAM`] into a memfd (`MFD_CLOEXEC | MFD_EXEC`);
+//! 1. writes [`PROGRAM`] into a memfd (`MFD_CLOEXEC`, and `MFD_EXEC` from Linux 6.3 on: hosts may forbid it otherwise);
 //! 2. writes [`Handover::encode`] into another and makes that fd 3, not close-on-exec;
 //! 3. calls `execveat(program, "", argv, empty environment, AT_EMPTY_PATH)`.
 //!
@@ -42,11 +42,48 @@ impl Handover<'_> {
         let written = self.write(&mut text);
         if written.is_err() || Handover::decode(text.as_bytes()) != Some(*self) {
             let object = format!("handover of container '{}'", self.id);
-            return Err(Error::found(ErrorKind::Invalid, Stage::Monitor, object, "encode", "cannot be said in its format"));
+            return Err(Error::found(
+                ErrorKind::Invalid,
+                Stage::Monitor,
+                object,
+                "encode",
+                "cannot be said in its format",
+            ));
         }
         Ok(text.into_bytes())
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn program_contains(text: &[u8]) -> bool {
+        PROGRAM.windows(text.len()).any(|window| window == text)
+    }
+
+    #[test]
+    fn the_program_has_no_way_to_panic() {
+        // The linker keeps the handler, and with it its message, only if something can reach it.
+        assert!(
+            program_contains(b"exit.json") && program_contains(b"memory.max_usage_in_bytes"),
+            "messages can be found"
+        );
+        assert!(!program_contains(b"squall-monitor: panicked"));
+    }
+
+    #[test]
+    fn the_program_is_small_static_and_has_no_executable_stack() {
+        const PT_INTERP: u32 = 3;
+        const PT_GNU_STACK: u32 = 0x6474_e551;
+        const EXECUTABLE: u32 = 1;
+        assert!(PROGRAM.len() <= 26 * 1024, "{} bytes", PROGRAM.len());
+        assert_eq!((&PROGRAM[..4], PROGRAM[16]), (&b"\x7fELF"[..], 2), "ET_EXEC: at a fixed address");
+        let word = |offset: usize| u32::from_le_bytes(PROGRAM[offset..offset + 4].try_into().unwrap());
+        let (first, count) = (word(32) as usize, usize::from(PROGRAM[56]));
+        let segments: Vec<_> =
+            (0..count).map(|index| (word(first + index * 56), word(first + index * 56 + 4))).collect();
+        assert!(segments.iter().all(|(kind, _)| *kind != PT_INTERP));
+        assert!(segments.iter().any(|(kind, flags)| *kind == PT_GNU_STACK && flags & EXECUTABLE == 0), "{segments:x?}");
+    }
+}

@@ -156,10 +156,9 @@ impl Answer {
         };
         let mut packet = Packet::of(&[VERSION, 0, status.progress as u8]);
         let Status { pid, watching_boot_ns, deadline_boot_ns, wakeups, oom_events, .. } = status;
-        for number in [u64::from(pid), watching_boot_ns, deadline_boot_ns, wakeups, oom_events] {
-            for byte in number.to_le_bytes() {
-                let _ = packet.push(byte); // 43 bytes of 48
-            }
+        let numbers = [u64::from(pid), watching_boot_ns, deadline_boot_ns, wakeups, oom_events];
+        for byte in numbers.map(u64::to_le_bytes).as_flattened() {
+            let _ = packet.push(*byte); // 43 bytes of 48
         }
         packet
     }
@@ -189,7 +188,7 @@ impl Answer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 

@@ -177,6 +177,13 @@ impl Reason {
     }
 }
 
+const HEX_DIGITS: &str = "0123456789abcdef";
+
+/// What JSON wants escaped in a string; all of it may be written by its number.
+fn is_special(character: char) -> bool {
+    matches!(character, '"' | '\\' | '\0'..='\x1f')
+}
+
 /// A JSON object being written.
 struct Object<'o, W> {
     out: &'o mut W,
@@ -221,19 +228,112 @@ impl<'o, W: Write> Object<'o, W> {
 
     fn text(&mut self, key: &str, text: &str) -> Result {
         self.raw(key, "\"")?;
-        let mut utf8 = [0; 4];
-        for character in text.chars() {
-            match character {
-                '"' => self.out.write_str("\\\"")?,
-                '\\' => self.out.write_str("\\\\")?,
-                '\0'..='\x1f' => {
-                    self.out.write_str(if character < '\x10' { "\\u000" } else { "\\u001" })?;
-                    let digit = char::from_digit(character as u32 % 16, 16).unwrap_or('0');
-                    self.out.write_str(digit.encode_utf8(&mut utf8))?;
+        for piece in text.split_inclusive(is_special) {
+            // Only its last character can be one to escape, and those are one byte long.
+            let (plain, last) = piece.split_at_checked(piece.len().saturating_sub(1)).unwrap_or((piece, ""));
+            match last.as_bytes() {
+                [byte] if is_special(char::from(*byte)) => {
+                    self.out.write_str(plain)?;
+                    self.out.write_str("\\u00")?;
+                    for digit in [byte >> 4, byte & 15] {
+                        let digit = HEX_DIGITS.get(usize::from(digit)..=usize::from(digit)).unwrap_or("0");
+                        self.out.write_str(digit)?;
+                    }
                 }
-                _ => self.out.write_str(character.encode_utf8(&mut utf8))?,
+                _ => self.out.write_str(piece)?,
             }
         }
         self.out.write_str("\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::counters::SOURCES;
+    use super::super::exit::{EndReason, Exit, ExitRecord, UpperUse};
+    use super::super::handover::tests::example;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn facts<'h>(handover: &'h Handover<'h>, number: u64) -> Facts<'h> {
+        let mut counts = Counts::default();
+        for source in SOURCES {
+            counts.take(&source, format!("{} {number}", source.key).trim_start().as_bytes());
+        }
+        Facts {
+            handover,
+            ending: Ending::Code(7),
+            reason: Reason::Stopped,
+            started_ns: Some((5, 6)),
+            ended_ns: (100, number.max(6)),
+            usage: Usage { user_ns: number, system_ns: number, max_rss_bytes: number },
+            counts,
+            oom_seen: List::of(&[4, number]),
+            upper: Some(Upper { used_bytes: 1, size_bytes: 2, used_inodes: 3, inodes: number }),
+            wakeups: number,
+        }
+    }
+
+    fn read(facts: &Facts<'_>, extent: Extent) -> ExitRecord {
+        let mut text = String::new();
+        facts.write(extent, &mut text).unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_is_read_as_it_was_written(id in any::<String>(), cgroup in any::<String>(), number: u64) {
+            let mut handover = Handover { id: &id, ..example() };
+            handover.watches = List::of(&handover.watches.iter().map(|watch| {
+                super::super::handover::OomWatch { ancestor: watch.ancestor.map(|_| cgroup.as_str()), ..*watch }
+            }).collect::<Vec<_>>());
+            let record = read(&facts(&handover, number), Extent::Whole);
+            prop_assert_eq!((record.schema, &record.id, &*record.boot_id), (1, &id, "6f1c"));
+            prop_assert_eq!((record.exit, record.reason), (Exit::Code { code: 7 }, EndReason::Stopped));
+            prop_assert_eq!((record.started_unix_ns, record.ended_unix_ns, record.wall_ns), (Some(5), 100, Some(number.max(6) - 6)));
+            let oom = record.oom.unwrap();
+            prop_assert_eq!((oom.kills, oom.own, oom.ancestors.len()), (Some(number), Some(4), 1));
+            prop_assert_eq!((&oom.ancestors[0].cgroup, oom.ancestors[0].events), (&cgroup, number));
+            let counts = [record.memory_peak_bytes, record.memory_limit_hits, record.cpu_time_ns, record.cpu_throttled_ns,
+                record.cpu_throttled_periods, record.cpu_periods, record.pids_limit_hits, record.pids_peak,
+                record.user_ns, record.system_ns, record.max_rss_bytes, record.monitor.map(|monitor| monitor.wakeups)];
+            prop_assert_eq!(counts, [Some(number); 12]);
+            prop_assert_eq!(record.upper, Some(UpperUse { used_bytes: 1, size_bytes: 2, used_inodes: 3, inodes: number }));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_and_not_0() {
+        let handover = Handover { watches: List::new(), ..example() };
+        let nothing = Facts { counts: Counts::default(), upper: None, started_ns: None, ..facts(&handover, 1) };
+        let record = read(&nothing, Extent::Whole);
+        assert_eq!((record.wall_ns, record.started_unix_ns, record.upper), (None, None, None));
+        assert_eq!((record.memory_peak_bytes, record.pids_peak), (None, None));
+        let oom = record.oom.unwrap();
+        assert_eq!((oom.kills, oom.own, oom.ancestors), (None, None, vec![]));
+    }
+
+    #[test]
+    fn every_reason_and_every_ending_has_its_word() {
+        let handover = example();
+        let table = [
+            (Reason::Exited, EndReason::Exited),
+            (Reason::Stopped, EndReason::Stopped),
+            (Reason::KilledAfterGrace, EndReason::KilledAfterGrace),
+            (Reason::Timeout, EndReason::Timeout),
+        ];
+        for (reason, expected) in table {
+            let ending = Ending::Signal { signal: 11, core_dumped: true };
+            let record = read(&Facts { reason, ending, ..facts(&handover, 1) }, Extent::Whole);
+            assert_eq!((record.reason, record.exit), (expected, Exit::Signal { signal: 11, core_dumped: true }));
+        }
+    }
+
+    #[test]
+    fn the_essential_record_says_how_and_when_and_leaves_out_the_rest() {
+        let handover = example();
+        let record = read(&facts(&handover, 9), Extent::Essential);
+        assert_eq!((record.exit, record.reason, record.wall_ns), (Exit::Code { code: 7 }, EndReason::Stopped, Some(3)));
+        assert_eq!((record.oom, record.user_ns, record.monitor), (None, None, None));
     }
 }

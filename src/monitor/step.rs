@@ -186,3 +186,159 @@ fn reason(phase: Phase) -> Reason {
 fn after(instant: u64, grace_ms: u32) -> u64 {
     instant.saturating_add(u64::from(grace_ms) * 1_000_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::tests::requests;
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
+        let event = prop_oneof![
+            1 => Just(Event::InitExited),
+            6 => Just(Event::DeadlinePassed),
+            8 => (0usize..8, short(requests())).prop_map(|(client, request)| Event::Asked(client, request)),
+        ];
+        proptest::collection::vec((0..40 * MS, event), 0..24)
+    }
+
+    /// Graces in the order of the time between events, so that some pass and some do not.
+    fn short(requests: impl Strategy<Value = Request>) -> impl Strategy<Value = Request> {
+        (requests, 0u32..90).prop_map(|(request, short)| match request {
+            Request::Stop { signal, grace_ms: Some(_) } => Request::Stop { signal, grace_ms: Some(short) },
+            other => other,
+        })
+    }
+
+    fn states() -> impl Strategy<Value = State> {
+        let phase = prop_oneof![Just(Phase::Created), Just(Phase::Running)];
+        (phase, proptest::option::of(0..400 * MS), 0u32..90).prop_map(|(phase, deadline, grace_ms)| State {
+            phase,
+            terms: Terms { deadline, stop_signal: Signal::TERM, grace_ms },
+        })
+    }
+
+    /// Each step of a history: when, what happened, the state before and after, what was done.
+    type Step = (u64, Event, State, State, Vec<Action>);
+
+    fn history(mut state: State, events: Vec<(u64, Event)>) -> Vec<Step> {
+        let mut now = 0;
+        let mut steps = Vec::new();
+        for (pause, event) in events {
+            now += pause;
+            let (next, actions) = step(state, now, event);
+            steps.push((now, event, state, next, actions.to_vec()));
+            state = next;
+        }
+        steps
+    }
+
+    proptest! {
+        #[test]
+        fn one_record_is_written_when_init_exits_and_nothing_is_done_afterwards(state in states(), events in events()) {
+            let steps = history(state, events);
+            let exit = steps.iter().position(|(_, event, ..)| *event == Event::InitExited);
+            for (index, (.., actions)) in steps.iter().enumerate() {
+                let finishes = actions.iter().any(|action| matches!(action, Action::Finish(_)));
+                prop_assert_eq!(finishes, Some(index) == exit);
+                if exit.is_some_and(|exit| index > exit) {
+                    prop_assert!(actions.is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn each_request_to_a_living_container_has_one_answer_and_it_comes_last(state in states(), events in events()) {
+            for (_, event, before, _, actions) in history(state, events) {
+                let answered: Vec<_> = actions.iter().enumerate().filter_map(|(index, action)| match action {
+                    Action::AnswerDone(client) | Action::AnswerErrno(client, _) | Action::AnswerStatus(client) => Some((index, *client)),
+                    _ => None,
+                }).collect();
+                match event {
+                    Event::Asked(client, _) if before.phase != Phase::Ended => prop_assert_eq!(answered, vec![(actions.len() - 1, client)]),
+                    _ => prop_assert!(answered.is_empty()),
+                }
+            }
+        }
+
+        #[test]
+        fn the_kill_follows_every_stop_unless_the_exit_comes_first_and_never_comes_early(state in states(), events in events()) {
+            for (now, event, before, after, actions) in history(state, events) {
+                let kills = actions.contains(&Action::KillTree);
+                if let (Phase::Stopping { kill_at, .. }, Event::DeadlinePassed) = (before.phase, event) {
+                    prop_assert_eq!(kills, now >= kill_at);
+                }
+                if kills {
+                    prop_assert!(matches!(after.phase, Phase::Killing { .. }), "a kill is final");
+                }
+                if let Phase::Stopping { kill_at, .. } = before.phase {
+                    let kept = matches!(after.phase, Phase::Stopping { kill_at: later, .. } if later <= kill_at);
+                    prop_assert!(kept || kills || event == Event::InitExited, "a stop is forgotten or put off");
+                }
+            }
+        }
+
+        #[test]
+        fn no_stop_outlives_the_deadline_by_more_than_the_containers_own_grace(state in states(), events in events()) {
+            for (now, _, before, after, _) in history(state, events) {
+                if let (Phase::Running, Phase::Stopping { kill_at, .. }, Some(deadline)) = (before.phase, after.phase, state.terms.deadline) {
+                    prop_assert!(kill_at <= super::after(deadline.max(now), state.terms.grace_ms));
+                }
+            }
+        }
+
+        #[test]
+        fn the_phase_only_moves_forward(state in states(), events in events()) {
+            let rank = |phase| match phase {
+                Phase::Created => 0, Phase::Running => 1, Phase::Stopping { .. } => 2, Phase::Killing { .. } => 3, Phase::Ended => 4,
+            };
+            for (_, _, before, after, actions) in history(state, events) {
+                prop_assert!(rank(before.phase) <= rank(after.phase));
+                prop_assert_eq!(actions.contains(&Action::OpenGate), (before.phase, after.phase) == (Phase::Created, Phase::Running));
+            }
+        }
+
+        #[test]
+        fn what_the_record_says_is_what_happened(state in states(), events in events()) {
+            let steps = history(state, events);
+            let Some((.., actions)) = steps.iter().find(|(_, event, ..)| *event == Event::InitExited) else { return Ok(()) };
+            let [Action::Finish(reason)] = actions[..] else { panic!("{actions:?}") };
+            let lived = || steps.iter().take_while(|(_, event, ..)| *event != Event::InitExited);
+            // The first thing that took the container out of Created and Running.
+            let began = lived().find(|(_, _, before, after, _)| before.deadline() == state.terms.deadline
+                && matches!(before.phase, Phase::Created | Phase::Running)
+                && matches!(after.phase, Phase::Stopping { .. } | Phase::Killing { .. }));
+            let killed = lived().any(|(_, event, .., actions)| *event == Event::DeadlinePassed && actions.contains(&Action::KillTree));
+            let expected = match began {
+                None => Reason::Exited,
+                Some((_, Event::DeadlinePassed, ..)) => Reason::Timeout,
+                Some(_) if killed => Reason::KilledAfterGrace,
+                Some(_) => Reason::Stopped,
+            };
+            prop_assert_eq!(reason, expected);
+        }
+    }
+
+    #[test]
+    fn a_container_that_never_started_is_killed_at_once() {
+        let terms = Terms { deadline: Some(5), stop_signal: Signal::TERM, grace_ms: 1000 };
+        let created = State { phase: Phase::Created, terms };
+        let stop = Event::Asked(3, Request::Stop { signal: None, grace_ms: None });
+        let (state, actions) = step(created, 1, stop);
+        assert_eq!(*actions, [Action::KillTree, Action::AnswerDone(3)]);
+        assert_eq!(*step(state, 2, Event::InitExited).1, [Action::Finish(Reason::Stopped)]);
+        assert_eq!(*step(created, 5, Event::DeadlinePassed).1, [Action::KillTree]);
+        assert_eq!(*step(created, 4, Event::DeadlinePassed).1, []);
+    }
+
+    #[test]
+    fn a_start_is_accepted_once() {
+        let terms = Terms { deadline: None, stop_signal: Signal::TERM, grace_ms: 0 };
+        let start = Event::Asked(0, Request::Start);
+        let (state, actions) = step(State { phase: Phase::Created, terms }, 0, start);
+        assert_eq!(*actions, [Action::OpenGate, Action::AnswerDone(0)]);
+        assert_eq!(*step(state, 0, start).1, [Action::AnswerErrno(0, EALREADY)]);
+    }
+}

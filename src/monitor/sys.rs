@@ -44,6 +44,7 @@ numbers! {
     PREAD64 17 67
     SENDTO 44 206
     RECVFROM 45 207
+    SHUTDOWN 48 210
     GETSOCKOPT 55 209
     FCNTL 72 25
     FTRUNCATE 77 46
@@ -310,19 +311,26 @@ pub fn send(socket: i32, packet: &[u8]) -> Result<usize> {
     with_memory!(SENDTO, socket, packet.as_ptr(), packet.len(), MSG_DONTWAIT_NOSIGNAL, 0, 0)
 }
 
+/// Nothing more is said or heard; what was sent before still arrives.
+pub fn shutdown(socket: i32) {
+    const SHUT_RDWR: usize = 2;
+    let _ = plain!(SHUTDOWN, socket, SHUT_RDWR);
+}
+
 /// Which children a wait is for.
 #[derive(Clone, Copy)]
 pub enum Children {
-    /// Any.
     All,
-    /// The one of this pidfd.
+    Pid(u32),
     Pidfd(i32),
 }
 
-/// Whether a child that is found dead stays a zombie.
+/// What a wait does about a child.
 #[derive(Clone, Copy)]
 pub enum Wait {
-    Look = 0x0100_0000,
+    /// Says whether it is dead now, and leaves it a zombie.
+    Look = 0x0100_0001,
+    /// Waits until it can be reaped, and reaps it.
     Reap = 0,
 }
 
@@ -337,16 +345,17 @@ pub struct Dead {
     pub usage: [u64; 18],
 }
 
-/// A child that is dead, if there is one now. Whatever signal its death sends (clone3 may ask for none).
+/// A dead child, if there is one, whatever signal its death sends (clone3 may ask for none).
 pub fn wait(children: Children, wait: Wait) -> Result<Option<Dead>> {
-    const WNOHANG_WEXITED_WALL: usize = 1 | 4 | 0x4000_0000;
+    const WEXITED_WALL: usize = 4 | 0x4000_0000;
     let (kind, id) = match children {
         Children::All => (0, 0),
-        Children::Pidfd(fd) => (3, fd),
+        Children::Pid(pid) => (1, pid as usize),
+        Children::Pidfd(fd) => (3, fd as usize),
     };
     let mut info = [0_i32; 32]; // siginfo_t: 128 bytes; signo, errno, code, padding, pid, uid, status
     let mut usage = [0_u64; 18];
-    let options = WNOHANG_WEXITED_WALL | wait as usize;
+    let options = WEXITED_WALL | wait as usize;
     with_memory!(WAITID, kind, id, info.as_mut_ptr(), options, usage.as_mut_ptr())?;
     let [_, _, code, _, pid, _, status, ..] = info;
     Ok((pid != 0).then_some(Dead { pid: pid.unsigned_abs(), code, status, usage }))
