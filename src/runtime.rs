@@ -10,11 +10,11 @@ use rustix::process::{WaitOptions, Pid, waitpid};
 
 use crate::cgroup::CgroupPath;
 use crate::container::{Container, Running};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Problem, Result};
 use crate::launch::{self, Job, Settings, wire};
 use crate::layer::OpenLayer;
 use crate::record::LaunchRecord;
-use crate::request::{ContainerId, LaunchSpec, check_layers, without_repeats};
+use crate::request::{ContainerId, LaunchSpec, Mount, Propagation, check_layers, without_repeats};
 use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::spawner::Spawner;
 use crate::stage::Stage;
@@ -152,6 +152,7 @@ impl Squall {
 
     /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
     pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
+        check_supported(spec)?;
         check_privilege()?;
         let mut settings = self.settings.clone();
         if let Some(keep) = spec.keep_layers {
@@ -199,6 +200,26 @@ impl Squall {
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
+}
+
+/// What a spec may ask for and this version cannot do. Refused, because to leave it out would be to claim more than is true.
+fn check_supported(spec: &LaunchSpec) -> Result<()> {
+    let mut problems = Vec::new();
+    if spec.seccomp.is_some() {
+        let reason = "a profile cannot be enforced by this version, and the worker would run without it".to_owned();
+        problems.push(Problem { field: "seccomp".to_owned(), reason });
+    }
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        let Mount::Bind(bind) = mount else { continue };
+        let word = match bind.options.propagation {
+            Propagation::Shared | Propagation::RecursiveShared => "shared",
+            Propagation::Unbindable | Propagation::RecursiveUnbindable => "unbindable",
+            _ => continue,
+        };
+        let reason = format!("propagation '{word}' cannot be given: libcontainer makes the mount a slave, or leaves it out");
+        problems.push(Problem { field: format!("mounts[{index}].options"), reason });
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
 }
 
 fn check_privilege() -> Result<()> {

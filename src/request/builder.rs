@@ -456,7 +456,7 @@ mod tests {
             (r#""sh","#, r#""","#),
             (r#""uid":1000"#, r#""uid":4294967295"#),
             (r#""id":"one""#, r#""id":"-one""#),
-            (r#""pids":null"#, r#""pids":0"#),
+            (r#""limits":{"#, r#""limits":{"pids":0,"#),
             (r#""id":"one""#, r#""id":"one","more":1"#),
             (r#""cwd":"/","#, ""),
         ];
