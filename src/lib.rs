@@ -4,6 +4,8 @@
 pub mod cgroup;
 pub mod container;
 mod control;
+#[cfg(feature = "cli")]
+pub mod demo;
 pub mod error;
 mod fsmount;
 mod launch;
@@ -17,8 +19,6 @@ mod root;
 mod run_root;
 mod runtime;
 mod spawner;
-#[cfg(feature = "cli")]
-pub mod demo;
 pub mod squashfs;
 pub mod stage;
 mod sys;

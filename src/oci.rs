@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
-    Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use crate::error::{Error, ErrorKind, Result};
@@ -36,7 +36,8 @@ pub(crate) const MASKED_PATHS: [&str; 13] = [
 ];
 
 /// What may be read but not written.
-pub(crate) const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READ_ONLY_PATHS: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The worker's umask, whatever the caller's was.
 const UMASK: u32 = 0o022;
@@ -93,7 +94,8 @@ fn no_capabilities() -> std::result::Result<LinuxCapabilities, OciSpecError> {
 }
 
 fn linux(namespaces: &[(LinuxNamespaceType, Option<&str>)]) -> std::result::Result<Linux, OciSpecError> {
-    let namespaces: std::result::Result<Vec<_>, _> = namespaces.iter().map(|(kind, path)| namespace(*kind, *path)).collect();
+    let namespaces: std::result::Result<Vec<_>, _> =
+        namespaces.iter().map(|(kind, path)| namespace(*kind, *path)).collect();
     let paths = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
     LinuxBuilder::default()
         .namespaces(namespaces?)

@@ -15,8 +15,8 @@ use std::process::{Command, Stdio as ProcessStdio};
 use std::sync::Mutex;
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::{WaitOptions, waitpid};
 
@@ -77,17 +77,19 @@ impl Spawner {
         let mut socket = self.socket.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match send_descriptor(socket.as_fd(), theirs.as_fd()) {
             Ok(()) => Ok(ours),
-            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET | rustix::io::Errno::NOTCONN) => match &self.origin {
-                Origin::Program(path) => {
-                    *socket = start(path)?;
-                    send_descriptor(socket.as_fd(), theirs.as_fd()).at(Stage::Request, OBJECT, "sendmsg")?;
-                    Ok(ours)
+            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET | rustix::io::Errno::NOTCONN) => {
+                match &self.origin {
+                    Origin::Program(path) => {
+                        *socket = start(path)?;
+                        send_descriptor(socket.as_fd(), theirs.as_fd()).at(Stage::Request, OBJECT, "sendmsg")?;
+                        Ok(ours)
+                    }
+                    Origin::Forked => {
+                        let text = "it and its keeper are gone; only a program with one thread can fork another";
+                        Err(Error::found(ErrorKind::Phase, Stage::Request, OBJECT, "sendmsg", text))
+                    }
                 }
-                Origin::Forked => {
-                    let text = "it and its keeper are gone; only a program with one thread can fork another";
-                    Err(Error::found(ErrorKind::Phase, Stage::Request, OBJECT, "sendmsg", text))
-                }
-            },
+            }
             Err(errno) => Err(errno).at(Stage::Request, OBJECT, "sendmsg"),
         }
     }
@@ -104,23 +106,30 @@ pub fn serve_standard_input() -> Result<()> {
 
 /// Two connected ends of a packet socket.
 fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(Stage::Request, OBJECT, "socketpair")
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
+        Stage::Request,
+        OBJECT,
+        "socketpair",
+    )
 }
 
 fn stream_pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).at(Stage::Request, OBJECT, "socketpair")
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).at(
+        Stage::Request,
+        OBJECT,
+        "socketpair",
+    )
 }
 
 fn start(path: &PathBuf) -> Result<OwnedFd> {
     let object = format!("spawner program '{}'", path.display());
     let (ours, theirs) = socket_pair()?;
     // Not waited for: it ends with this program, and until then it is not a zombie.
-    Command::new(path)
-        .arg("spawner")
-        .stdin(ProcessStdio::from(theirs))
-        .stdout(ProcessStdio::null())
-        .spawn()
-        .at(Stage::Request, &object, "spawn")?;
+    Command::new(path).arg("spawner").stdin(ProcessStdio::from(theirs)).stdout(ProcessStdio::null()).spawn().at(
+        Stage::Request,
+        &object,
+        "spawn",
+    )?;
     let mut version = [0];
     let length = rustix::io::read(&ours, &mut version).at(Stage::Request, &object, "read(version)")?;
     if (length, version[0]) != (1, PROTOCOL_VERSION) {

@@ -165,7 +165,13 @@ pub(crate) fn reset_signals() {
             libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, ptr::null::<u8>(), size_of::<u64>());
         }
         let empty: u64 = 0;
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const empty, ptr::null::<u8>(), size_of::<u64>());
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const empty,
+            ptr::null::<u8>(),
+            size_of::<u64>(),
+        );
     }
 }
 

@@ -32,7 +32,9 @@ pub(crate) fn clone_all(spec: &LaunchSpec) -> Result<Vec<BindSource>> {
 fn clone_path(source: &str, options: &BindOptions) -> Result<BindSource> {
     let object = format!("bind source '{source}'");
     let mount = clone_tree(source, options.recursion).map_err(|errno| match errno {
-        Errno::NOENT => Error::system(Stage::Binds, &object, "open_tree", errno).meaning("it does not exist on the host"),
+        Errno::NOENT => {
+            Error::system(Stage::Binds, &object, "open_tree", errno).meaning("it does not exist on the host")
+        }
         _ => Error::system(Stage::Binds, &object, "open_tree", errno),
     })?;
     let recursive = options.recursion == Recursion::Recursive;
@@ -81,7 +83,12 @@ fn attributes(options: &BindOptions) -> MountAttr {
         clear |= MountAttrFlags::MOUNT_ATTR__ATIME;
         set |= attribute;
     }
-    MountAttr { set: set.bits().into(), clear: clear.bits().into(), propagation: propagation(options.propagation), userns_fd: 0 }
+    MountAttr {
+        set: set.bits().into(),
+        clear: clear.bits().into(),
+        propagation: propagation(options.propagation),
+        userns_fd: 0,
+    }
 }
 
 /// The two that cannot be given are refused with the request: libcontainer makes the whole tree a slave on its way, and leaves out what

@@ -114,7 +114,8 @@ fn start_clean(init: &Init<'_>) -> Result<()> {
 /// A proc of the container's pid namespace beside the root: libcontainer reads its mount table and reopens its namespace through it.
 fn mount_host_view() -> Result<()> {
     rustix::fs::mkdir("/proc", Mode::from_raw_mode(0o555)).at(Stage::Mounts, "staging /proc", "mkdir")?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let proc = NewFilesystem::open(Stage::Mounts, "staging /proc", "proc")?.create(attributes)?;
     let staging = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let staging = staging.at(Stage::Mounts, "staging file system", "open")?;
@@ -151,8 +152,11 @@ fn run_libcontainer(init: &Init<'_>, workload: Workload) -> Result<Never> {
     let (mut main_sender, _main_receiver) = channel::main_channel().map_err(|error| failed("main_channel")(&error))?;
     let (_init_sender, mut init_receiver) = channel::init_channel().map_err(|error| failed("init_channel")(&error))?;
     // libcontainer waits for somebody to connect before it executes the workload. We do, beforehand: the word waits in the backlog.
-    let listener = NotifyListener::new(Path::new(NOTIFY_SOCKET)).map_err(|error| failed("NotifyListener::new")(&error))?;
-    NotifySocket::new(NOTIFY_SOCKET).notify_container_start().map_err(|error| failed("notify_container_start")(&error))?;
+    let listener =
+        NotifyListener::new(Path::new(NOTIFY_SOCKET)).map_err(|error| failed("NotifyListener::new")(&error))?;
+    NotifySocket::new(NOTIFY_SOCKET)
+        .notify_container_start()
+        .map_err(|error| failed("notify_container_start")(&error))?;
     let args = ContainerArgs {
         container_type: ContainerType::InitContainer,
         syscall: SyscallType::Linux,
@@ -198,7 +202,11 @@ pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<OwnedFd>> {
         }
         RootMode::Directory(path) => {
             let object = format!("writable directory '{}'", path.as_str());
-            let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(Stage::Root, &object, "open_tree")?;
+            let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(
+                Stage::Root,
+                &object,
+                "open_tree",
+            )?;
             Ok(Some(mount))
         }
     }

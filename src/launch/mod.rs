@@ -89,7 +89,8 @@ impl Stopwatch {
     }
 
     fn push(&mut self, stage: Stage, from: u64, to: u64) {
-        self.stages.push(StageTime { stage, microseconds: microseconds(Duration::from_nanos(to.saturating_sub(from))) });
+        self.stages
+            .push(StageTime { stage, microseconds: microseconds(Duration::from_nanos(to.saturating_sub(from))) });
     }
 
     /// Init's stages: each ends where the next begins, and the last with the pipe.
@@ -222,7 +223,13 @@ fn succeeded(outcome: Outcome, child: &Cloned) -> Result<()> {
         Outcome::Failed(error) => Err(error),
         Outcome::Vanished(stage) => {
             let how = undo::end_of(child);
-            Err(Error::found(ErrorKind::System, stage, "init", "wait", format!("it died before the workload started: {how}")))
+            Err(Error::found(
+                ErrorKind::System,
+                stage,
+                "init",
+                "wait",
+                format!("it died before the workload started: {how}"),
+            ))
         }
     }
 }
@@ -235,7 +242,10 @@ fn check_owner(child: &Cloned, spec: &LaunchSpec) -> Result<()> {
         Err(_) => Ok(()),
         Ok(stat) if stat.st_uid == spec.user.uid() || undo::has_ended(child) => Ok(()),
         Ok(stat) => {
-            let text = format!("it belongs to uid {}: the program or its interpreter is not readable by the user", stat.st_uid);
+            let text = format!(
+                "it belongs to uid {}: the program or its interpreter is not readable by the user",
+                stat.st_uid
+            );
             Err(Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, path, "stat", text))
         }
     }
@@ -274,7 +284,13 @@ fn layer_records(job: &Job, sources: &[crate::layer::LayerSource]) -> Vec<LayerR
 
 fn identify(pid: i32) -> Result<ProcessId> {
     ProcessId::of(pid).ok_or_else(|| {
-        Error::found(ErrorKind::System, Stage::Record, format!("/proc/{pid}/stat"), "read", "the process is not to be seen in /proc")
+        Error::found(
+            ErrorKind::System,
+            Stage::Record,
+            format!("/proc/{pid}/stat"),
+            "read",
+            "the process is not to be seen in /proc",
+        )
     })
 }
 

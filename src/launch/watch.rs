@@ -14,11 +14,11 @@ use super::claim::Claim;
 use super::nanoseconds;
 use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, OomEvents};
 use crate::error::{Context, Result};
+use crate::monitor;
 use crate::monitor::handover::{CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch};
 use crate::monitor::list::List;
 use crate::monitor::protocol::Signal;
 use crate::monitor::step::Terms;
-use crate::monitor;
 use crate::record::LaunchRecord;
 use crate::request::LaunchSpec;
 use crate::stage::Stage;
@@ -116,8 +116,12 @@ impl Watched {
         let mut kept = Vec::new();
         for watch in &self.oom {
             let fd = inherited(watch.fd.as_fd())?;
-            let entry =
-                OomWatch { fd: fd.as_raw_fd(), kind: watch.kind, baseline: watch.baseline, ancestor: watch.ancestor.as_deref() };
+            let entry = OomWatch {
+                fd: fd.as_raw_fd(),
+                kind: watch.kind,
+                baseline: watch.baseline,
+                ancestor: watch.ancestor.as_deref(),
+            };
             // More ancestors than there is room for: those further up go unwatched.
             let _ = watches.push(entry);
             kept.push(fd);

@@ -59,7 +59,12 @@ fn standard() -> Vec<MountStep> {
     vec![
         new("proc", "/proc", &[], NOSUID | NODEV | NOEXEC),
         new("tmpfs", "/dev", &[("mode", "755"), ("size", "65536k")], NOSUID | STRICTATIME),
-        new("devpts", "/dev/pts", &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")], NOSUID | NOEXEC),
+        new(
+            "devpts",
+            "/dev/pts",
+            &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")],
+            NOSUID | NOEXEC,
+        ),
         new("tmpfs", "/dev/shm", &[("mode", "1777"), ("size", "65536k")], NOSUID | NODEV | NOEXEC),
         new("mqueue", "/dev/mqueue", &[], NOSUID | NODEV | NOEXEC),
         new("sysfs", "/sys", &[], NOSUID | NODEV | NOEXEC | RDONLY),
@@ -70,7 +75,11 @@ fn new(kind: &'static str, destination: &str, options: &[(&str, &str)], attribut
     let value = |value: &str| (!value.is_empty()).then(|| value.to_owned());
     let options = options.iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect();
     let source = if destination == "/dev/shm" { "shm" } else { kind };
-    MountStep { destination: destination.to_owned(), what: What::New { kind, source, options, attributes }, links: Links::Refuse }
+    MountStep {
+        destination: destination.to_owned(),
+        what: What::New { kind, source, options, attributes },
+        links: Links::Refuse,
+    }
 }
 
 /// The container's own view of its cgroups, read-only: what its cgroup namespace makes the root of each hierarchy.
@@ -95,7 +104,8 @@ fn cgroups(layout: &Layout) -> Vec<MountStep> {
 }
 
 fn cgroup_v1(root: &str, controllers: &[String], name: Option<&str>, attributes: MountAttrFlags) -> Vec<MountStep> {
-    let Some(directory) = name.map(str::to_owned).or_else(|| (!controllers.is_empty()).then(|| controllers.join(","))) else {
+    let Some(directory) = name.map(str::to_owned).or_else(|| (!controllers.is_empty()).then(|| controllers.join(",")))
+    else {
         return Vec::new();
     };
     let mut options: Vec<(&str, &str)> = controllers.iter().map(|controller| (controller.as_str(), "")).collect();
