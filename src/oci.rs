@@ -99,7 +99,7 @@ fn linux(namespaces: &[(LinuxNamespaceType, Option<&str>)]) -> std::result::Resu
         .namespaces(namespaces?)
         .masked_paths(paths(&MASKED_PATHS))
         .readonly_paths(paths(&READ_ONLY_PATHS))
-        .rootfs_propagation("private")
+        .rootfs_propagation("slave")
         .build()
 }
 

@@ -222,7 +222,8 @@ fn check_supported(spec: &LaunchSpec) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
 }
 
-fn check_privilege() -> Result<()> {
+/// Whether this process may launch at all; the error names every capability that is missing.
+pub(crate) fn check_privilege() -> Result<()> {
     let object = "this process";
     let held = caps::read(None, CapSet::Effective).map_err(|error| {
         Error::found(ErrorKind::System, Stage::Request, object, "capget", error.to_string())

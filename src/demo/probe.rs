@@ -47,6 +47,7 @@ fn main() {
         "allocate" => allocate(number(2) as usize),
         "fork" => println!("{}", fork_until_refused(number(2))),
         "sleep" => std::thread::sleep(Duration::from_millis(number(2))),
+        "exit-after" => exit_after(Duration::from_millis(number(2)), number(3) as i32),
         "ignore-term" => ignore_term(Duration::from_millis(number(2))),
         "family" => family(Duration::from_millis(number(2))),
         "copy" => exit(copy()),
@@ -205,6 +206,13 @@ fn fork_until_refused(most: u64) -> String {
         unsafe { c::waitpid(*pid, std::ptr::null_mut(), 0) };
     }
     object([("forked".to_owned(), children.len().to_string()), ("refused".to_owned(), refused)])
+}
+
+/// Says that it runs, and ends later.
+fn exit_after(span: Duration, code: i32) -> ! {
+    println!("ready");
+    std::thread::sleep(span);
+    exit(code)
 }
 
 fn ignore_term(span: Duration) {

@@ -107,7 +107,7 @@ impl LayerStore {
 
     /// Binds a device under the layer's own lock; whoever waited for the lock usually finds the work done.
     fn attach(&self, slot: &Slot<'_>) -> Result<LayerMount> {
-        let _lock = slot.lock()?;
+        let lock = slot.lock()?;
         if let Some(mount) = slot.clone_pin() {
             return Ok(LayerMount { mount, source: LayerSource::Pin });
         }
@@ -118,6 +118,7 @@ impl LayerStore {
         let mount = slot.mount_device(&device)?;
         slot.write_hint(device.number);
         let mount = slot.pin(mount, &device)?;
+        drop(lock);
         self.trim_after_attach();
         Ok(LayerMount { mount, source: LayerSource::Attached })
     }

@@ -64,7 +64,7 @@ impl LayerStore {
         let mut surplus = pinned.saturating_sub(keep);
         let mut report = Vec::new();
         for candidate in candidates {
-            let (goes, reason) = match candidate.state {
+            let (wanted, reason) = match candidate.state {
                 State::Stale => (true, "nothing is mounted or bound any more".to_owned()),
                 State::Deleted => (true, "its file was deleted".to_owned()),
                 State::InUse => (false, "in use, and not pinned".to_owned()),
@@ -74,10 +74,13 @@ impl LayerStore {
                 }
                 State::Pinned => (false, format!("among the {keep} that may stay")),
             };
-            if goes && trim == Trim::Do {
-                candidate.give_up()?;
-            }
-            report.push(TrimmedLayer { layer_id: candidate.layer_id, goes, reason });
+            let outcome = match (wanted, trim) {
+                (true, Trim::Do) => candidate.give_up()?,
+                (true, Trim::Report) => Outcome::Gone,
+                (false, _) => Outcome::Kept,
+            };
+            let reason = if wanted && outcome == Outcome::Kept { "it is being attached right now".to_owned() } else { reason };
+            report.push(TrimmedLayer { layer_id: candidate.layer_id, goes: outcome == Outcome::Gone, reason });
         }
         Ok(report)
     }
@@ -142,12 +145,20 @@ enum BackingFile {
     Deleted,
 }
 
-/// The kernel marks the backing file of a loop device whose last name is gone.
+/// What became of a layer that was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Gone,
+    /// Somebody holds its lock, so it is about to be used: waiting would be for nothing.
+    Kept,
+}
+
+/// The kernel marks the backing file of a loop device whose last name is gone. A memfd never had one, and is no less there.
 fn backing_file(directory: &Path) -> BackingFile {
     let Ok(hint) = fs::read_to_string(directory.join("loop")) else { return BackingFile::Present };
     let path = format!("/sys/block/loop{}/loop/backing_file", hint.trim());
     match fs::read_to_string(path) {
-        Ok(name) if name.trim_end().ends_with(" (deleted)") => BackingFile::Deleted,
+        Ok(name) if name.trim_end().ends_with(" (deleted)") && !name.starts_with("/memfd:") => BackingFile::Deleted,
         _ => BackingFile::Present,
     }
 }
@@ -155,17 +166,21 @@ fn backing_file(directory: &Path) -> BackingFile {
 impl Candidate {
     /// Takes the layer's lock, so that nobody is binding a device to it right now, and removes the pin. Where that was the last user, hint,
     /// lock and directory go too; whoever waits for the lock finds it without a name and begins again.
-    fn give_up(&self) -> Result<()> {
+    fn give_up(&self) -> Result<Outcome> {
         let object = format!("layer {}", self.layer_id);
         let lock_path = self.directory.join("lock");
         let lock = match fs::File::options().write(true).create(true).truncate(false).open(&lock_path) {
             Ok(lock) => lock,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Outcome::Gone),
             Err(error) => return Err(error).at(Stage::Reap, object, "open(lock)"),
         };
-        lock.lock().at(Stage::Reap, &object, "flock")?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(Outcome::Kept),
+            Err(fs::TryLockError::Error(error)) => return Err(error).at(Stage::Reap, &object, "flock"),
+        }
         if lock.metadata().at(Stage::Reap, &object, "fstat(lock)")?.nlink() == 0 {
-            return Ok(());
+            return Ok(Outcome::Gone);
         }
         let pin = self.directory.join("mnt");
         // Pins may have been stacked by hands other than ours; EINVAL says that nothing is mounted there any more.
@@ -177,12 +192,13 @@ impl Candidate {
             }
         }
         if is_bound(&self.layer_id, &self.directory) {
-            return Ok(());
+            return Ok(Outcome::Gone);
         }
         absent(fs::remove_dir(&pin)).at(Stage::Reap, &object, "rmdir(mnt)")?;
         absent(fs::remove_file(self.directory.join("loop"))).at(Stage::Reap, &object, "unlink(loop)")?;
         absent(fs::remove_file(&lock_path)).at(Stage::Reap, &object, "unlink(lock)")?;
-        absent(fs::remove_dir(&self.directory)).at(Stage::Reap, &object, "rmdir")
+        absent(fs::remove_dir(&self.directory)).at(Stage::Reap, &object, "rmdir")?;
+        Ok(Outcome::Gone)
     }
 }
 

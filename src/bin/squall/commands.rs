@@ -327,7 +327,13 @@ fn reap(squall: &Squall, arguments: &Reap) -> Result<i32> {
 }
 
 fn demo(arguments: &Demo) -> Result<i32> {
-    let report = squall::demo::run()?;
+    let program = std::env::current_exe()
+        .map_err(|error| Error::system(Stage::Request, "/proc/self/exe", "readlink", error))?;
+    let report = squall::demo::run(&program, |finding| {
+        if !arguments.json {
+            print::finding(finding);
+        }
+    })?;
     if arguments.json {
         println!("{}", json!(report));
     }

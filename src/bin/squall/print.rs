@@ -104,3 +104,13 @@ pub fn usage(now: &Usage, before: Option<(&Usage, Duration)>) -> String {
     let pids_limit = now.pids_limit.map_or("no limit".to_owned(), |limit| limit.to_string());
     format!("cpu {cpu} ({total})   memory {memory} / {limit}   pids {} / {pids_limit}", known(now.pids_current))
 }
+
+/// One finding of the demonstration, further lines below the first.
+pub fn finding(finding: &squall::demo::Finding) {
+    let mark = if finding.passed { "ok" } else { "NOT SO" };
+    let mut lines = finding.text.lines();
+    println!("{mark:6} {:9} {}", finding.name, lines.next().unwrap_or_default());
+    for line in lines {
+        println!("{:16} {line}", "");
+    }
+}
