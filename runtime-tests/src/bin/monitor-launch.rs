@@ -1,0 +1,169 @@
+//! Plays the launch process for the monitor's tests: starts `sh -c SCRIPT` as init, and becomes the monitor of it.
+//!
+//! ```text
+//! monitor-launch DIRECTORY [--cgroup KIND PATH] [--oom MEMORY-CGROUP NAME] [--deadline-ms N] [--grace-ms N] [--owner-uid N]
+//!                [--upper PATH] [--gate] [--corrupt] SCRIPT
+//! ```
+//! With `--gate` the gate's other end is init's standard input. The first `--oom` is the container's own cgroup.
+#![forbid(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::MemfdFlags;
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::time::{ClockId, clock_gettime};
+
+use squall::monitor::PROGRAM;
+use squall::monitor::handover::{CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch};
+use squall::monitor::list::List;
+use squall::monitor::protocol::Signal;
+use squall::monitor::step::Terms;
+
+#[derive(Default)]
+struct Options {
+    directory: String,
+    script: String,
+    cgroups: Vec<(CgroupKind, CString)>,
+    oom: Vec<(String, String)>,
+    deadline_ms: Option<u64>,
+    grace_ms: u32,
+    owner_uid: u32,
+    upper: Option<String>,
+    gate: bool,
+    corrupt: bool,
+}
+
+#[expect(clippy::zombie_processes, reason = "the monitor, which this process becomes, waits for init")]
+fn main() {
+    // First of all, so that it is fd 3.
+    let handover_file = File::from(rustix::fs::memfd_create("handover", MemfdFlags::CLOEXEC).unwrap());
+    assert_eq!(handover_file.as_raw_fd(), HANDOVER_FD);
+    let options = options();
+    let directory = File::open(&options.directory).unwrap();
+    std::env::set_current_dir(&options.directory).unwrap();
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&socket, &SocketAddrUnix::new("monitor.sock").unwrap()).unwrap();
+    listen(&socket, 16).unwrap();
+    let oom: Vec<OwnedFd> = options.oom.iter().map(|(cgroup, _)| oom_eventfd(cgroup)).collect();
+    let upper = options.upper.as_ref().map(|path| File::open(path).unwrap());
+    let (init_stdin, gate) = if options.gate {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        (Stdio::from(reader), Some(writer))
+    } else {
+        (Stdio::null(), None)
+    };
+    let init = Command::new("/bin/sh").args(["-c", &options.script]).stdin(init_stdin).spawn().unwrap();
+    let pidfd = pidfd_open(Pid::from_child(&init), PidfdFlags::empty()).unwrap();
+    let program = memfd("squall-monitor", PROGRAM);
+
+    let started_boot_ns = boot_ns();
+    let handover = Handover {
+        id: "a \"test\"",
+        boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned().leak(),
+        pid: init.id(),
+        pidfd: keep(&pidfd),
+        directory: keep(&directory),
+        socket: keep(&socket),
+        gate: gate.as_ref().map(keep),
+        upper: upper.as_ref().map(keep),
+        owner_uid: options.owner_uid,
+        terms: Terms {
+            deadline: options.deadline_ms.map(|ms| started_boot_ns + ms * 1_000_000),
+            stop_signal: Signal::TERM,
+            grace_ms: options.grace_ms,
+        },
+        started_unix_ns: SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
+        started_boot_ns,
+        watches: List::of(&watches(&options.oom, &oom)),
+        cgroups: List::of(
+            &options.cgroups.iter().map(|(kind, path)| CgroupLeaf { kind: *kind, path }).collect::<Vec<_>>(),
+        ),
+    };
+    let mut text = handover.encode().unwrap();
+    if options.corrupt {
+        text.pop();
+    }
+    (&handover_file).write_all(&text).unwrap();
+    keep(&handover_file);
+    fs::write("exec-at", boot_ns().to_string()).unwrap();
+    let error = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd())).env_clear().exec();
+    panic!("cannot become the monitor: {error}");
+}
+
+fn options() -> Options {
+    let mut options = Options::default();
+    let mut arguments = std::env::args().skip(1);
+    options.directory = arguments.next().unwrap();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap();
+        match argument.as_str() {
+            "--cgroup" => options.cgroups.push((kind(&value()), CString::new(value()).unwrap())),
+            "--oom" => options.oom.push((value(), value())),
+            "--deadline-ms" => options.deadline_ms = Some(value().parse().unwrap()),
+            "--grace-ms" => options.grace_ms = value().parse().unwrap(),
+            "--owner-uid" => options.owner_uid = value().parse().unwrap(),
+            "--upper" => options.upper = Some(value()),
+            "--gate" => options.gate = true,
+            "--corrupt" => options.corrupt = true,
+            _ => options.script = argument,
+        }
+    }
+    options
+}
+
+fn kind(name: &str) -> CgroupKind {
+    match name {
+        "memory" => CgroupKind::Memory,
+        "cpuacct" => CgroupKind::Cpuacct,
+        "cpu" => CgroupKind::Cpu,
+        "pids" => CgroupKind::Pids,
+        "unified" => CgroupKind::Unified,
+        _ => CgroupKind::Other,
+    }
+}
+
+fn watches<'o>(named: &'o [(String, String)], fds: &[OwnedFd]) -> Vec<OomWatch<'o>> {
+    let watch = |(index, ((_, name), fd)): (usize, (&'o (String, String), &OwnedFd))| OomWatch {
+        fd: keep(fd),
+        kind: OomKind::Eventfd,
+        baseline: 0,
+        ancestor: (index > 0).then_some(name.as_str()),
+    };
+    named.iter().zip(fds).enumerate().map(watch).collect()
+}
+
+/// An eventfd that counts the out-of-memory events of a v1 memory cgroup.
+fn oom_eventfd(cgroup: &str) -> OwnedFd {
+    let events = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    let control = File::open(format!("{cgroup}/memory.oom_control")).unwrap();
+    let line = format!("{} {}", events.as_raw_fd(), control.as_raw_fd());
+    fs::write(format!("{cgroup}/cgroup.event_control"), line).unwrap();
+    events
+}
+
+fn memfd(name: &str, content: &[u8]) -> File {
+    let mut file = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).unwrap());
+    file.write_all(content).unwrap();
+    file
+}
+
+/// Lets an fd survive the exec.
+fn keep(fd: &impl AsFd) -> i32 {
+    fcntl_setfd(fd, FdFlags::empty()).unwrap();
+    fd.as_fd().as_raw_fd()
+}
+
+fn boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -1,0 +1,54 @@
+//! What the tests need of a machine. They do not skip: where something is missing they fail, and say what.
+
+use std::fs;
+use std::path::Path;
+
+/// File systems, with the module that brings them.
+const FILE_SYSTEMS: [&str; 4] = ["squashfs", "overlay", "tmpfs", "mqueue"];
+
+/// Programs that make a caller's circumstances, with Debian's package.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("nice", "coreutils"),
+    ("env", "coreutils"),
+    ("setpriv", "util-linux"),
+    ("taskset", "util-linux"),
+    ("ionice", "util-linux"),
+    ("choom", "util-linux"),
+    ("unsquashfs", "squashfs-tools"),
+];
+
+/// The oldest kernel: `mount_setattr(2)`, which the container's read-only mounts need.
+const KERNEL: (u32, u32) = (5, 12);
+
+/// Looks for all of it; the answer says what is missing.
+pub fn check() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("these tests need root: run them with sudo, or as runtime-tests/run does".into());
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if version(&release) < KERNEL {
+        return Err(format!("these tests need Linux {}.{}, and this is {}", KERNEL.0, KERNEL.1, release.trim_end()));
+    }
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let knows = |name: &&str| known.lines().any(|line| line.split_whitespace().last() == Some(name));
+    if let Some(missing) = FILE_SYSTEMS.iter().find(|name| !knows(name)) {
+        return Err(format!("these tests need a kernel with {missing}: try `modprobe {missing}`"));
+    }
+    if !Path::new("/dev/loop-control").exists() {
+        return Err("these tests need loop devices: try `modprobe loop`".into());
+    }
+    let search = std::env::var("PATH").unwrap_or_default();
+    let found = |program: &str| search.split(':').any(|directory| Path::new(directory).join(program).exists());
+    match PROGRAMS.iter().find(|(program, _)| !found(program)) {
+        Some((program, package)) => {
+            Err(format!("these tests need {program}: install {package}, as runtime-tests/run does"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers =
+        release.split(|character: char| !character.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}

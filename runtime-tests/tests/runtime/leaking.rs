@@ -1,0 +1,100 @@
+//! The harness itself: something left behind fails a test, and is named.
+//!
+//! The tests that leak are there only in a second harness, which the visible tests start.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use runtime_tests::{Bed, Call, Case, cases, host, leaks};
+
+/// Makes the leaking tests appear.
+const LEAKING: &str = "SQUALL_TEST_LEAKING";
+
+cases![every_kind_of_leak_fails_a_test_and_is_named, a_test_that_fails_says_why];
+
+/// Tests that leak: in the second harness only.
+pub fn leaking() -> &'static [Case] {
+    const LEAKS: &[Case] = &[
+        case("leaves_a_container", |bed| drop(bed.start(&[], &["sleep", "600000"]))),
+        case("leaves_a_cgroup", leave_a_cgroup),
+        case("leaves_a_process", |_| assert!(sleeping() > 0)),
+        case("leaves_a_file", leave_a_file),
+        case("leaves_a_mount", leave_a_mount),
+        case("leaves_a_loop_device", leave_a_loop_device),
+        case("leaves_a_descriptor", |_| std::mem::forget(fs::File::open("/dev/null").unwrap())),
+        case("leaves_nothing_and_fails", |_| panic!("the moon is full")),
+    ];
+    if std::env::var_os(LEAKING).is_some() { LEAKS } else { &[] }
+}
+
+const fn case(name: &'static str, run: fn(&Bed)) -> Case {
+    Case { module: "runtime::leaking", name, run }
+}
+
+fn sleeping() -> u32 {
+    Command::new("sleep")
+        .arg("600")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+        .id()
+}
+
+/// Not an empty one: reaping takes that away.
+fn leave_a_cgroup(bed: &Bed) {
+    let directory = host::hierarchies()[0].join(&bed.cgroup()[1..]);
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("cgroup.procs"), sleeping().to_string()).unwrap();
+}
+
+fn leave_a_file(bed: &Bed) {
+    fs::create_dir(bed.run_root()).unwrap();
+    fs::write(bed.run_root().join("left"), "").unwrap();
+}
+
+fn leave_a_mount(bed: &Bed) {
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "none"]).arg(bed.work());
+    Call::new(mount).ok();
+}
+
+fn leave_a_loop_device(bed: &Bed) {
+    let mut attach = Command::new("losetup");
+    attach.args(["--find", "--read-only", bed.probe()]);
+    Call::new(attach).ok();
+}
+
+fn every_kind_of_leak_fails_a_test_and_is_named(_: &Bed) {
+    const NAMES: [(&str, &str); 7] = [
+        ("leaves_a_container", "leak: container {"),
+        ("leaves_a_cgroup", "leak: cgroup /"),
+        ("leaves_a_process", "leak: process "),
+        ("leaves_a_file", "leak: file /"),
+        ("leaves_a_mount", "leak: mount none /"),
+        ("leaves_a_loop_device", "leak: loop device loop"),
+        ("leaves_a_descriptor", "leak: descriptors"),
+    ];
+    let output = second_harness("leaves_a_");
+    assert!(output.contains("test result: FAILED. 0 passed; 7 failed"), "{output}");
+    for (name, object) in NAMES {
+        let told =
+            output.split(&format!("---- leaking::{name} ----")).nth(1).and_then(|rest| rest.split("\n---- ").next());
+        assert!(told.is_some_and(|told| told.contains(object)), "{name} is not told by '{object}':\n{output}");
+    }
+}
+
+fn a_test_that_fails_says_why(_: &Bed) {
+    let output = second_harness("leaves_nothing");
+    assert!(output.contains("the moon is full") && output.contains("0 passed; 1 failed"), "{output}");
+    assert!(!output.contains("leak:"), "{output}");
+}
+
+fn second_harness(filter: &str) -> String {
+    let mut harness = Command::new(std::env::current_exe().unwrap());
+    harness.arg(filter).env(LEAKING, "1").env(leaks::PATIENCE_MS, "500").env_remove(runtime_tests::harness::CASE);
+    let output = Call::new(harness).output();
+    assert_eq!(output.code(), 101, "{output}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
