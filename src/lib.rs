@@ -11,7 +11,7 @@ mod fsmount;
 mod launch;
 pub mod layer;
 pub mod monitor;
-mod oci;
+pub mod oci;
 mod reap;
 pub mod record;
 pub mod request;

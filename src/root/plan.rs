@@ -33,6 +33,9 @@ const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 const STRICTATIME: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_STRICTATIME;
 
+/// Where a container sees its cgroups.
+pub(crate) const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
 /// The directories that programs expect to write to, and the room they get when the root is read-only. The memory counts against the
 /// container's own limit.
 const SCRATCH: [(&str, &str, &str); 3] = [("/run", "755", "16m"), ("/tmp", "1777", "64m"), ("/var/tmp", "1777", "64m")];
@@ -41,21 +44,29 @@ const SCRATCH: [(&str, &str, &str); 3] = [("/run", "755", "16m"), ("/tmp", "1777
 /// caller's order, so that a later one may lie below an earlier one.
 pub(crate) fn mount_plan(spec: &LaunchSpec, layout: &Layout) -> Vec<MountStep> {
     let mut steps = standard();
-    if !asks_for(spec, "/sys/fs/cgroup") {
+    if !asks_for(spec, CGROUP_ROOT) {
         steps.extend(cgroups(layout));
     }
-    if spec.root == RootMode::ReadOnly {
-        steps.extend(SCRATCH.iter().filter(|(path, _, _)| !asks_for(spec, path)).map(|(path, mode, size)| {
-            let options = [("mode", *mode), ("size", *size)];
-            MountStep { links: Links::Follow, ..new("tmpfs", path, &options, NOSUID | NODEV) }
-        }));
-    }
+    steps.extend(scratch(spec));
     steps.extend(asked(spec));
     steps
 }
 
-/// The mounts every container has (OCI runtime specification, "Default Filesystems", and what Storm asks of runc).
-fn standard() -> Vec<MountStep> {
+/// The writable directories of a read-only root, but for those that the caller mounts otherwise.
+pub(crate) fn scratch(spec: &LaunchSpec) -> Vec<MountStep> {
+    if spec.root != RootMode::ReadOnly {
+        return Vec::new();
+    }
+    let free = SCRATCH.iter().filter(|(path, _, _)| !asks_for(spec, path));
+    let steps = free.map(|(path, mode, size)| {
+        let options = [("mode", *mode), ("size", *size)];
+        MountStep { links: Links::Follow, ..new("tmpfs", path, &options, NOSUID | NODEV) }
+    });
+    steps.collect()
+}
+
+/// The mounts that every container has (OCI runtime specification, "Default Filesystems", and what Storm asks of runc).
+pub(crate) fn standard() -> Vec<MountStep> {
     vec![
         new("proc", "/proc", &[], NOSUID | NODEV | NOEXEC),
         new("tmpfs", "/dev", &[("mode", "755"), ("size", "65536k")], NOSUID | STRICTATIME),
@@ -84,7 +95,7 @@ fn new(kind: &'static str, destination: &str, options: &[(&str, &str)], attribut
 
 /// The container's own view of its cgroups, read-only: what its cgroup namespace makes the root of each hierarchy.
 fn cgroups(layout: &Layout) -> Vec<MountStep> {
-    const ROOT: &str = "/sys/fs/cgroup";
+    const ROOT: &str = CGROUP_ROOT;
     let attributes = NOSUID | NODEV | NOEXEC | RDONLY;
     if let [Hierarchy { kind: Kind::V2 { .. }, .. }] = layout.hierarchies() {
         return vec![new("cgroup2", ROOT, &[], attributes)];
@@ -126,7 +137,8 @@ fn cgroup_v1(root: &str, controllers: &[String], name: Option<&str>, attributes:
     steps
 }
 
-fn asked(spec: &LaunchSpec) -> Vec<MountStep> {
+/// The caller's own mounts.
+pub(crate) fn asked(spec: &LaunchSpec) -> Vec<MountStep> {
     let mut binds = 0;
     let mut steps = Vec::new();
     for mount in &spec.mounts {
@@ -146,6 +158,7 @@ fn asked(spec: &LaunchSpec) -> Vec<MountStep> {
     steps
 }
 
-fn asks_for(spec: &LaunchSpec, destination: &str) -> bool {
+/// Whether the caller mounts something there.
+pub(crate) fn asks_for(spec: &LaunchSpec, destination: &str) -> bool {
     spec.mounts.iter().any(|mount| mount.destination().as_str() == destination)
 }
