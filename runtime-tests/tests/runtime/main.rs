@@ -2,7 +2,10 @@
 
 mod leaking;
 mod life_cycle;
+mod oracle;
+mod roles;
 
 fn main() {
-    runtime_tests::harness::main(&[life_cycle::CASES, leaking::CASES, leaking::leaking()])
+    roles::become_one_of(&[oracle::ROLES]);
+    runtime_tests::harness::main(&[life_cycle::CASES, leaking::CASES, leaking::leaking(), oracle::CASES])
 }
