@@ -5,6 +5,7 @@ mod leaking;
 mod life_cycle;
 mod oracle;
 mod roles;
+mod second_opinion;
 mod spawner;
 
 fn main() {
@@ -14,6 +15,7 @@ fn main() {
         leaking::CASES,
         leaking::leaking(),
         oracle::CASES,
+        second_opinion::CASES,
         spawner::CASES,
     ])
 }
