@@ -19,7 +19,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::MountAttrFlags;
 use rustix::process::umask;
 
-use super::binds::BindSource;
+use super::binds::Sources;
 use super::executor::Workload;
 use super::report::Reporter;
 use crate::cgroup::{self, Cgroup, Joining, Layout};
@@ -45,7 +45,7 @@ pub(crate) struct Init<'a> {
     pub(crate) cgroup_procs: &'a [OwnedFd],
     pub(crate) joining: Joining,
     pub(crate) layers: &'a [LayerMount],
-    pub(crate) binds: &'a [BindSource],
+    pub(crate) sources: &'a Sources,
     /// The detached mount that takes a writable root's writes.
     pub(crate) above: Option<&'a OwnedFd>,
     /// The worker's standard streams.
@@ -82,7 +82,7 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
 
     reporter.enter(Stage::Mounts);
     mount_host_view()?;
-    mounts::mount_all(root.as_fd(), &plan::mount_plan(init.spec, init.layout), init.binds)?;
+    mounts::mount_all(root.as_fd(), &plan::mount_plan(init.spec, init.layout), init.sources)?;
     check_working_directory(root.as_fd(), init.spec)?;
     drop(root);
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::time::{ClockId, clock_gettime};
 
+use self::binds::Sources;
 use self::claim::Claim;
 use self::init::Init;
 pub(crate) use self::job::{Answer, Job, Settings};
@@ -132,7 +133,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     let above = init::above_overlay(spec)?;
     clock.lap(Stage::Cgroup);
 
-    let binds = binds::clone_all(spec)?;
+    let sources = Sources::clone_all(spec, &layout)?;
     clock.lap(Stage::Binds);
 
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
@@ -144,7 +145,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         cgroup_procs: &cgroup.procs_fds(joining)?,
         joining,
         layers: &layers,
-        binds: &binds,
+        sources: &sources,
         above: above.as_ref(),
         stdio: job.stdio.each_ref().map(AsFd::as_fd),
     };
@@ -160,8 +161,8 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
 
     // Init works by itself now; what the monitor needs is made meanwhile.
     notes.extend(protect_from_oom_killer());
-    let sources: Vec<_> = layers.iter().map(|layer| layer.source).collect();
-    drop((layers, binds));
+    let layer_sources: Vec<_> = layers.iter().map(|layer| layer.source).collect();
+    drop((layers, sources));
     let prepared = watch::Prepared::make(claim, spec)?;
     let oom = watch::watch_memory(&layout, &spec.cgroup);
 
@@ -183,7 +184,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         created_unix_ns,
         started_boot_ns,
         cgroup: spec.cgroup.as_str().to_owned(),
-        layers: layer_records(job, &sources),
+        layers: layer_records(job, &layer_sources),
         adjustments,
         notes,
         launch_microseconds: microseconds(Duration::from_nanos(clock.last - clock.began)),

@@ -20,7 +20,7 @@ use crate::monitor::list::List;
 use crate::monitor::protocol::Signal;
 use crate::monitor::step::Terms;
 use crate::record::LaunchRecord;
-use crate::request::LaunchSpec;
+use crate::request::{LaunchSpec, OnExit};
 use crate::stage::Stage;
 use crate::sys::{self, Cloned};
 
@@ -131,6 +131,10 @@ impl Watched {
         for (kind, path) in &paths {
             let _ = cgroups.push(CgroupLeaf { kind: *kind, path });
         }
+        let removal = match self.record.spec.on_exit {
+            OnExit::Keep => None,
+            OnExit::Remove => CString::new(self.prepared.path.as_os_str().as_encoded_bytes()).ok(),
+        };
         let handover = Handover {
             id: &self.record.id,
             boot_id: &self.record.boot_id,
@@ -140,6 +144,7 @@ impl Watched {
             socket: socket.as_raw_fd(),
             gate: None,
             upper: upper.as_ref().map(AsRawFd::as_raw_fd),
+            removal: removal.as_deref(),
             owner_uid: 0,
             terms: terms(&self.record),
             started_unix_ns: nanoseconds(rustix::time::ClockId::Realtime),

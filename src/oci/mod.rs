@@ -1,7 +1,7 @@
 //! From a launch spec to an OCI runtime document: pure.
 //!
 //! Two documents come from here. [`document`] is complete: it is what any OCI runtime needs to make the same container, what `plan` shows
-//! and what the oracle in `runtime-tests` gives to libcontainer's own builder. [`init_document`] is the part of it that libcontainer's
+//! and what the oracle in `runtime-tests` gives to libcontainer's own builder. `init_document` is the part of it that libcontainer's
 //! init carries out on the fast way, where the namespaces exist and everything is mounted already. What both say (process, masked and
 //! read-only paths, host name) comes from the same functions.
 //!

@@ -16,7 +16,7 @@ pub(super) fn of(spec: &LaunchSpec) -> Built<Vec<OciMount>> {
         Mount::Tmpfs(_) => None,
     });
     let binds: Vec<&Bind> = binds.collect();
-    let cgroups = (!plan::asks_for(spec, plan::CGROUP_ROOT)).then(cgroups);
+    let cgroups = plan::shows_cgroups(spec).then(cgroups);
     let ours = plan::standard().into_iter().filter_map(|step| entry(&step, &binds));
     let later = plan::scratch(spec).into_iter().chain(plan::asked(spec));
     ours.chain(cgroups).chain(later.filter_map(|step| entry(&step, &binds))).collect()
@@ -29,7 +29,7 @@ fn entry(step: &MountStep, binds: &[&Bind]) -> Option<Built<OciMount>> {
             Some(mount(&step.destination, kind, source, new_words(options, *attributes)))
         }
         What::Bind { index } => Some(bind(binds[*index])),
-        What::Link { .. } | What::MakeReadOnly => None,
+        What::Cgroup { .. } | What::Link { .. } | What::MakeReadOnly => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use squall::cgroup::{CpuList, Limits, SwapLimit};
-use squall::request::{BadValue, Builder, Door, Identity, LaunchSpec, Network, RootMode, storm, values};
+use squall::request::{BadValue, Builder, Door, Identity, LaunchSpec, Network, OnExit, RootMode, storm, values};
 use squall::{Error, Problem, Result};
 
 use crate::args::Run;
@@ -69,6 +69,9 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
         let problem = |bad: BadValue| Error::invalid("command line", vec![bad.at("--timeout")]);
         fields.timeout = Some(values::seconds(text).map_err(problem)?);
     }
+    if run.rm && run.detach {
+        fields.on_exit = OnExit::Remove;
+    }
     Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings })
 }
 
@@ -109,6 +112,9 @@ fn from_flags(run: &Run) -> Result<LaunchSpec> {
     }
     if let Some(root) = run.writable.as_deref().and_then(|text| flags.value("--writable", writable(text))) {
         builder = builder.root(root);
+    }
+    if run.rm && run.detach {
+        builder = builder.on_exit(OnExit::Remove);
     }
     flags.finish(builder.build_for(DOOR))
 }
