@@ -38,6 +38,8 @@ mod mountinfo;
 mod oom;
 mod path;
 mod plan;
+#[cfg(feature = "cgroups-rs")]
+mod second_opinion;
 mod subtree;
 mod usage;
 mod vacancy;

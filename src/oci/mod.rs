@@ -169,7 +169,7 @@ fn linux(namespaces: &[(LinuxNamespaceType, Option<&str>)]) -> Built<Linux> {
         .namespaces(namespaces?)
         .masked_paths(paths(&MASKED_PATHS))
         .readonly_paths(paths(&READ_ONLY_PATHS))
-        .rootfs_propagation("private")
+        .rootfs_propagation("slave")
         .build()
 }
 
