@@ -1,8 +1,30 @@
 //! Squall against the kernel. Each module holds the tests of one part; the harness is the library of this package.
 
+mod binds;
+mod crashes;
+mod hostile;
+mod identity;
+mod inheritance;
 mod leaking;
 mod life_cycle;
+mod limits;
+mod mounts;
+mod namespaces;
+mod streams;
 
 fn main() {
-    runtime_tests::harness::main(&[life_cycle::CASES, leaking::CASES, leaking::leaking()])
+    runtime_tests::harness::main(&[
+        namespaces::CASES,
+        identity::CASES,
+        mounts::CASES,
+        binds::CASES,
+        inheritance::CASES,
+        streams::CASES,
+        hostile::CASES,
+        life_cycle::CASES,
+        limits::CASES,
+        crashes::CASES,
+        leaking::CASES,
+        leaking::leaking(),
+    ])
 }
