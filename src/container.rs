@@ -11,10 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 use serde::Serialize;
 
-use crate::cgroup::{Cgroup, CgroupPath, KillMeans, Layout, Usage};
+use crate::cgroup::{self, Cgroup, CgroupPath, KillMeans, Layout, Usage};
 use crate::control;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::launch::{boot_id, claim};
+use crate::launch::{boot_id, claim, pid_namespace};
 use crate::reap::{end_cgroup, remove_directory};
 use crate::record::{self, Exit, ExitRecord, LaunchRecord};
 use crate::stage::Stage;
@@ -146,6 +146,11 @@ fn no_such(id: &str) -> Error {
     )
 }
 
+fn removed(id: &str) -> Error {
+    let text = "it has ended, and its record was not to be kept";
+    Error::found(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", text)
+}
+
 impl Running {
     pub(crate) fn new(directory: PathBuf, record: LaunchRecord) -> Running {
         Running { directory, record: Box::new(record) }
@@ -160,14 +165,22 @@ impl Running {
         format!("container '{}'", self.record.id)
     }
 
+    /// Whether its workload lives.
+    pub fn is_alive(&self) -> bool {
+        self.record.init.is_alive()
+    }
+
     /// Whether its monitor lives.
     pub fn is_watched(&self) -> bool {
         self.record.monitor.is_alive()
     }
 
     /// A pidfd that becomes readable when it is time to look again: the monitor's, or without one init's. Nothing when both are gone.
+    ///
+    /// A monitor that has been killed and not been waited for is still a process, whose pidfd is readable for ever: it does not count.
     pub fn process(&self) -> Option<OwnedFd> {
-        self.record.monitor.open().or_else(|| self.record.init.open())
+        let monitor = if self.is_watched() { self.record.monitor.open() } else { None };
+        monitor.or_else(|| self.record.init.open())
     }
 
     /// The container as it is now.
@@ -180,11 +193,15 @@ impl Running {
         if boot_id()? != self.record.boot_id {
             return Ok(Container::Lost(self.lost_with(None)));
         }
-        if self.record.monitor.is_alive() || self.record.init.is_alive() {
+        // Pids of another pid namespace tell nothing here, so nothing is concluded from them.
+        let foreign = pid_namespace()? != self.record.pid_namespace;
+        if foreign || self.is_watched() || self.is_alive() || claim::is_held(&self.directory)? {
             return Ok(Container::Running(self));
         }
         match record::read_exit(&self.directory)? {
             Some(exit) => Ok(self.exited(exit)),
+            // The monitor removed it, as it was told to.
+            None if !self.directory.exists() => Err(removed(&self.record.id)),
             None => Ok(Container::Lost(self.lost_with(None))),
         }
     }
@@ -214,15 +231,14 @@ impl Running {
                 Container::Lost(lost) => return Ok(Some(Ended::Lost(lost))),
                 Container::Created(created) => return Err(no_such(&created.id)),
             };
-            if let Some(monitor) = self.record.monitor.open() {
-                if !wait_readable(&monitor, deadline)? {
-                    return Ok(None);
-                }
-            } else if let Some(init) = self.record.init.open() {
-                return match wait_readable(&init, deadline)? {
-                    true => Ok(Some(Ended::Lost(self.lost_with(known_end(&init)?)))),
-                    false => Ok(None),
-                };
+            let watched = self.is_watched();
+            let Some(process) = self.process() else { continue };
+            if !wait_readable(&process, deadline)? {
+                return Ok(None);
+            }
+            // What has ended may have been the monitor, between the two looks: then the next turn knows better.
+            if !watched && !self.record.init.is_alive() {
+                return Ok(Some(Ended::Lost(self.lost_with(known_end(&process)?))));
             }
         }
     }
@@ -283,9 +299,17 @@ impl Running {
         }
     }
 
-    /// Kills everything in the container's cgroup, at once.
-    fn kill_tree(self) -> Result<Ended> {
-        Cgroup::open(&Layout::detect()?, &self.cgroup()?)?.kill_all(KillMeans::Best)?;
+    /// Kills everything in the container, at once, and without its monitor's help.
+    pub fn kill_tree(self) -> Result<Ended> {
+        let layout = Layout::detect()?;
+        if cgroup::inode_of(&layout, &self.cgroup()?) == self.record.cgroup_inode {
+            Cgroup::open(&layout, &self.cgroup()?)?.kill_all(KillMeans::Best)?;
+        }
+        // On a hybrid host init may be where the kill does not reach; its pid namespace goes with it.
+        match self.signal_init(libc::SIGKILL) {
+            Err(error) if error.kind() != ErrorKind::Phase => return Err(error),
+            _ => {}
+        }
         let object = self.object();
         match self.wait_for(KILL_PATIENCE)? {
             Some(ended) => Ok(ended),
@@ -382,16 +406,37 @@ impl Created {
 
     /// Removes what an unfinished launch has made. There is no record, but the claim says which cgroup was to be used.
     pub fn abandon(self) -> Result<()> {
-        if let Some(cgroup) = claim::cgroup_of(&self.directory)? {
-            end_cgroup(&Layout::detect()?, &cgroup)?;
+        let object = format!("container '{}'", self.id);
+        let Some(_held) = claim::hold(&self.directory)? else {
+            return Err(Error::found(ErrorKind::Phase, Stage::Remove, object, "flock", "it is being launched"));
+        };
+        // Between the look and the lock it may have been launched, and even have ended.
+        if record::read_launch(&self.directory)?.is_some() {
+            return Err(Error::found(ErrorKind::Phase, Stage::Remove, object, "open", "it has been launched meanwhile"));
+        }
+        if let Some((cgroup, inode)) = claim::cgroup_of(&self.directory)? {
+            end_cgroup(&Layout::detect()?, &cgroup, inode)?;
         }
         remove_directory(&self.directory)
     }
 }
 
-/// Removes cgroup and directory. The directory goes last: as long as it is there, removing can be tried again.
+/// Removes cgroup and directory. The monitor comes to its own end first: it may still be clearing away, by the same names. The directory goes
+/// last: as long as it is there, removing can be tried again.
 fn remove(directory: &Path, record: &LaunchRecord) -> Result<()> {
-    end_cgroup(&Layout::detect()?, &recorded_cgroup(record)?)?;
+    if let Some(monitor) = record.monitor.open() {
+        wait_readable(&monitor, Some(Instant::now() + KILL_PATIENCE))?;
+    }
+    let Some(_held) = claim::hold(directory)? else {
+        return match directory.exists() {
+            false => Ok(()),
+            true => {
+                let text = "its monitor, or somebody else who removes it, is still at work";
+                Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{}'", record.id), "flock", text))
+            }
+        };
+    };
+    end_cgroup(&Layout::detect()?, &recorded_cgroup(record)?, record.cgroup_inode)?;
     remove_directory(directory)
 }
 

@@ -66,6 +66,9 @@ impl Squall {
         for container in self.containers()? {
             report.push(reap_container(container, trim)?);
         }
+        if trim == Trim::Do {
+            claim::remove_unnamed(&self.settings().run_root.containers())?;
+        }
         let layers = LayerStore::new(self.settings().run_root.layers(), keep).trim(keep, trim)?;
         report.extend(layers.into_iter().map(|layer| Reaped {
             kind: ReapKind::Layer,
@@ -88,18 +91,33 @@ fn reap_container(container: Container, trim: Trim) -> Result<Reaped> {
         Container::Created(created) if claim::is_held(created.directory())? => (false, "it is being launched"),
         Container::Created(_) => (true, "its launch died half way"),
     };
-    if goes && trim == Trim::Do {
-        match container {
-            Container::Lost(lost) => lost.remove()?,
-            Container::Created(created) => created.abandon()?,
-            _ => {}
-        }
+    if !goes || trim == Trim::Report {
+        return Ok(Reaped { kind: ReapKind::Container, name, goes, reason: reason.to_owned() });
     }
-    Ok(Reaped { kind: ReapKind::Container, name, goes, reason: reason.to_owned() })
+    let outcome = match container {
+        Container::Lost(lost) => lost.remove(),
+        Container::Created(created) => created.abandon(),
+        _ => Ok(()),
+    };
+    // One that cannot be removed is no reason to leave the others.
+    let (goes, reason) = match outcome {
+        Ok(()) => (true, reason.to_owned()),
+        Err(error) => (false, error.to_string()),
+    };
+    Ok(Reaped { kind: ReapKind::Container, name, goes, reason })
 }
 
-/// Kills what is in a cgroup and removes it; one that does not exist will do.
-pub(crate) fn end_cgroup(layout: &Layout, path: &CgroupPath) -> Result<()> {
+/// Kills what is in a container's cgroup and removes it; one that does not exist will do. Of a cgroup whose directory is another than the
+/// one that was made for the container, or of which that is not known, nothing is killed: it may be somebody else's.
+pub(crate) fn end_cgroup(layout: &Layout, path: &CgroupPath, inode: Option<u64>) -> Result<()> {
+    match (cgroup::inode_of(layout, path), inode) {
+        (Some(found), Some(ours)) if found == ours => {}
+        (Some(_), None) => {
+            cgroup::remove_empty(layout, path);
+            return Ok(());
+        }
+        _ => return Ok(()),
+    }
     match Cgroup::open(layout, path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),

@@ -11,7 +11,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use crate::cgroup::CgroupPath;
 use crate::container::{Container, Running};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
-use crate::launch::{self, Job, Settings, wire};
+use crate::launch::{self, Job, Settings, claim, wire};
 use crate::layer::OpenLayer;
 use crate::record::LaunchRecord;
 use crate::request::{ContainerId, LaunchSpec, Mount, Propagation, check_layers, without_repeats};
@@ -193,7 +193,11 @@ impl Squall {
         let mut containers = Vec::new();
         for entry in entries {
             let entry = entry.at(Stage::Watch, directory.display(), "readdir")?;
-            match Container::open(&entry.file_name().to_string_lossy(), entry.path()) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if claim::is_unnamed(&name) {
+                continue;
+            }
+            match Container::open(&name, entry.path()) {
                 Ok(container) => containers.push(container),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

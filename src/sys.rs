@@ -155,20 +155,27 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: MountA
     check(done).map(drop)
 }
 
-/// Puts every signal's disposition back to the default and unblocks all of them.
-pub(crate) fn reset_signals() {
-    // SAFETY: an all-zero sigaction is SIG_DFL without flags or mask; the mask is eight valid bytes. The raw calls reach the two realtime
+/// Puts every signal's disposition back to the default.
+pub(crate) fn reset_dispositions() {
+    // SAFETY: an all-zero sigaction is SIG_DFL without flags or mask. The raw calls reach the two realtime
     // signals that glibc keeps for itself, too; those on SIGKILL and SIGSTOP fail, and nobody can have changed these.
     unsafe {
         let default: KernelSigaction = std::mem::zeroed();
         for signal in 1..=64 {
             libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, ptr::null::<u8>(), size_of::<u64>());
         }
-        let empty: u64 = 0;
+    }
+}
+
+/// Unblocks every signal.
+pub(crate) fn unblock_signals() {
+    let none: u64 = 0;
+    // SAFETY: the mask is eight valid bytes.
+    unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
             libc::SIG_SETMASK,
-            &raw const empty,
+            &raw const none,
             ptr::null::<u8>(),
             size_of::<u64>(),
         );
@@ -211,6 +218,9 @@ pub(crate) fn ignore_children() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
+/// The timer slack of a process that nobody has given another, 50 µs (prctl(2)). Asking for 0 would only bring back the caller's own.
+const TIMER_SLACK_NS: libc::c_ulong = 50_000;
+
 /// What a process inherits from its caller besides signals and descriptors, put back to the kernel's defaults: scheduling policy, I/O
 /// priority, execution domain, NUMA policy. What the kernel refuses is named in the answer.
 pub(crate) fn reset_scheduling() -> Vec<&'static str> {
@@ -230,7 +240,7 @@ pub(crate) fn reset_scheduling() -> Vec<&'static str> {
         note("I/O priority", libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0));
         note("execution domain", libc::personality(0) as libc::c_long);
         note("NUMA policy", libc::syscall(libc::SYS_set_mempolicy, 0, ptr::null::<u8>(), 0));
-        note("timer slack", libc::prctl(libc::PR_SET_TIMERSLACK, 0) as libc::c_long);
+        note("timer slack", libc::prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK_NS) as libc::c_long);
         // All CPUs: the kernel keeps those that the cpuset allows.
         let mut all: libc::cpu_set_t = std::mem::zeroed();
         for cpu in 0..libc::CPU_SETSIZE as usize {
@@ -259,6 +269,8 @@ pub(crate) struct LoopStatus {
     pub(crate) device: u64,
     /// Inode number of the backing file.
     pub(crate) inode: u64,
+    /// Whether it shows the whole file, read-only, as a device of ours does and an administrator's may not.
+    pub(crate) as_ours: bool,
 }
 
 mod loop_abi {
@@ -323,7 +335,9 @@ pub(crate) fn loop_get_status(device: BorrowedFd<'_>) -> Io<LoopStatus> {
     unsafe {
         let mut info: loop_abi::LoopInfo64 = std::mem::zeroed();
         check(libc::ioctl(device.as_raw_fd(), loop_abi::LOOP_GET_STATUS64, &raw mut info) as libc::c_long)?;
-        Ok(LoopStatus { device: info.lo_device, inode: info.lo_inode })
+        let whole = info.lo_offset == 0 && info.lo_sizelimit == 0;
+        let read_only = info.lo_flags & loop_abi::LO_FLAGS_READ_ONLY != 0;
+        Ok(LoopStatus { device: info.lo_device, inode: info.lo_inode, as_ours: whole && read_only })
     }
 }
 
@@ -458,8 +472,19 @@ pub(crate) fn duplicate(number: RawFd) -> Io<OwnedFd> {
     }
 }
 
-/// Asks the kernel to kill this process when its parent dies.
-pub(crate) fn die_with_parent() -> Io<()> {
+/// What happens to this process when its parent dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ParentDeath {
+    Kill,
+    Survive,
+}
+
+/// Sets what happens to this process when its parent dies. Changing ids sets it back, an exec does not.
+pub(crate) fn on_parent_death(fate: ParentDeath) -> Io<()> {
+    let signal = match fate {
+        ParentDeath::Kill => libc::SIGKILL,
+        ParentDeath::Survive => 0,
+    };
     // SAFETY: plain numbers.
-    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } as libc::c_long).map(drop)
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) } as libc::c_long).map(drop)
 }

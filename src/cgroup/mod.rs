@@ -58,4 +58,4 @@ pub use mountinfo::hierarchies_in_mountinfo;
 pub use oom::OomEvents;
 pub use path::{CgroupPath, PathProblem};
 pub use usage::Usage;
-pub use vacancy::{Vacancy, remove_empty};
+pub use vacancy::{Vacancy, inode_of, remove_empty};

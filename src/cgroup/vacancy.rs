@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::layout::Layout;
+use super::layout::{Hierarchy, Layout};
 use super::path::CgroupPath;
 
 /// What is in a cgroup, over all hierarchies.
@@ -33,6 +33,13 @@ impl Vacancy {
         }
         vacancy
     }
+}
+
+/// The inode of a cgroup's directory in the first hierarchy that has it. Inodes of cgroups are not used again, so this tells a cgroup
+/// from a later one of the same path.
+pub fn inode_of(layout: &Layout, path: &CgroupPath) -> Option<u64> {
+    let stat = |hierarchy: &Hierarchy| rustix::fs::stat(hierarchy.directory(path).as_str()).ok();
+    layout.hierarchies().iter().find_map(stat).map(|stat| stat.st_ino)
 }
 
 fn is_empty(directory: &str) -> bool {

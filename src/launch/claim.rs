@@ -1,13 +1,14 @@
 //! A container's directory, claimed.
 //!
-//! Whoever makes the directory has the id. It stays locked for as long as the launch process, and after it the monitor, lives, so that a
-//! launch that died half way can be told from one that is under way; and it names the cgroup at once, so that it can be cleared.
+//! Whoever gives a directory the container's name has the id. The directory is locked before it gets the name and stays so for as long as
+//! the launch process, and after it the monitor, lives: the lock says, in every pid namespace, whether a launch is under way or a
+//! monitor at work, and whoever removes a directory holds it while doing so. A file in it names the cgroup, so that it can be cleared.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdir, open};
+use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, mkdir, open, renameat_with};
 use rustix::io::Errno;
 
 use crate::cgroup::CgroupPath;
@@ -16,8 +17,11 @@ use crate::request::LaunchSpec;
 use crate::run_root::RunRoot;
 use crate::stage::Stage;
 
-/// The file that names the cgroup.
+/// The file that names the cgroup and, once that is made, the inode of its directory: another cgroup of the same name is not ours.
 const CGROUP: &str = "cgroup";
+
+/// What a directory is called before it has its name. No id begins with a point.
+const UNNAMED: &str = ".claim-";
 
 /// A directory of ours.
 #[derive(Debug)]
@@ -30,29 +34,36 @@ pub(crate) struct Claim {
 impl Claim {
     /// Claims the spec's id.
     pub(super) fn make(run_root: &RunRoot, spec: &LaunchSpec) -> Result<Claim> {
-        let path = run_root.container(&spec.id);
         let object = format!("container '{}'", spec.id);
-        match mkdir(&path, Mode::from_raw_mode(0o700)) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => {
-                return Err(Error::found(
-                    ErrorKind::Exists,
-                    Stage::Claim,
-                    object,
-                    "mkdir",
-                    "there is a container of this id",
-                ));
-            }
-            Err(errno) => return Err(errno).at(Stage::Claim, object, "mkdir"),
-        }
-        let claim = open_directory(&path).at(Stage::Claim, &object, "open").and_then(|directory| {
-            flock(&directory, FlockOperation::NonBlockingLockExclusive).at(Stage::Claim, &object, "flock")?;
-            fs::write(path.join(CGROUP), spec.cgroup.as_str()).at(Stage::Claim, &object, "write(cgroup)")?;
-            Ok(Claim { path: path.clone(), directory })
-        });
+        let unnamed = run_root.containers().join(format!("{UNNAMED}{}-{}", std::process::id(), spec.id));
+        mkdir(&unnamed, Mode::from_raw_mode(0o700)).at(Stage::Claim, &object, "mkdir")?;
+        let claim = Claim::name(&unnamed, run_root.container(&spec.id), spec, &object);
         claim.inspect_err(|_| {
-            let _ = fs::remove_dir_all(&path);
+            let _ = fs::remove_dir_all(&unnamed);
         })
+    }
+
+    fn name(unnamed: &Path, path: PathBuf, spec: &LaunchSpec, object: &str) -> Result<Claim> {
+        let directory = open_directory(unnamed).at(Stage::Claim, object, "open")?;
+        flock(&directory, FlockOperation::LockExclusive).at(Stage::Claim, object, "flock")?;
+        fs::write(unnamed.join(CGROUP), spec.cgroup.as_str()).at(Stage::Claim, object, "write(cgroup)")?;
+        match renameat_with(rustix::fs::CWD, unnamed, rustix::fs::CWD, &path, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(Claim { path, directory }),
+            Err(Errno::EXIST) => {
+                let text = "there is a container of this id";
+                Err(Error::found(ErrorKind::Exists, Stage::Claim, object, "renameat2", text))
+            }
+            Err(errno) => Err(errno).at(Stage::Claim, object, "renameat2"),
+        }
+    }
+
+    /// Notes that the cgroup has been made, and which it is.
+    pub(super) fn note_cgroup(&self, path: &CgroupPath, inode: u64) -> Result<()> {
+        fs::write(self.path.join(CGROUP), format!("{}\n{inode}", path.as_str())).at(
+            Stage::Cgroup,
+            self.path.display(),
+            "write(cgroup)",
+        )
     }
 }
 
@@ -62,22 +73,50 @@ fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
 
 /// Whether a launch process or a monitor lives that holds this directory.
 pub(crate) fn is_held(directory: &Path) -> Result<bool> {
+    lock(directory, FlockOperation::NonBlockingLockShared).map(|lock| lock.is_none() && directory.exists())
+}
+
+/// Holds the directory for the one that removes it, until the answer is dropped. Nothing: somebody else holds it, or it is gone.
+pub(crate) fn hold(directory: &Path) -> Result<Option<OwnedFd>> {
+    lock(directory, FlockOperation::NonBlockingLockExclusive)
+}
+
+fn lock(directory: &Path, operation: FlockOperation) -> Result<Option<OwnedFd>> {
     let opened = match open_directory(directory) {
-        Err(Errno::NOENT) => return Ok(false),
+        Err(Errno::NOENT) => return Ok(None),
         other => other.at(Stage::Watch, directory.display(), "open")?,
     };
-    match flock(opened.as_fd(), FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(false),
-        Err(Errno::WOULDBLOCK) => Ok(true),
+    match flock(opened.as_fd(), operation) {
+        Ok(()) => Ok(Some(opened)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(errno).at(Stage::Watch, directory.display(), "flock"),
     }
 }
 
-/// The cgroup that a claim names; nothing when it did not get that far.
-pub(crate) fn cgroup_of(directory: &Path) -> Result<Option<CgroupPath>> {
-    match fs::read_to_string(directory.join(CGROUP)) {
-        Ok(text) => Ok(CgroupPath::new(text).ok()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).at(Stage::Watch, directory.display(), "read(cgroup)"),
+/// The cgroup that a claim names, with its inode if it got as far as making it; nothing when there is no claim to be read.
+pub(crate) fn cgroup_of(directory: &Path) -> Result<Option<(CgroupPath, Option<u64>)>> {
+    let text = match fs::read_to_string(directory.join(CGROUP)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).at(Stage::Watch, directory.display(), "read(cgroup)"),
+    };
+    let mut lines = text.lines();
+    let path = lines.next().and_then(|path| CgroupPath::new(path).ok());
+    Ok(path.map(|path| (path, lines.next().and_then(|inode| inode.parse().ok()))))
+}
+
+/// Removes directories that never got a name, of launches that were killed in that moment.
+pub(crate) fn remove_unnamed(containers: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(containers) else { return Ok(()) };
+    for entry in entries.flatten().filter(|entry| is_unnamed(&entry.file_name().to_string_lossy())) {
+        if let Some(_held) = hold(&entry.path())? {
+            fs::remove_dir_all(entry.path()).at(Stage::Reap, entry.path().display(), "rmdir")?;
+        }
     }
+    Ok(())
+}
+
+/// Whether a directory of this name is no container.
+pub(crate) fn is_unnamed(name: &str) -> bool {
+    name.starts_with(UNNAMED)
 }

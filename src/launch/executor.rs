@@ -9,13 +9,13 @@ use std::rc::Rc;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, FileType, Mode, OFlags, access};
 use rustix::io::Errno;
 
 use super::report::Reporter;
 use crate::error::{Error, ErrorKind};
 use crate::stage::Stage;
-use crate::sys;
+use crate::sys::{self, ParentDeath};
 
 /// Where a program is looked for when the environment has no PATH: what execvp of glibc uses.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -35,8 +35,12 @@ impl Executor for Workload {
         let reporter = Reporter(self.report.as_fd());
         let error = match self.program() {
             Ok(program) => {
+                reopen_null_streams();
                 reporter.enter(Stage::Exec);
-                sys::reset_signals();
+                // From here on the report pipe is what init dies by: the worker outlives its launch process and its monitor.
+                let _ = sys::on_parent_death(ParentDeath::Survive);
+                sys::reset_dispositions();
+                sys::unblock_signals();
                 refused(&program, "execve", sys::execve(&program, &self.argv, &self.envp))
             }
             Err(error) => error,
@@ -85,6 +89,24 @@ impl Workload {
     }
 }
 
+/// libcontainer has put the container's own /dev/null in the place of the host's, but opened it for reading only: nothing could be written to
+/// the output of a detached worker. What cannot be opened stays as it is.
+fn reopen_null_streams() {
+    const NULL: (u32, u32) = (1, 3);
+    for number in 0..3 {
+        let Ok(stream) = sys::duplicate(number) else { continue };
+        let is_null = rustix::fs::fstat(&stream).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode).is_char_device()
+                && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == NULL
+        });
+        if is_null {
+            if let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+                let _ = sys::move_to(null.as_fd(), number);
+            }
+        }
+    }
+}
+
 fn object(program: &CStr) -> String {
     format!("program '{}'", program.to_string_lossy())
 }
@@ -93,7 +115,7 @@ fn object(program: &CStr) -> String {
 /// stranger's. Directories pass the check for execution, so they are told apart here.
 fn check(path: CString) -> Result<CString, Error> {
     access(&path, Access::EXEC_OK).map_err(|errno| refused(&path, "access(X_OK)", errno.into()))?;
-    if rustix::fs::stat(&path).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir()) {
+    if rustix::fs::stat(&path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir()) {
         return Err(Error::found(
             ErrorKind::ProgramNotExecutable,
             Stage::Exec,
@@ -113,6 +135,9 @@ fn refused(program: &CStr, call: &str, error: std::io::Error) -> Error {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let error = Error::system(Stage::Exec, object(program), call, crate::error::Errno(errno));
     match Errno::from_raw_os_error(errno) {
+        Errno::NOENT if call == "execve" => {
+            error.with_kind(ErrorKind::ProgramNotFound).meaning("its interpreter does not exist in the image")
+        }
         Errno::NOENT | Errno::NOTDIR => error.with_kind(ErrorKind::ProgramNotFound),
         Errno::NOEXEC => error
             .with_kind(ErrorKind::ProgramNotExecutable)

@@ -31,7 +31,7 @@ use crate::request::{LaunchSpec, Network, RootMode};
 use crate::root::target::{Links, TargetKind, open_target};
 use crate::root::{mounts, plan, staging};
 use crate::stage::Stage;
-use crate::sys;
+use crate::sys::{self, ParentDeath};
 
 /// The notify socket of libcontainer, on the staging file system, where nothing else is.
 const NOTIFY_SOCKET: &str = "/notify.sock";
@@ -69,7 +69,7 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     let reporter = Reporter(report.as_fd());
     reporter.enter(Stage::Clone);
     // Should the launch process be killed, nobody would ever watch this container. Changing ids ends this; the report pipe takes over.
-    sys::die_with_parent().at(Stage::Clone, "init", "prctl(PR_SET_PDEATHSIG)")?;
+    sys::on_parent_death(ParentDeath::Kill).at(Stage::Clone, "init", "prctl(PR_SET_PDEATHSIG)")?;
     join_own_cgroups(init)?;
     start_clean(init)?;
 
@@ -105,8 +105,11 @@ fn start_clean(init: &Init<'_>) -> Result<()> {
     }
     // Directories and mount points get the modes they are made with; libcontainer sets the worker's umask.
     umask(Mode::empty());
-    for (target, stream) in init.stdio.iter().enumerate() {
-        sys::move_to(*stream, target as i32).at(Stage::Clone, format!("standard stream {target}"), "dup2")?;
+    // Copies first: the streams may have the very numbers that they are moved over.
+    let copies = init.stdio.map(|stream| rustix::io::fcntl_dupfd_cloexec(stream, 3));
+    for (target, stream) in copies.into_iter().enumerate() {
+        let stream = stream.at(Stage::Clone, format!("standard stream {target}"), "fcntl(F_DUPFD)")?;
+        sys::move_to(stream.as_fd(), target as i32).at(Stage::Clone, format!("standard stream {target}"), "dup2")?;
     }
     Ok(())
 }

@@ -117,6 +117,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     let spec = &job.spec;
 
     let mut notes = inheritance::clean()?;
+    check_proc()?;
     check_pid_file(spec)?;
     job.settings.run_root.prepare()?;
     let claim = Claim::make(&job.settings.run_root, spec)?;
@@ -129,7 +130,9 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     let layout = Layout::detect()?;
     crate::cgroup::join_monitors(&layout, &job.settings.monitors)?;
     let (cgroup, adjustments) = Cgroup::create(&layout, &spec.cgroup, &spec.limits)?;
-    undo.cgroup(&layout, &spec.cgroup);
+    let cgroup_inode = crate::cgroup::inode_of(&layout, &spec.cgroup);
+    undo.cgroup(&layout, &spec.cgroup, cgroup_inode);
+    claim.note_cgroup(&spec.cgroup, cgroup_inode.unwrap_or_default())?;
     let above = init::above_overlay(spec)?;
     clock.lap(Stage::Cgroup);
 
@@ -170,7 +173,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     clock.add_report(&report, monotonic_ns());
     succeeded(report.outcome, &child)?;
     let started_boot_ns = nanoseconds(ClockId::Boottime);
-    check_owner(&child, spec)?;
+    notes.extend(check_owner(&child, spec)?);
 
     write_pid_file(spec, child.pid, undo)?;
     clock.lap(Stage::PidFile);
@@ -183,7 +186,9 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         monitor: identify(rustix::process::getpid().as_raw_pid())?,
         created_unix_ns,
         started_boot_ns,
+        pid_namespace: pid_namespace()?,
         cgroup: spec.cgroup.as_str().to_owned(),
+        cgroup_inode,
         layers: layer_records(job, &layer_sources),
         adjustments,
         notes,
@@ -235,20 +240,22 @@ fn succeeded(outcome: Outcome, child: &Cloned) -> Result<()> {
     }
 }
 
-/// After exec, `/proc/<pid>` belongs to the user, unless a program on the way (an interpreter, perhaps) cannot be read by the user.
-fn check_owner(child: &Cloned, spec: &LaunchSpec) -> Result<()> {
+/// After exec, `/proc/<pid>` belongs to the user, unless a program on the way (an interpreter, perhaps) cannot be read by the user, or the
+/// worker has hidden itself. Whoever asked for a pid file will look at the owner, so there it is an error; otherwise a note.
+fn check_owner(child: &Cloned, spec: &LaunchSpec) -> Result<Option<String>> {
     let path = format!("/proc/{}", child.pid);
-    match rustix::fs::stat(path.as_str()) {
+    let uid = match rustix::fs::stat(path.as_str()) {
         // Ended already: then there is nobody to own it.
-        Err(_) => Ok(()),
-        Ok(stat) if stat.st_uid == spec.user.uid() || undo::has_ended(child) => Ok(()),
-        Ok(stat) => {
-            let text = format!(
-                "it belongs to uid {}: the program or its interpreter is not readable by the user",
-                stat.st_uid
-            );
-            Err(Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, path, "stat", text))
-        }
+        Err(_) => return Ok(None),
+        Ok(stat) => stat.st_uid,
+    };
+    if uid == spec.user.uid() || undo::has_ended(child) {
+        return Ok(None);
+    }
+    let text = format!("it belongs to uid {uid}: the program or its interpreter is not readable by the user");
+    match spec.pid_file {
+        Some(_) => Err(Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, path, "stat", text)),
+        None => Ok(Some(format!("{path}: {text}"))),
     }
 }
 
@@ -293,6 +300,23 @@ fn identify(pid: i32) -> Result<ProcessId> {
             "the process is not to be seen in /proc",
         )
     })
+}
+
+/// The pid namespace of this process, by its inode.
+pub(crate) fn pid_namespace() -> Result<u64> {
+    const PATH: &str = "/proc/self/ns/pid";
+    rustix::fs::stat(PATH).map(|stat| stat.st_ino).at(Stage::Record, PATH, "stat")
+}
+
+/// Pids mean nothing where /proc shows another pid namespace than ours.
+fn check_proc() -> Result<()> {
+    const PATH: &str = "/proc/self";
+    let shown = std::fs::read_link(PATH).at(Stage::Claim, PATH, "readlink")?;
+    if shown.as_os_str() == std::process::id().to_string().as_str() {
+        return Ok(());
+    }
+    let text = "it is not the /proc of this pid namespace, so no pid in it could be believed";
+    Err(Error::found(ErrorKind::Unsupported, Stage::Claim, PATH, "readlink", text))
 }
 
 pub(crate) fn boot_id() -> Result<String> {

@@ -14,7 +14,7 @@ use crate::sys::Cloned;
 /// One thing that a launch has made.
 enum Made {
     Directory(PathBuf),
-    Cgroup(Layout, CgroupPath),
+    Cgroup(Layout, CgroupPath, Option<u64>),
     Child(OwnedFd),
     File(PathBuf),
 }
@@ -28,8 +28,8 @@ impl Undo {
         self.0.push(Made::Directory(path.to_owned()));
     }
 
-    pub(super) fn cgroup(&mut self, layout: &Layout, cgroup: &CgroupPath) {
-        self.0.push(Made::Cgroup(layout.clone(), cgroup.clone()));
+    pub(super) fn cgroup(&mut self, layout: &Layout, cgroup: &CgroupPath, inode: Option<u64>) {
+        self.0.push(Made::Cgroup(layout.clone(), cgroup.clone(), inode));
     }
 
     /// A descriptor that cannot be duplicated leaves init to die with its parent's cgroup.
@@ -55,7 +55,7 @@ impl Undo {
 fn take_back(made: Made) -> Result<()> {
     match made {
         Made::Child(pidfd) => kill_and_reap(pidfd.as_fd()),
-        Made::Cgroup(layout, cgroup) => end_cgroup(&layout, &cgroup),
+        Made::Cgroup(layout, cgroup, inode) => end_cgroup(&layout, &cgroup, inode),
         Made::Directory(path) => std::fs::remove_dir_all(&path).at(Stage::Remove, path.display(), "rmdir"),
         Made::File(path) => std::fs::remove_file(&path).at(Stage::Remove, path.display(), "unlink"),
     }

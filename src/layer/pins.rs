@@ -200,8 +200,12 @@ impl Candidate {
         absent(fs::remove_dir(&pin)).at(Stage::Reap, &object, "rmdir(mnt)")?;
         absent(fs::remove_file(self.directory.join("loop"))).at(Stage::Reap, &object, "unlink(loop)")?;
         absent(fs::remove_file(&lock_path)).at(Stage::Reap, &object, "unlink(lock)")?;
-        absent(fs::remove_dir(&self.directory)).at(Stage::Reap, &object, "rmdir")?;
-        Ok(Outcome::Gone)
+        match absent(fs::remove_dir(&self.directory)) {
+            Ok(()) => Ok(Outcome::Gone),
+            // Somebody waited for the lock, found it gone, and has begun anew.
+            Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => Ok(Outcome::Kept),
+            Err(error) => Err(error).at(Stage::Reap, &object, "rmdir"),
+        }
     }
 }
 

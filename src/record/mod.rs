@@ -61,8 +61,12 @@ pub struct LaunchRecord {
     pub created_unix_ns: u64,
     /// When the workload was executed, in nanoseconds of CLOCK_BOOTTIME.
     pub started_boot_ns: u64,
+    /// The pid namespace that the pids belong to, by its inode.
+    pub pid_namespace: u64,
     /// The cgroup, the same path in every hierarchy.
     pub cgroup: String,
+    /// The inode of its directory in the first hierarchy: another cgroup of the same path is not this container's.
+    pub cgroup_inode: Option<u64>,
     /// Layers, base first.
     pub layers: Vec<LayerRecord>,
     /// What the kernel rounded or lacks of the limits asked for.

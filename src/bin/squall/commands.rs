@@ -290,7 +290,7 @@ fn remove(squall: &Squall, arguments: &Rm) -> Result<i32> {
         match squall.attach(id)? {
             Container::Exited(exited) => exited.remove()?,
             Container::Lost(lost) => lost.remove()?,
-            Container::Running(running) if arguments.force => running.stop(libc::SIGKILL, Duration::ZERO)?.remove()?,
+            Container::Running(running) if arguments.force => running.kill_tree()?.remove()?,
             Container::Created(created) if arguments.force => created.abandon()?,
             Container::Running(_) => {
                 let text = "it runs: stop it first, or use --force";

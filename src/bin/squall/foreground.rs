@@ -30,7 +30,8 @@ pub fn wait(running: Running, signals: &SignalStream) -> Result<Ended> {
             Err(_) => break,
         }
         let (ended, signalled) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-        if ended {
+        // Of a monitor that was killed: the worker runs on, and so does this loop, with the worker's own process.
+        if ended && !running.is_alive() {
             break;
         }
         if signalled {
