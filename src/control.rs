@@ -57,14 +57,14 @@ fn ask(directory: &Path, request: Request, call: &str) -> Result<Option<()>> {
     }
 }
 
-/// A connection, or nothing where nobody listens.
+/// A connection, or nothing where nobody listens. Never waits: a monitor that takes no connections (EAGAIN) is an error.
 fn connected(directory: &Path) -> rustix::io::Result<Option<OwnedFd>> {
     let directory = match rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     {
         Err(Errno::NOENT) => return Ok(None),
         other => other?,
     };
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     match connect(&socket, &socket_address(directory.as_fd())?) {
         Ok(()) => Ok(Some(socket)),
         Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),

@@ -87,6 +87,6 @@ pub use error::{Cause, Error, ErrorKind, Problem, Result};
 pub use layer::Trim;
 pub use reap::{ReapKind, Reaped};
 pub use run_root::{DEFAULT_RUN_ROOT, RunRoot};
-pub use runtime::{DEFAULT_KEEP_LAYERS, DEFAULT_MONITORS, SignalStream, Squall, SquallBuilder, Stdio};
+pub use runtime::{DEFAULT_KEEP_LAYERS, DEFAULT_MONITORS, Listing, SignalStream, Squall, SquallBuilder, Stdio};
 pub use spawner::{Spawner, serve_standard_input};
 pub use stage::Stage;

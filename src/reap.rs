@@ -63,9 +63,16 @@ impl Squall {
     /// The first object that could not be removed; what came before it is gone, and reaping can be done again.
     pub fn reap(&self, keep: usize, trim: Trim) -> Result<Vec<Reaped>> {
         let mut report = Vec::new();
-        for container in self.containers()? {
+        let listing = self.containers()?;
+        for container in listing.containers {
             report.push(reap_container(container, trim)?);
         }
+        report.extend(listing.unreadable.into_iter().map(|(name, error)| Reaped {
+            kind: ReapKind::Container,
+            name,
+            goes: false,
+            reason: error.to_string(),
+        }));
         if trim == Trim::Do {
             claim::remove_unnamed(&self.settings().run_root.containers())?;
         }

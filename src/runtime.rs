@@ -14,7 +14,7 @@ use crate::error::{Context, Error, ErrorKind, Problem, Result};
 use crate::launch::{self, Job, Settings, claim, wire};
 use crate::layer::OpenLayer;
 use crate::record::LaunchRecord;
-use crate::request::{ContainerId, LaunchSpec, Mount, Propagation, check_layers, without_repeats};
+use crate::request::{ContainerId, LaunchSpec, Mount, Network, Propagation, check_layers, without_repeats};
 use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::spawner::Spawner;
 use crate::stage::Stage;
@@ -88,6 +88,15 @@ impl Stdio {
     }
 }
 
+/// What is found in a run root.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The containers.
+    pub containers: Vec<Container>,
+    /// The names of directories whose record cannot be read, and why.
+    pub unreadable: Vec<(String, Error)>,
+}
+
 /// Sets up a [`Squall`].
 #[derive(Debug)]
 pub struct SquallBuilder {
@@ -158,8 +167,8 @@ impl Squall {
 
     /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
     pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
-        check_supported(spec)?;
-        check_privilege()?;
+        check_supported(spec, &self.settings.monitors)?;
+        check_privilege(spec.network)?;
         let mut settings = self.settings.clone();
         if let Some(keep) = spec.keep_layers {
             settings.keep_layers = keep as usize;
@@ -182,15 +191,15 @@ impl Squall {
         Container::open(id.as_str(), self.settings.run_root.container(&id))
     }
 
-    /// Every container of the run root, oldest first.
-    pub fn containers(&self) -> Result<Vec<Container>> {
+    /// Every container of the run root, oldest first. One whose record cannot be read does not hide the others.
+    pub fn containers(&self) -> Result<Listing> {
         let directory = self.settings.run_root.containers();
+        let mut listing = Listing::default();
         let entries = match std::fs::read_dir(&directory) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(listing),
             Err(error) => return Err(error).at(Stage::Watch, directory.display(), "opendir"),
         };
-        let mut containers = Vec::new();
         for entry in entries {
             let entry = entry.at(Stage::Watch, directory.display(), "readdir")?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -198,13 +207,13 @@ impl Squall {
                 continue;
             }
             match Container::open(&name, entry.path()) {
-                Ok(container) => containers.push(container),
+                Ok(container) => listing.containers.push(container),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) => listing.unreadable.push((name, error)),
             }
         }
-        containers.sort_by_key(|container| container.record().map_or(u64::MAX, |record| record.created_unix_ns));
-        Ok(containers)
+        listing.containers.sort_by_key(|container| container.record().map_or(u64::MAX, |record| record.created_unix_ns));
+        Ok(listing)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -213,33 +222,60 @@ impl Squall {
 }
 
 /// What a spec may ask for and this version cannot do. Refused, because to leave it out would be to claim more than is true.
-fn check_supported(spec: &LaunchSpec) -> Result<()> {
+fn check_supported(spec: &LaunchSpec, monitors: &CgroupPath) -> Result<()> {
     let mut problems = Vec::new();
+    let mut refuse = |field: String, reason: String| problems.push(Problem { field, reason });
+    if spec.user.uid() == 0 {
+        let reason = "a worker cannot be root in this version: without a seccomp profile it could make a user namespace and take off its \
+                      limits there, and it could write to the program that launched it";
+        refuse("user".to_owned(), reason.to_owned());
+    }
     if spec.seccomp.is_some() {
-        let reason = "a profile cannot be enforced by this version, and the worker would run without it".to_owned();
-        problems.push(Problem { field: "seccomp".to_owned(), reason });
+        let reason = "a profile cannot be enforced by this version, and the worker would run without it";
+        refuse("seccomp".to_owned(), reason.to_owned());
+    }
+    if overlaps(&spec.cgroup, monitors) {
+        refuse("cgroup".to_owned(), format!("it is '{monitors}', where monitors live, or above or below it"));
     }
     for (index, mount) in spec.mounts.iter().enumerate() {
-        let Mount::Bind(bind) = mount else { continue };
-        let word = match bind.options.propagation {
-            Propagation::Shared | Propagation::RecursiveShared => "shared",
-            Propagation::Unbindable | Propagation::RecursiveUnbindable => "unbindable",
-            _ => continue,
-        };
-        let reason =
-            format!("propagation '{word}' cannot be given: libcontainer makes the mount a slave, or leaves it out");
-        problems.push(Problem { field: format!("mounts[{index}].options"), reason });
+        if mount.destination().as_str() == "/dev" {
+            let reason = "the container's devices are made there: mount below it";
+            refuse(format!("mounts[{index}].destination"), reason.to_owned());
+        }
+        if let Some(word) = impossible_propagation(mount) {
+            let reason = format!("propagation '{word}' cannot be given: libcontainer makes the mount a slave, or leaves it out");
+            refuse(format!("mounts[{index}].options"), reason);
+        }
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
 }
 
+/// Whether one of two cgroups lies within the other.
+fn overlaps(one: &CgroupPath, other: &CgroupPath) -> bool {
+    let below = |inner: &CgroupPath, outer: &CgroupPath| {
+        inner.as_str().strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    below(one, other) || below(other, one)
+}
+
+fn impossible_propagation(mount: &Mount) -> Option<&'static str> {
+    let Mount::Bind(bind) = mount else { return None };
+    match bind.options.propagation {
+        Propagation::Shared | Propagation::RecursiveShared => Some("shared"),
+        Propagation::Unbindable | Propagation::RecursiveUnbindable => Some("unbindable"),
+        _ => None,
+    }
+}
+
 /// Whether this process may launch at all; the error names every capability that is missing.
-pub(crate) fn check_privilege() -> Result<()> {
+pub(crate) fn check_privilege(network: Network) -> Result<()> {
     let object = "this process";
     let held = caps::read(None, CapSet::Effective)
         .map_err(|error| Error::found(ErrorKind::System, Stage::Request, object, "capget", error.to_string()))?;
+    let loopback = (Capability::CAP_NET_ADMIN, "the loopback device of a network of its own");
     let missing: Vec<String> = NEEDED
         .iter()
+        .chain((network == Network::None).then_some(&loopback))
         .filter(|(capability, _)| !held.contains(capability))
         .map(|(capability, purpose)| format!("{capability} ({purpose})"))
         .collect();

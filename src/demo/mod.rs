@@ -18,6 +18,7 @@ use self::worker::{Stage as Bench, Worker};
 use crate::cgroup::Limits;
 use crate::error::{ErrorKind, Result};
 use crate::record::{EndReason, Exit};
+use crate::request::Network;
 use crate::runtime::check_privilege;
 
 /// The probe: a static program that tells what it finds in its container. Its subcommands stand in `probe.rs`.
@@ -58,7 +59,7 @@ const MIB: u64 = 1 << 20;
 /// # Errors
 /// [`ErrorKind::Privilege`] names what is missing; others come from the launches.
 pub fn run(program: &Path, mut tell: impl FnMut(&Finding)) -> Result<Report> {
-    check_privilege().map_err(|error| with_advice(error, program))?;
+    check_privilege(Network::None).map_err(|error| with_advice(error, program))?;
     let tag = format!("squall-demo-{}", std::process::id());
     let image = Image::write(&tag)?;
     let bench = Bench::set_up(&tag, &image)?;

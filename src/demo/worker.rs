@@ -152,7 +152,7 @@ impl Stage {
     /// Removes everything, and names every process there was.
     pub(super) fn tear_down(self) -> Result<Vec<ProcessId>> {
         let mut processes = Vec::new();
-        for container in self.squall.containers()? {
+        for container in self.squall.containers()?.containers {
             if let Some(record) = container.record() {
                 processes.extend([record.init, record.monitor]);
             }

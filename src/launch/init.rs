@@ -15,7 +15,7 @@ use libcontainer::process::args::{ContainerArgs, ContainerType};
 use libcontainer::process::channel;
 use libcontainer::process::init::container_init_process;
 use libcontainer::syscall::syscall::SyscallType;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::MountAttrFlags;
 use rustix::process::umask;
 
@@ -47,7 +47,7 @@ pub(crate) struct Init<'a> {
     pub(crate) layers: &'a [LayerMount],
     pub(crate) sources: &'a Sources,
     /// The detached mount that takes a writable root's writes.
-    pub(crate) above: Option<&'a OwnedFd>,
+    pub(crate) above: Option<&'a Above>,
     /// The worker's standard streams.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
 }
@@ -77,7 +77,7 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     staging::enter()?;
     let root = staging::mount_overlay(&staging::OverlayParts {
         layers: init.layers.iter().map(|layer| layer.mount.as_fd()).collect(),
-        above: init.above.map(AsFd::as_fd),
+        above: init.above.map(|above| above.mount.as_fd()),
     })?;
 
     reporter.enter(Stage::Mounts);
@@ -190,9 +190,18 @@ fn run_libcontainer(init: &Init<'_>, workload: Workload) -> Result<Never> {
     }
 }
 
-/// A detached file system that takes the writes of a writable root, if that is what the spec asks for. Made by the launch process, so that
-/// the monitor can hold it and say in the end how full it was.
-pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<OwnedFd>> {
+/// What takes the writes of a writable root.
+pub(crate) struct Above {
+    /// Detached; init puts it below the overlay.
+    pub(crate) mount: OwnedFd,
+    /// What the monitor holds to say in the end how full it was: of a directory, also the lock, because two overlays on one directory spoil
+    /// each other.
+    pub(crate) upper: OwnedFd,
+}
+
+/// A file system for the writes of a writable root, if that is what the spec asks for. Made by the launch process, which leaves it to the
+/// monitor.
+pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<Above>> {
     match &spec.root {
         RootMode::ReadOnly => Ok(None),
         RootMode::Writable { size_bytes } => {
@@ -201,16 +210,20 @@ pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<OwnedFd>> {
                 tmpfs = tmpfs.set("size", &size_bytes.to_string())?;
             }
             let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-            tmpfs.create(attributes).map(Some)
+            let mount = tmpfs.create(attributes)?;
+            let upper = mount.try_clone().at(Stage::Root, "writable layer", "fcntl(F_DUPFD)")?;
+            Ok(Some(Above { mount, upper }))
         }
         RootMode::Directory(path) => {
             let object = format!("writable directory '{}'", path.as_str());
-            let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(
-                Stage::Root,
-                &object,
-                "open_tree",
-            )?;
-            Ok(Some(mount))
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let upper = rustix::fs::open(path.as_str(), flags, Mode::empty()).at(Stage::Root, &object, "open")?;
+            if rustix::fs::flock(&upper, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
+                let text = "another container writes to it";
+                return Err(Error::found(ErrorKind::Exists, Stage::Root, object, "flock", text));
+            }
+            let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(Stage::Root, &object, "open_tree")?;
+            Ok(Some(Above { mount, upper }))
         }
     }
 }

@@ -198,7 +198,8 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     };
     let text = serde_json::to_vec(&record).expect("a record is plain data");
     record::write_whole(&prepared.path.join("record.json"), &text, 0o600).at(Stage::Record, "record.json", "write")?;
-    Ok(watch::Watched { record, prepared, child, cgroup, layout, above, oom })
+    let upper = above.map(|above| above.upper);
+    Ok(watch::Watched { record, prepared, child, cgroup, layout, upper, oom })
 }
 
 fn mount_layers(job: &Job) -> Result<Vec<LayerMount>> {

@@ -53,7 +53,10 @@ impl Prepared {
         let address = socket_address(claim.directory.as_fd()).at(Stage::Monitor, &object, "bind")?;
         bind(&socket, &address).at(Stage::Monitor, &object, "bind")?;
         listen(&socket, BACKLOG).at(Stage::Monitor, &object, "listen")?;
-        let program = program_file().at(Stage::Monitor, &object, "memfd_create")?;
+        let program = program_file().at(Stage::Monitor, &object, "memfd_create").map_err(|error| match error.errno() {
+            Some(libc::EACCES) => error.meaning("the sysctl vm.memfd_noexec is 2; the monitor needs 0 or 1"),
+            _ => error,
+        })?;
         Ok(Prepared { path: claim.path, program, directory: claim.directory, socket })
     }
 }
@@ -72,7 +75,8 @@ fn program_file() -> std::io::Result<OwnedFd> {
         other => other,
     }?;
     write_all(file.as_fd(), monitor::PROGRAM)?;
-    Ok(file)
+    // Out of the way of the handover's own number.
+    Ok(rustix::io::fcntl_dupfd_cloexec(file, HANDOVER_FD + 1)?)
 }
 
 fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> std::io::Result<()> {
@@ -90,7 +94,7 @@ pub(super) struct Watched {
     pub(super) child: Cloned,
     pub(super) cgroup: Cgroup,
     pub(super) layout: Layout,
-    pub(super) above: Option<OwnedFd>,
+    pub(super) upper: Option<OwnedFd>,
     pub(super) oom: Vec<Watch>,
 }
 
@@ -111,7 +115,7 @@ impl Watched {
         let pidfd = inherited(self.child.pidfd.as_fd())?;
         let directory = inherited(self.prepared.directory.as_fd())?;
         let socket = inherited(self.prepared.socket.as_fd())?;
-        let upper = self.above.as_ref().map(|above| inherited(above.as_fd())).transpose()?;
+        let upper = self.upper.as_ref().map(|upper| inherited(upper.as_fd())).transpose()?;
         let mut watches = List::new();
         let mut kept = Vec::new();
         for watch in &self.oom {

@@ -1,13 +1,13 @@
 //! Carries out a mount plan below the new root.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::symlinkat;
+use rustix::fs::{fstat, symlinkat};
 use rustix::mount::MountAttrFlags;
 
 use super::plan::{MountStep, What};
 use super::target::{Links, TargetKind, open_target};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fsmount::{NewFilesystem, attach};
 use crate::launch::binds::{BindSource, Sources};
 use crate::stage::Stage;
@@ -15,13 +15,40 @@ use crate::sys::{self, MountAttr};
 
 /// Makes every mount of the plan, in order.
 pub(crate) fn mount_all(root: BorrowedFd<'_>, steps: &[MountStep], sources: &Sources) -> Result<()> {
-    steps.iter().try_for_each(|step| mount_one(root, step, sources))
+    let mut system = SystemMounts::default();
+    steps.iter().try_for_each(|step| mount_one(root, step, sources, &mut system))
 }
 
-fn mount_one(root: BorrowedFd<'_>, step: &MountStep, sources: &Sources) -> Result<()> {
+/// The devices of the file systems that make up `/proc`, `/dev` and `/sys`. An image may lead a caller's mount anywhere by a link, but not
+/// onto these: what libcontainer makes in them afterwards would be made in the caller's directory.
+#[derive(Default)]
+struct SystemMounts(Vec<u64>);
+
+impl SystemMounts {
+    /// Opens the mount point of a step, and minds what a step mounts by itself.
+    fn target(&self, root: BorrowedFd<'_>, step: &MountStep, kind: TargetKind) -> Result<OwnedFd> {
+        let target = open_target(root, &step.destination, kind, step.links)?;
+        let device = fstat(&target).at(Stage::Mounts, &step.destination, "fstat")?.st_dev;
+        if step.links == Links::Follow && self.0.contains(&device) {
+            let object = format!("mount point '{}'", step.destination);
+            let text = "a symbolic link of the image leads it into /proc, /dev or /sys";
+            return Err(Error::found(ErrorKind::System, Stage::Mounts, object, "fstat", text));
+        }
+        Ok(target)
+    }
+
+    fn mind(&mut self, step: &MountStep, mount: BorrowedFd<'_>) -> Result<()> {
+        if step.links == Links::Refuse {
+            self.0.push(fstat(mount).at(Stage::Mounts, &step.destination, "fstat")?.st_dev);
+        }
+        Ok(())
+    }
+}
+
+fn mount_one(root: BorrowedFd<'_>, step: &MountStep, sources: &Sources, system: &mut SystemMounts) -> Result<()> {
     match &step.what {
         What::New { kind, source, options, attributes } => {
-            let target = open_target(root, &step.destination, TargetKind::Directory, step.links)?;
+            let target = system.target(root, step, TargetKind::Directory)?;
             let mut filesystem = NewFilesystem::open(Stage::Mounts, &step.destination, kind)?.set("source", source)?;
             for (key, value) in options {
                 filesystem = match value {
@@ -30,10 +57,15 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, sources: &Sources) -> Resul
                 };
             }
             let mount = filesystem.create(*attributes)?;
+            system.mind(step, mount.as_fd())?;
             attach(mount.as_fd(), target.as_fd()).at(Stage::Mounts, &step.destination, "move_mount")
         }
-        What::Bind { index } => bind(root, step, &sources.binds[*index]),
-        What::Cgroup { index } => bind(root, step, &sources.cgroups[*index]),
+        What::Bind { index } => bind(root, step, &sources.binds[*index], system),
+        What::Cgroup { index } => {
+            let source = &sources.cgroups[*index];
+            system.mind(step, source.mount.as_fd())?;
+            bind(root, step, source, system)
+        }
         What::Link { to } => {
             let (parent, name) = step.destination.rsplit_once('/').unwrap_or(("", &step.destination));
             let parent = open_target(root, parent, TargetKind::Directory, Links::Refuse)?;
@@ -47,7 +79,7 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, sources: &Sources) -> Resul
     }
 }
 
-fn bind(root: BorrowedFd<'_>, step: &MountStep, source: &BindSource) -> Result<()> {
-    let target = open_target(root, &step.destination, source.kind, step.links)?;
+fn bind(root: BorrowedFd<'_>, step: &MountStep, source: &BindSource, system: &SystemMounts) -> Result<()> {
+    let target = system.target(root, step, source.kind)?;
     attach(source.mount.as_fd(), target.as_fd()).at(Stage::Mounts, &step.destination, "move_mount")
 }

@@ -95,6 +95,12 @@ fn new(kind: &'static str, destination: &str, options: &[(&str, &str)], attribut
     }
 }
 
+/// Below `/dev` and `/sys` a caller says what it means, and no link of the image has anything to say.
+fn links_below(destination: &str) -> Links {
+    let within = |top: &str| destination.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if within("/dev") || within("/sys") { Links::Refuse } else { Links::Follow }
+}
+
 /// Whether the container gets a view of its own cgroups: not where the caller mounts something there.
 pub(crate) fn shows_cgroups(spec: &LaunchSpec) -> bool {
     !asks_for(spec, CGROUP_ROOT)
@@ -157,7 +163,9 @@ pub(crate) fn asked(spec: &LaunchSpec) -> Vec<MountStep> {
                 What::New { kind: "tmpfs", source: "tmpfs", options, attributes: NOSUID | NODEV }
             }
         };
-        steps.push(MountStep { destination: mount.destination().as_str().to_owned(), what, links: Links::Follow });
+        let destination = mount.destination().as_str().to_owned();
+        let links = links_below(&destination);
+        steps.push(MountStep { destination, what, links });
     }
     steps
 }

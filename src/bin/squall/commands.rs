@@ -47,7 +47,7 @@ fn launch(squall: &Squall, arguments: &Run) -> Result<i32> {
     if arguments.detach {
         let running = squall.launch(&asked.spec, stdio)?;
         report_changes(&running);
-        println!("{}", running.record().id);
+        say!("{}", running.record().id);
         return Ok(0);
     }
     let signals = foreground::take_signals()?;
@@ -56,7 +56,9 @@ fn launch(squall: &Squall, arguments: &Run) -> Result<i32> {
     let ended = foreground::wait(running, &signals)?;
     let code = exit_code(&ended);
     if arguments.rm {
-        ended.remove()?;
+        if let Err(error) = ended.remove() {
+            eprintln!("squall: warning: {error}");
+        }
     }
     code
 }
@@ -123,19 +125,24 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
 }
 
 fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
-    let containers = squall.containers()?;
+    let listing = squall.containers()?;
+    for (_, error) in &listing.unreadable {
+        eprintln!("squall: {error}");
+    }
+    let code = if listing.unreadable.is_empty() { 0 } else { crate::OWN_ERROR };
+    let containers = listing.containers;
     let shown: Vec<&Container> = containers
         .iter()
         .filter(|container| arguments.all || matches!(container.phase(), Phase::Created | Phase::Running))
         .collect();
     if arguments.json {
         let rows: Vec<Value> = shown.into_iter().map(summary).collect();
-        println!("{}", Value::from(rows));
-        return Ok(0);
+        say!("{}", Value::from(rows));
+        return Ok(code);
     }
     let rows: Vec<_> = shown.into_iter().map(print::row).collect();
     print::table(["ID", "PHASE", "PID", "IMAGE", "AGE"], &rows);
-    Ok(0)
+    Ok(code)
 }
 
 fn summary(container: &Container) -> Value {
@@ -182,9 +189,9 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
         document["watched"] = json!(running.is_watched());
     }
     if arguments.json {
-        println!("{document}");
+        say!("{document}");
     } else {
-        println!("{document:#}");
+        say!("{document:#}");
     }
     Ok(0)
 }
@@ -200,11 +207,11 @@ fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
         };
         match (&ended, exit_code(&ended)) {
             (_, Ok(code)) if arguments.json => {
-                println!("{}", json!({ "id": id, "code": code, "phase": "exited", "exit": full_exit(&ended) }))
+                say!("{}", json!({ "id": id, "code": code, "phase": "exited", "exit": full_exit(&ended) }))
             }
-            (_, Ok(code)) => println!("{code}"),
+            (_, Ok(code)) => say!("{code}"),
             (Ended::Lost(lost), Err(_)) if arguments.json => {
-                println!("{}", json!({ "id": id, "code": null, "phase": "lost", "known": lost.known() }));
+                say!("{}", json!({ "id": id, "code": null, "phase": "lost", "known": lost.known() }));
             }
             (Ended::Lost(lost), Err(error)) => {
                 if let Some(known) = lost.known() {
@@ -243,7 +250,7 @@ fn stop(squall: &Squall, arguments: &Stop) -> Result<i32> {
             Container::Exited(_) | Container::Lost(_) => {}
             Container::Created(_) => return Err(not_started(id)),
         }
-        println!("{id}");
+        say!("{id}");
     }
     Ok(0)
 }
@@ -264,7 +271,7 @@ fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
             }
             Container::Created(_) => return Err(not_started(id)),
         }
-        println!("{id}");
+        say!("{id}");
     }
     Ok(0)
 }
@@ -298,7 +305,7 @@ fn remove(squall: &Squall, arguments: &Rm) -> Result<i32> {
             }
             Container::Created(_) => return Err(not_started(id)),
         }
-        println!("{id}");
+        say!("{id}");
     }
     Ok(0)
 }
@@ -324,10 +331,10 @@ fn stats(squall: &Squall, arguments: &Stats) -> Result<i32> {
         if arguments.json {
             let mut document = json!(now);
             document["id"] = json!(arguments.id);
-            println!("{document}");
+            say!("{document}");
         } else {
             let span = before.as_ref().map(|(usage, since)| (usage, instant - *since));
-            println!("{}", print::usage(&now, span));
+            say!("{}", print::usage(&now, span));
         }
         if arguments.no_stream || running.wait_for(INTERVAL)?.is_some() {
             return Ok(0);
@@ -340,7 +347,7 @@ fn reap(squall: &Squall, arguments: &Reap) -> Result<i32> {
     let trim = if arguments.dry_run { Trim::Report } else { Trim::Do };
     let report = squall.reap(arguments.keep, trim)?;
     if arguments.json {
-        println!("{}", json!(report));
+        say!("{}", json!(report));
         return Ok(0);
     }
     for object in report {
@@ -349,7 +356,7 @@ fn reap(squall: &Squall, arguments: &Reap) -> Result<i32> {
             (true, Trim::Report) => "goes",
             (false, _) => "stays",
         };
-        println!("{fate:5}  {:9}  {}  ({})", object.kind.name(), object.name, object.reason);
+        say!("{fate:5}  {:9}  {}  ({})", object.kind.name(), object.name, object.reason);
     }
     Ok(0)
 }
@@ -363,7 +370,7 @@ fn demo(arguments: &Demo) -> Result<i32> {
         }
     })?;
     if arguments.json {
-        println!("{}", json!(report));
+        say!("{}", json!(report));
     }
     Ok(i32::from(!report.passed()))
 }

@@ -1,9 +1,11 @@
 //! `squall`: the command line program. It parses, calls the library and prints; what a command *does* is in the library.
 
+#[macro_use]
+mod print;
+
 mod args;
 mod commands;
 mod foreground;
-mod print;
 mod request;
 
 use clap::Parser;

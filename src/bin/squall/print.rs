@@ -1,10 +1,31 @@
 //! What the commands print for people.
 
+use std::io::Write;
 use std::time::Duration;
 
 use squall::cgroup::Usage;
 use squall::record::{Exit, LaunchRecord};
 use squall::{Container, Phase};
+
+/// Prints a line. A reader that has gone away ends the program the way SIGPIPE would; another failure is an error of the program's own.
+macro_rules! say {
+    ($($arguments:tt)*) => { $crate::print::line(format_args!($($arguments)*)) };
+}
+
+/// What [`say!`] does.
+pub fn line(text: std::fmt::Arguments<'_>) {
+    let mut output = std::io::stdout().lock();
+    let written = output.write_fmt(text).and_then(|()| output.write_all(b"\n")).and_then(|()| output.flush());
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(128 + libc::SIGPIPE),
+        Err(error) => {
+            // What was to be printed may be all that the caller ever learns: an id, an exit code.
+            eprintln!("squall: standard output: write: {error} (it was: {text})");
+            std::process::exit(crate::OWN_ERROR);
+        }
+    }
+}
 
 /// The name of a phase.
 pub fn phase(phase: Phase) -> &'static str {
@@ -55,7 +76,7 @@ pub fn table(header: [&str; 5], rows: &[[String; 5]]) {
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let line = |cells: [&str; 5]| {
         let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        say!("{}", cells.join("  ").trim_end());
     };
     line(header);
     for row in rows {
@@ -111,8 +132,8 @@ pub fn usage(now: &Usage, before: Option<(&Usage, Duration)>) -> String {
 pub fn finding(finding: &squall::demo::Finding) {
     let mark = if finding.passed { "ok" } else { "NOT SO" };
     let mut lines = finding.text.lines();
-    println!("{mark:6} {:9} {}", finding.name, lines.next().unwrap_or_default());
+    say!("{mark:6} {:9} {}", finding.name, lines.next().unwrap_or_default());
     for line in lines {
-        println!("{:16} {line}", "");
+        say!("{:16} {line}", "");
     }
 }
