@@ -1,7 +1,8 @@
 //! What a test left: only objects that carry the tag of its own bed are looked at.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -110,11 +111,18 @@ fn bound_devices(bed: &Bed) -> Vec<(String, String)> {
 }
 
 fn cgroups(bed: &Bed) -> Vec<String> {
-    let directories = host::cgroup_directories(&bed.cgroup());
-    let trees = directories.iter().flat_map(|directory| host::tree(directory));
-    trees
-        .map(|directory| format!("cgroup {} with processes {:?}", directory.display(), host::processes_in(&directory)))
-        .collect()
+    let mut hierarchies: BTreeMap<(PathBuf, Vec<u32>), usize> = BTreeMap::new();
+    for root in host::hierarchies() {
+        let top = root.join(&bed.cgroup()[1..]);
+        for directory in host::tree(&top).into_iter().filter(|directory| directory.is_dir()) {
+            let path = Path::new("/").join(directory.strip_prefix(&root).unwrap_or(&directory));
+            *hierarchies.entry((path, host::processes_in(&directory))).or_default() += 1;
+        }
+    }
+    let named = |((path, pids), count): (&(PathBuf, Vec<u32>), &usize)| {
+        format!("cgroup {} in {count} hierarchies, with processes {pids:?}", path.display())
+    };
+    hierarchies.iter().map(named).collect()
 }
 
 /// Processes whose command line or environment carries the tag.

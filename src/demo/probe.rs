@@ -19,6 +19,7 @@ mod c {
         pub fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
         pub fn kill(pid: c_int, signal: c_int) -> c_int;
         pub fn signal(signal: c_int, handler: usize) -> usize;
+        pub fn setsid() -> c_int;
         pub fn getsid(pid: c_int) -> c_int;
         pub fn getpgid(pid: c_int) -> c_int;
         pub fn getpriority(which: c_int, who: c_uint) -> c_int;
@@ -29,7 +30,15 @@ mod c {
         pub fn unshare(flags: c_int) -> c_int;
         pub fn syscall(number: c_long, ...) -> c_long;
         pub fn personality(persona: u64) -> c_int;
+        pub fn prctl(option: c_int, ...) -> c_int;
+        pub fn sched_getscheduler(pid: c_int) -> c_int;
     }
+    pub const PR_GET_PDEATHSIG: c_int = 2;
+    pub const PR_GET_SECUREBITS: c_int = 27;
+    #[cfg(target_arch = "x86_64")]
+    pub const SYS_IOPRIO_GET: c_long = 252;
+    #[cfg(not(target_arch = "x86_64"))]
+    pub const SYS_IOPRIO_GET: c_long = 31;
     pub const SIGTERM: c_int = 15;
     pub const SIGKILL: c_int = 9;
     pub const SIG_IGN: usize = 1;
@@ -49,6 +58,7 @@ fn main() {
         "sleep" => std::thread::sleep(Duration::from_millis(number(2))),
         "exit-after" => exit_after(Duration::from_millis(number(2)), number(3) as i32),
         "ignore-term" => ignore_term(Duration::from_millis(number(2))),
+        "exit-on-signal" => exit_on_signal(Duration::from_millis(number(2))),
         "family" => family(Duration::from_millis(number(2))),
         "copy" => exit(copy()),
         "say" => say(&args[2..]),
@@ -107,6 +117,13 @@ fn report() -> String {
     // SAFETY: these calls take and return plain numbers.
     let (session, group, nice, persona) =
         unsafe { (c::getsid(0), c::getpgid(0), c::getpriority(0, 0), c::personality(0xffff_ffff)) };
+    let mut death_signal: c_int = -1;
+    // SAFETY: the one pointer is to a number that lives across its call; the rest are plain numbers.
+    let (scheduler, io_priority, securebits) = unsafe {
+        c::prctl(c::PR_GET_PDEATHSIG, &raw mut death_signal);
+        // 1 is IOPRIO_WHO_PROCESS (linux/ioprio.h), 0 the process itself.
+        (c::sched_getscheduler(0), c::syscall(c::SYS_IOPRIO_GET, 1, 0), c::prctl(c::PR_GET_SECUREBITS))
+    };
     let field = |key: &str, value: String| (key.to_owned(), value);
     let file = |key: &str, path: &str| (key.to_owned(), quoted(&text_of(path)));
     object([
@@ -115,6 +132,10 @@ fn report() -> String {
         field("process_group", group.to_string()),
         field("nice", nice.to_string()),
         field("personality", persona.to_string()),
+        field("scheduler", scheduler.to_string()),
+        field("io_priority", io_priority.to_string()),
+        field("parent_death_signal", death_signal.to_string()),
+        field("securebits", securebits.to_string()),
         field("cwd", quoted(&std::env::current_dir().unwrap_or_default().to_string_lossy())),
         field("args", list(std::env::args().map(|arg| quoted(&arg)))),
         field("env", list(text_of("/proc/self/environ").split_terminator('\0').map(quoted))),
@@ -222,12 +243,30 @@ fn ignore_term(span: Duration) {
     std::thread::sleep(span);
 }
 
+/// Ends with the number of the signal as its code; USR1, USR2 and WINCH are taken and change nothing.
+fn exit_on_signal(span: Duration) {
+    extern "C" fn end(signal: c_int) {
+        // SAFETY: _exit is async-signal-safe.
+        unsafe { c::_exit(signal) }
+    }
+    extern "C" fn go_on(_: c_int) {}
+    // TERM comes last: whoever sees that it is caught knows that all are.
+    let handlers: [(c_int, extern "C" fn(c_int)); 7] =
+        [(10, go_on), (12, go_on), (28, go_on), (1, end), (2, end), (3, end), (c::SIGTERM, end)];
+    for (signal, handler) in handlers {
+        // SAFETY: both handlers only do what a handler may.
+        unsafe { c::signal(signal, handler as usize) };
+    }
+    std::thread::sleep(span);
+}
+
 /// A child in a session of its own, and a parent that waits: both have to go when the container is ended.
 fn family(span: Duration) {
     // SAFETY: this process has one thread.
     if unsafe { c::fork() } == 0 {
         // SAFETY: as above.
         unsafe { c::signal(c::SIGTERM, c::SIG_IGN) };
+        unsafe { c::setsid() };
         std::thread::sleep(span);
         unsafe { c::_exit(0) }
     }
@@ -265,6 +304,7 @@ fn attempt(what: &str, path: &str, value: &str) -> String {
             "write" => fs::File::options().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes())).map(|()| String::new()),
             "create" => fs::write(path, value).map(|()| String::new()),
             "mkdir" => fs::create_dir(path).map(|()| String::new()),
+            "link" => fs::read_link(path).map(|target| target.to_string_lossy().into_owned()),
             "list" => fs::read_dir(path).map(|_| entries(path)),
             "stat" => fs::symlink_metadata(path).map(|metadata| {
                 use std::os::unix::fs::MetadataExt;

@@ -1,21 +1,41 @@
 //! Squall against the kernel. Each module holds the tests of one part; the harness is the library of this package.
 
+mod binds;
+mod crashes;
 mod embedder;
+mod hostile;
+mod identity;
+mod inheritance;
 mod leaking;
 mod life_cycle;
+mod limits;
+mod mounts;
+mod namespaces;
 mod oracle;
 mod roles;
 mod second_opinion;
 mod spawner;
+mod streams;
+mod traps;
 
 fn main() {
     roles::become_one_of(&[oracle::ROLES, embedder::ROLES]);
     runtime_tests::harness::main(&[
+        namespaces::CASES,
+        identity::CASES,
+        mounts::CASES,
+        binds::CASES,
+        inheritance::CASES,
+        streams::CASES,
+        hostile::CASES,
         life_cycle::CASES,
-        leaking::CASES,
-        leaking::leaking(),
+        limits::CASES,
+        crashes::CASES,
         oracle::CASES,
         second_opinion::CASES,
         spawner::CASES,
+        traps::CASES,
+        leaking::CASES,
+        leaking::leaking(),
     ])
 }

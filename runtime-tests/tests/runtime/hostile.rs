@@ -1,0 +1,224 @@
+//! Layers made by somebody who means harm.
+
+use std::fs;
+
+use runtime_tests::bed::{ImageWriter, add_probe};
+use runtime_tests::{Bed, cases};
+use squall::squashfs::{Attributes, DeviceKind};
+
+cases![
+    device_nodes_setuid_files_and_capabilities_in_a_layer_give_nothing,
+    links_in_place_of_system_directories_stay_inside_or_are_refused,
+    links_on_the_way_of_a_bind_stay_inside,
+    overlay_attributes_of_a_layer_redirect_nowhere,
+    whiteouts_hide_what_is_below,
+    five_hundred_layers_are_one_root,
+    the_same_layer_twice_is_as_good_as_once,
+    a_file_that_is_no_image_is_refused_and_named,
+];
+
+/// `VFS_CAP_REVISION_2` with every capability permitted and effective.
+const ALL_CAPABILITIES: [u8; 20] = [1, 0, 0, 2, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0, 255, 1, 0, 0];
+
+fn with_xattr(mode: u32, name: &str, value: &[u8]) -> Attributes {
+    Attributes { xattrs: vec![(name.as_bytes().to_vec(), value.to_vec())], ..Attributes::new(mode) }
+}
+
+fn device_nodes_setuid_files_and_capabilities_in_a_layer_give_nothing(bed: &Bed) {
+    let layer = bed.image("hostile", |writer| {
+        add_probe(writer, "bin/probe", 0o755);
+        add_probe(writer, "bin/setuid", 0o6755);
+        let capable = with_xattr(0o755, "security.capability", &ALL_CAPABILITIES);
+        writer.file("bin/capable", &capable, squall::demo::PROBE).unwrap();
+        let disk = rustix::fs::stat("/").unwrap().st_dev;
+        let open = Attributes::new(0o666);
+        writer.device("disk", &open, DeviceKind::Block, rustix::fs::major(disk), rustix::fs::minor(disk)).unwrap();
+        writer.device("kmsg", &open, DeviceKind::Character, 1, 11).unwrap();
+        writer.device("null", &open, DeviceKind::Character, 1, 3).unwrap();
+    });
+    let run = |flags: &[&str], argv: &[&str]| bed.run_layers(&[&layer], &[&["--rm"], flags].concat(), argv).json();
+    for user in ["65534:65534", "0:0"] {
+        for device in ["/disk", "/kmsg", "/null"] {
+            let answer = run(&["--user", user], &["/bin/probe", "try", "read", device]);
+            assert_eq!(answer["errno"], libc::EACCES, "{device} as {user}: {answer}");
+        }
+    }
+    for program in ["/bin/setuid", "/bin/capable"] {
+        for argv in [&[program, "report"][..], &["/bin/probe", "try", "run", program, "report"]] {
+            let answer = run(&["--user", "4711:4711"], argv);
+            let report = match answer["ok"].as_str() {
+                Some(text) => serde_json::from_str(text).unwrap(),
+                None => answer,
+            };
+            assert_eq!(report["status"]["Uid"], "4711\t4711\t4711\t4711", "{argv:?}");
+            assert_eq!(report["status"]["CapEff"], "0000000000000000", "{argv:?}");
+        }
+    }
+}
+
+fn links_in_place_of_system_directories_stay_inside_or_are_refused(bed: &Bed) {
+    let victim = bed.file("victim");
+    fs::create_dir(&victim).unwrap();
+    let targets =
+        ["/elsewhere", "../../../elsewhere", "/", ".", "..", "loop", victim.as_str(), "/proc/1/root", "missing/deep"];
+    let mut problems = Vec::new();
+    for place in ["proc", "dev", "sys", "tmp", "run", "dev/shm", "sys/fs/cgroup", "dev/pts", "var/tmp", "var"] {
+        for (index, target) in targets.iter().enumerate() {
+            let target = if *target == "loop" { place.rsplit('/').next().unwrap_or(place) } else { target };
+            let layer = bed.image(&format!("{}-{index}", place.replace('/', "-")), |writer| {
+                add_probe(writer, "bin/probe", 0o755);
+                writer.symlink(place, &Attributes::new(0o777), target).unwrap();
+            });
+            let output = bed.run_layers(&[&layer], &["--rm"], &["/bin/probe", "exit", "3"]).output();
+            let refused = output.code() == 125 && output.stderr.lines().count() == 1;
+            let named = output.stderr.contains(&format!("'/{}", place.split('/').next().unwrap_or(place)));
+            let must_be_refused = ["proc", "dev", "sys"].contains(&place);
+            let right = if must_be_refused { refused && named } else { (refused && named) || output.code() == 3 };
+            problems.extend(
+                (!right).then(|| format!("{place} -> {target}: {} {}", output.status, output.stderr.trim_end())),
+            );
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
+}
+
+fn links_on_the_way_of_a_bind_stay_inside(bed: &Bed) {
+    let victim = bed.file("victim");
+    let shared = bed.file("shared");
+    for path in [&victim, &shared] {
+        fs::create_dir(path).unwrap();
+    }
+    fs::write(format!("{shared}/file"), "shared").unwrap();
+    let up = format!("../../../../../../../..{victim}");
+    let table: [(&str, &str, Option<&str>); 6] = [
+        ("absolute", &victim, Some("inside")),
+        ("relative", "inner", Some("inside")),
+        ("up", &up, Some("inside")),
+        ("dangling", "/not/there/yet", Some("inside")),
+        ("circle", "circle", None),
+        ("magic", "/proc/self/root", None),
+    ];
+    let layer = bed.image("links", |writer| {
+        add_probe(writer, "bin/probe", 0o755);
+        writer.directory("links/inner", &Attributes::new(0o755)).unwrap();
+        for (name, target, _) in table {
+            writer.symlink(format!("links/{name}"), &Attributes::new(0o777), target).unwrap();
+        }
+    });
+    for (name, target, outcome) in table {
+        let volume = format!("{shared}:/links/{name}/below");
+        let argv = ["/bin/probe", "try", "read", &format!("/links/{name}/below/file")];
+        let output = bed.run_layers(&[&layer], &["--rm", "-v", &volume], &argv).output();
+        match outcome {
+            Some(_) => assert_eq!(output.json()["ok"], "shared", "{name} -> {target}: {output}"),
+            None => {
+                let refused = output.code() == 125 && output.stderr.contains(&format!("/links/{name}"));
+                assert!(refused || output.json()["ok"] == "shared", "{name} -> {target}: {output}");
+            }
+        }
+        assert_eq!(fs::read_dir(&victim).unwrap().count(), 0, "{name} -> {target} reached the host");
+    }
+    assert!(!std::path::Path::new("/not/there/yet").exists());
+}
+
+fn overlay_attributes_of_a_layer_redirect_nowhere(bed: &Bed) {
+    let base = bed.image("base", |writer| {
+        add_probe(writer, "bin/probe", 0o755);
+        writer.directory("private", &Attributes::new(0o700)).unwrap();
+        writer.file("private/secret", &Attributes::new(0o644), &b"secret"[..]).unwrap();
+        writer.file("opaque/low", &Attributes::new(0o644), &b"low"[..]).unwrap();
+    });
+    let top = bed.image("top", |writer| {
+        writer.directory("open", &with_xattr(0o755, "trusted.overlay.redirect", b"/private")).unwrap();
+        writer.directory("up", &with_xattr(0o755, "trusted.overlay.redirect", b"../../../etc")).unwrap();
+        let attributes = [("trusted.overlay.metacopy", &b""[..]), ("trusted.overlay.redirect", b"/private/secret")];
+        let xattrs = attributes.map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).to_vec();
+        writer.file("copied", &Attributes { xattrs, ..Attributes::new(0o644) }, &b""[..]).unwrap();
+        writer.directory("opaque", &with_xattr(0o755, "trusted.overlay.opaque", b"y")).unwrap();
+    });
+    let run =
+        |what: &[&str]| bed.run_layers(&[&base, &top], &["--rm"], &[&["/bin/probe", "try"], what].concat()).json();
+    for path in ["/open/secret", "/up/passwd", "/opaque/low"] {
+        let answer = run(&["read", path]);
+        // A directory that redirects is no longer entered at all: EPERM.
+        assert!(answer["errno"] == libc::ENOENT || answer["errno"] == libc::EPERM, "{path}: {answer}");
+    }
+    let copied = run(&["read", "/copied"]);
+    assert_ne!(copied["ok"], "secret", "{copied}");
+}
+
+fn whiteouts_hide_what_is_below(bed: &Bed) {
+    let base = bed.image("base", |writer| {
+        add_probe(writer, "bin/probe", 0o755);
+        writer.file("gone", &Attributes::new(0o644), &b"x"[..]).unwrap();
+        writer.file("changed", &Attributes::new(0o644), &b"old"[..]).unwrap();
+    });
+    let top = bed.image("top", |writer| {
+        writer.device("gone", &Attributes::new(0), DeviceKind::Character, 0, 0).unwrap();
+        writer.file("changed", &Attributes::new(0o644), &b"new"[..]).unwrap();
+    });
+    let run =
+        |what: &[&str]| bed.run_layers(&[&base, &top], &["--rm"], &[&["/bin/probe", "try"], what].concat()).json();
+    assert_eq!(run(&["read", "/gone"])["errno"], libc::ENOENT);
+    assert_eq!(run(&["read", "/changed"])["ok"], "new");
+}
+
+/// As many layers as asked for, the probe in the first, and one file each.
+fn layers(bed: &Bed, count: usize) -> Vec<String> {
+    let write = |index: usize| {
+        move |writer: &mut ImageWriter| {
+            if index == 0 {
+                add_probe(writer, "bin/probe", 0o755);
+            }
+            writer.file(format!("layers/{index}"), &Attributes::new(0o644), index.to_string().as_bytes()).unwrap();
+            writer.file("last", &Attributes::new(0o644), index.to_string().as_bytes()).unwrap();
+        }
+    };
+    (0..count).map(|index| bed.image(&format!("layer-{index}"), write(index))).collect()
+}
+
+fn five_hundred_layers_are_one_root(bed: &Bed) {
+    let layers = layers(bed, 501);
+    for count in [1, 120, 500] {
+        let run = |path: &str| bed.run_layers(&layers[..count], &["--rm"], &["/bin/probe", "try", "read", path]).json();
+        let top = (count - 1).to_string();
+        assert_eq!(run("/last")["ok"], top.as_str());
+        assert_eq!(run(&format!("/layers/{top}"))["ok"], top.as_str());
+        assert_eq!(run("/layers/0")["ok"], "0");
+    }
+    let beyond = bed.run_layers(&layers, &["--rm"], &["/bin/probe", "exit", "0"]).output();
+    assert_eq!((beyond.code(), beyond.stderr.lines().count()), (125, 1), "{beyond}");
+    assert!(beyond.stderr.contains("--layer") && beyond.stderr.contains("500"), "{beyond}");
+}
+
+fn the_same_layer_twice_is_as_good_as_once(bed: &Bed) {
+    let layers = layers(bed, 3);
+    for order in [&[0, 0][..], &[0, 1, 2, 1], &[1, 0, 1, 1, 0]] {
+        let chosen: Vec<&str> = order.iter().map(|index| layers[*index].as_str()).collect();
+        let answer = bed.run_layers(&chosen, &["--rm"], &["/bin/probe", "try", "read", "/last"]).json();
+        assert_eq!(answer["ok"], order.last().unwrap().to_string(), "{order:?}");
+    }
+}
+
+fn a_file_that_is_no_image_is_refused_and_named(bed: &Bed) {
+    let good = fs::read(bed.probe()).unwrap();
+    let cut = &good[..good.len() / 2];
+    let mut scrambled = good.clone();
+    // The superblock's offsets of all tables (squashfs_fs.h), pointing far outside.
+    scrambled[48..96].fill(0x77);
+    let table: [(&str, &[u8]); 5] = [
+        ("empty", b""),
+        ("text", b"not an image at all"),
+        ("zeros", &[0; 8192]),
+        ("cut", cut),
+        ("scrambled", &scrambled),
+    ];
+    for (name, content) in table {
+        let path = bed.file(name);
+        fs::write(&path, content).unwrap();
+        let output = bed.run_layers(&[&path], &["--rm"], &["/bin/probe", "exit", "0"]).output();
+        assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{output}");
+        assert!(output.stderr.contains(&path), "{output}");
+    }
+}

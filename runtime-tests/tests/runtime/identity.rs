@@ -1,0 +1,88 @@
+//! Who the worker is, and what it may do: nothing that root can.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use runtime_tests::{Bed, cases, host};
+
+cases![
+    user_and_groups_are_the_ones_asked_for_and_no_others,
+    a_user_by_name_has_all_groups_that_nss_knows,
+    every_capability_set_is_empty_whoever_the_user_is,
+    a_worker_of_uid_0_can_do_nothing_that_takes_a_capability,
+    the_proc_entry_belongs_to_the_user_as_soon_as_the_launch_is_answered,
+];
+
+/// `Uid:` or `Gid:` when all four are the same.
+fn four_times(id: u32) -> String {
+    format!("{id}\t{id}\t{id}\t{id}")
+}
+
+fn user_and_groups_are_the_ones_asked_for_and_no_others(bed: &Bed) {
+    let table: [(&[&str], u32, u32, &str); 4] = [
+        (&["--rm"], 65534, 65534, "65534"),
+        (&["--rm", "--user", "4711:4712"], 4711, 4712, "4712"),
+        (&["--rm", "--user", "0:0"], 0, 0, "0"),
+        (&["--rm", "--user", "4294967294:4294967294"], 4_294_967_294, 4_294_967_294, "4294967294"),
+    ];
+    for (flags, uid, gid, groups) in table {
+        // The caller's own groups are not the worker's.
+        let called = bed.run(flags, &["report"]).under(&["setpriv", "--groups", "7,1000,4000"]);
+        let status = called.json()["status"].clone();
+        assert_eq!(status["Uid"], four_times(uid), "{flags:?}");
+        assert_eq!(status["Gid"], four_times(gid), "{flags:?}");
+        assert_eq!(status["Groups"].as_str().unwrap().trim(), groups, "{flags:?}");
+    }
+}
+
+fn a_user_by_name_has_all_groups_that_nss_knows(bed: &Bed) {
+    let known = fs::read_to_string("/etc/group").unwrap();
+    let more = "squall-one:x:47111:nobody\nsquall-two:x:47112:daemon,nobody\nsquall-three:x:47113:daemon\n";
+    fs::write(bed.work().join("group"), format!("{known}{more}")).unwrap();
+    // Only the caller sees the file; the worker has no /etc at all.
+    let script = format!("mount --bind {} /etc/group && exec \"$@\"", bed.file("group"));
+    let caller = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+    let status = bed.run(&["--rm", "--user", "nobody"], &["report"]).under(&caller).json()["status"].clone();
+    let mut groups: Vec<&str> = status["Groups"].as_str().unwrap().split_whitespace().collect();
+    groups.sort_unstable();
+    assert_eq!(groups, ["47111", "47112", "65534"]);
+}
+
+fn every_capability_set_is_empty_whoever_the_user_is(bed: &Bed) {
+    let caller = ["setpriv", "--inh-caps", "+net_bind_service,+chown", "--ambient-caps", "+net_bind_service,+chown"];
+    for user in ["0:0", "65534:65534"] {
+        let report = bed.run(&["--rm", "--user", user], &["report"]).under(&caller).json();
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(report["status"][set], "0000000000000000", "{set} of {user}");
+        }
+        assert_eq!(report["status"]["NoNewPrivs"], "1", "{user}");
+        assert_eq!(report["securebits"], 0, "{user}");
+    }
+}
+
+fn a_worker_of_uid_0_can_do_nothing_that_takes_a_capability(bed: &Bed) {
+    let namespaces = (libc::CLONE_NEWNS | libc::CLONE_NEWNET).to_string();
+    let table: [&[&str]; 4] =
+        [&["mount", "/tmp"], &["mknod", "/tmp/disk"], &["chroot", "/tmp"], &["unshare", "-", &namespaces]];
+    for what in table {
+        let answer = bed.attempt(&["--rm", "--user", "0:0"], what);
+        assert_eq!(answer["errno"], libc::EPERM, "{what:?}: {answer}");
+    }
+    let answer = bed.attempt(&["--rm", "--user", "4711:4711"], &["setuid", ""]);
+    assert_eq!(answer["errno"], libc::EPERM);
+}
+
+fn the_proc_entry_belongs_to_the_user_as_soon_as_the_launch_is_answered(bed: &Bed) {
+    for _ in 0..5 {
+        let worker = bed.start(&["--user", "4711:4712", "--pidfile", &bed.file("pid")], &["sleep", "600000"]);
+        let text = fs::read_to_string(bed.work().join("pid")).unwrap();
+        let pid: u32 = text.trim_end().parse().unwrap();
+        assert_eq!(text, format!("{pid}\n"), "digits and a line end, nothing else");
+        let entry = fs::metadata(format!("/proc/{pid}")).unwrap();
+        assert_eq!((entry.uid(), entry.gid()), (4711, 4712));
+        assert_eq!(worker.pid(), pid);
+        worker.kill();
+        assert!(!host::is_alive(pid));
+        fs::remove_file(bed.work().join("pid")).unwrap();
+    }
+}

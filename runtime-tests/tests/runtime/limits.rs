@@ -1,0 +1,94 @@
+//! Limits: in force in the kernel, felt by the worker, and told in the record.
+
+use std::fs;
+
+use runtime_tests::{Bed, Worker, cases, host};
+use serde_json::{Value, json};
+
+cases![
+    every_limit_asked_for_is_in_the_kernels_files,
+    memory_beyond_the_limit_ends_as_an_out_of_memory_kill_on_record,
+    a_pids_limit_refuses_forks_and_counts_them,
+    a_cpu_quota_holds_and_its_throttling_is_on_record,
+    a_worker_of_one_cpu_sees_that_one,
+    a_limit_that_the_kernel_cannot_keep_is_refused_or_reported,
+];
+
+/// Of each pair of files, the one that this host's cgroup version has.
+fn limit_of(worker: &Worker<'_>, v1: &str, v2: &str) -> String {
+    worker.cgroup_file(v1).or_else(|| worker.cgroup_file(v2)).unwrap_or_else(|| panic!("neither {v1} nor {v2}"))
+}
+
+fn every_limit_asked_for_is_in_the_kernels_files(bed: &Bed) {
+    let flags = ["--memory", "64m", "--cpus", "0.5", "--cpuset-cpus", "0", "--cpuset-mems", "0", "--pids-limit", "20"];
+    let worker = bed.start(&flags, &["sleep", "600000"]);
+    let table = [
+        ("memory.limit_in_bytes", "memory.max", &["67108864"][..]),
+        ("cpu.cfs_quota_us", "cpu.max", &["50000", "50000 100000"]),
+        ("cpuset.cpus", "cpuset.cpus", &["0"]),
+        ("cpuset.mems", "cpuset.mems", &["0"]),
+        ("pids.max", "pids.max", &["20"]),
+    ];
+    for (v1, v2, values) in table {
+        let found = limit_of(&worker, v1, v2);
+        assert!(values.contains(&found.as_str()), "{v1}: {found}");
+    }
+    assert_eq!(host::status(worker.pid(), "Cpus_allowed_list"), "0");
+    worker.kill();
+}
+
+/// What the exit record says of a worker that has ended.
+fn record_of(bed: &Bed, id: &str) -> Value {
+    bed.worker(id).inspect()["exit"].clone()
+}
+
+fn memory_beyond_the_limit_ends_as_an_out_of_memory_kill_on_record(bed: &Bed) {
+    let output =
+        bed.run(&["--name", "eater", "--memory", "32m", "--memory-swap", "32m"], &["allocate", "268435456"]).output();
+    assert_eq!(output.code(), 137, "{output}");
+    let record = record_of(bed, "eater");
+    assert_eq!(record["exit"], json!({ "signal": 9, "core_dumped": false }));
+    assert_eq!((&record["oom"]["kills"], &record["oom"]["own"]), (&json!(1), &json!(1)), "{record}");
+    let peak = record["memory_peak_bytes"].as_u64().unwrap();
+    assert!((30 << 20..=32 << 20).contains(&peak), "{record}");
+    let modest = bed.run(&["--name", "modest", "--memory", "32m"], &["allocate", "4194304"]).output();
+    assert_eq!(modest.code(), 0, "{modest}");
+    let record = record_of(bed, "modest");
+    assert_eq!((&record["oom"]["kills"], &record["oom"]["own"]), (&json!(0), &json!(0)), "{record}");
+}
+
+fn a_pids_limit_refuses_forks_and_counts_them(bed: &Bed) {
+    let answer = bed.run(&["--name", "forker", "--pids-limit", "8"], &["fork", "100"]).json();
+    assert_eq!(answer["forked"], 7, "the worker itself is the eighth: {answer}");
+    assert!(answer["refused"].is_string(), "{answer}");
+    assert!(record_of(bed, "forker")["pids_limit_hits"].as_u64().unwrap() >= 1);
+}
+
+fn a_cpu_quota_holds_and_its_throttling_is_on_record(bed: &Bed) {
+    let answer = bed.run(&["--name", "burner", "--cpus", "0.2"], &["burn", "1000"]).json();
+    let share = answer["cpu_ms"].as_u64().unwrap() * 100 / answer["wall_ms"].as_u64().unwrap();
+    // One period's worth may be used at the beginning and at the end, and a busy machine gives less.
+    assert!(share <= 35, "{share} % of a CPU: {answer}");
+    let record = record_of(bed, "burner");
+    for key in ["cpu_throttled_ns", "cpu_throttled_periods", "cpu_periods"] {
+        assert!(record[key].as_u64().is_some_and(|number| number > 0), "{key}: {record}");
+    }
+}
+
+fn a_worker_of_one_cpu_sees_that_one(bed: &Bed) {
+    let report = bed.report(&["--rm", "--cpuset-cpus", "0"]);
+    assert_eq!(report["status"]["Cpus_allowed_list"], "0");
+    let elsewhere = bed.run(&["--rm", "--cpuset-cpus", "0"], &["report"]).under(&["taskset", "--cpu-list", "0"]).json();
+    assert_eq!(elsewhere["status"]["Cpus_allowed_list"], "0");
+}
+
+fn a_limit_that_the_kernel_cannot_keep_is_refused_or_reported(bed: &Bed) {
+    let beyond = fs::read_to_string("/sys/devices/system/cpu/kernel_max").unwrap().trim().parse::<u64>().unwrap();
+    let refused = bed.run(&["--cpuset-cpus", &beyond.to_string()], &["exit", "0"]).output();
+    assert_eq!((refused.code(), refused.stderr.lines().count()), (125, 1), "{refused}");
+    assert!(refused.stderr.contains("cpu"), "{refused}");
+    let rounded = bed.run(&["--name", "rounded", "--memory", "67113864"], &["exit", "0"]).ok();
+    assert!(rounded.stderr.contains("67112960"), "{rounded}");
+    let adjustments = bed.worker("rounded").inspect()["adjustments"].to_string();
+    assert!(adjustments.contains("67113864") && adjustments.contains("67112960"), "{adjustments}");
+}
