@@ -106,6 +106,10 @@ fn attributes(options: &BindOptions) -> MountAttr {
     if asks(MountFlag::NoExec) {
         decide(MountAttrFlags::MOUNT_ATTR_NOEXEC, true);
     }
+    // Kernel 5.14; an older one refuses the bind, rather than to follow links that were not to be followed.
+    if asks(MountFlag::NoSymFollow) {
+        decide(MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, true);
+    }
     if asks(MountFlag::NoDirAtime) {
         decide(MountAttrFlags::MOUNT_ATTR_NODIRATIME, true);
     }

@@ -73,8 +73,9 @@ fn bind_words(options: &BindOptions) -> Vec<String> {
     }
     all.push(if asks(MountFlag::Suid) { "suid" } else { "nosuid" });
     all.push(if asks(MountFlag::Dev) { "dev" } else { "nodev" });
-    const FURTHER: [(MountFlag, &str); 5] = [
+    const FURTHER: [(MountFlag, &str); 6] = [
         (MountFlag::NoExec, "noexec"),
+        (MountFlag::NoSymFollow, "nosymfollow"),
         (MountFlag::NoDirAtime, "nodiratime"),
         (MountFlag::NoAtime, "noatime"),
         (MountFlag::StrictAtime, "strictatime"),

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio as ProcessStdio};
 
-use runtime_tests::{Bed, host};
+use runtime_tests::{Bed, host, until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -28,6 +28,7 @@ const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// The program, as its test has it.
 pub struct Embedder {
+    kind: String,
     program: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -47,7 +48,7 @@ impl Embedder {
         let mut program = command.stdin(ProcessStdio::piped()).stdout(ProcessStdio::piped()).spawn().unwrap();
         drop(inherited);
         let answers = BufReader::new(program.stdout.take().expect("it is a pipe"));
-        let mut embedder = Embedder { orders: program.stdin.take(), program, answers, careless };
+        let mut embedder = Embedder { kind: kind.to_owned(), orders: program.stdin.take(), program, answers, careless };
         embedder.expect("ready");
         embedder
     }
@@ -63,19 +64,10 @@ impl Embedder {
         self.expect("launched");
     }
 
-    /// What it forked or started: spawner, keeper.
+    /// What it forked or started: keeper and spawner, or the spawner program. To be asked before it launches anything.
     pub fn helpers(&self) -> Vec<u32> {
-        let mut found = vec![self.pid()];
-        let mut known = 0;
-        while known < found.len() {
-            let parent = found[known].to_string();
-            // A monitor is no helper: it has a command line of its own and is in a session of its own.
-            let is_child =
-                |pid: &u32| host::status(*pid, "PPid") == parent && host::status(*pid, "Name") != "squall-monitor";
-            found.extend(host::processes().into_iter().filter(is_child));
-            known += 1;
-        }
-        found.split_off(1)
+        let expected = if self.kind == PROGRAM { 1 } else { 2 };
+        until("its spawner is there", || Some(descendants(self.pid())).filter(|found| found.len() == expected))
     }
 
     /// Has it close its ends of both pipes, and says whether they end. It can answer nothing from then on.
@@ -106,6 +98,13 @@ impl Embedder {
         self.answers.read_line(&mut line).unwrap();
         assert_eq!(line.trim_end(), answer);
     }
+}
+
+/// The children of a process, and theirs.
+fn descendants(pid: u32) -> Vec<u32> {
+    let is_child = |child: &u32| host::status(*child, "PPid") == pid.to_string();
+    let children: Vec<u32> = host::processes().into_iter().filter(is_child).collect();
+    children.iter().flat_map(|child| [vec![*child], descendants(*child)].concat()).collect()
 }
 
 /// The program's own part.

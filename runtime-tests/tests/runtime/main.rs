@@ -16,6 +16,7 @@ mod roles;
 mod second_opinion;
 mod spawner;
 mod streams;
+mod traps;
 
 fn main() {
     roles::become_one_of(&[oracle::ROLES, embedder::ROLES]);
@@ -30,10 +31,11 @@ fn main() {
         life_cycle::CASES,
         limits::CASES,
         crashes::CASES,
-        leaking::CASES,
-        leaking::leaking(),
         oracle::CASES,
         second_opinion::CASES,
         spawner::CASES,
+        traps::CASES,
+        leaking::CASES,
+        leaking::leaking(),
     ])
 }

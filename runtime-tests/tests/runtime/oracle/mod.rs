@@ -139,6 +139,7 @@ fn with_binds(bed: &Bed, spec: Builder) -> Builder {
         .bind(&file, "/etc/one file", &["ro", "bind"])
         .bind(&directory, "/mnt/special", &["rw", "noexec", "suid", "dev", "noatime", "slave"])
         .bind(&directory, "/mnt/writable/within", &["rro"])
+        .bind(&directory, "/mnt/without links", &["nosymfollow"])
 }
 
 fn binds_are_the_same_both_ways(bed: &Bed) {
