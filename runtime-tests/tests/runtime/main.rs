@@ -10,6 +10,9 @@ mod life_cycle;
 mod limits;
 mod mounts;
 mod namespaces;
+mod packages;
+mod refusals;
+mod storm;
 mod streams;
 
 fn main() {
@@ -24,6 +27,9 @@ fn main() {
         life_cycle::CASES,
         limits::CASES,
         crashes::CASES,
+        storm::CASES,
+        refusals::CASES,
+        packages::CASES,
         leaking::CASES,
         leaking::leaking(),
     ])
