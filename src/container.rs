@@ -12,8 +12,8 @@ use rustix::process::{Signal, pidfd_send_signal};
 use serde::Serialize;
 
 use crate::cgroup::{Cgroup, CgroupPath, KillMeans, Layout, Usage};
-use crate::error::{Context, Error, ErrorKind, Result};
 use crate::control;
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::{boot_id, claim};
 use crate::reap::{end_cgroup, remove_directory};
 use crate::record::{self, Exit, ExitRecord, LaunchRecord};
@@ -97,7 +97,11 @@ impl Container {
         }
         let Some(record) = record::read_launch(&directory)? else {
             // Removed while we looked, or not (yet) launched.
-            return if directory.is_dir() { Ok(Container::Created(Created { id: id.into(), directory })) } else { Err(no_such(id)) };
+            return if directory.is_dir() {
+                Ok(Container::Created(Created { id: id.into(), directory }))
+            } else {
+                Err(no_such(id))
+            };
         };
         let running = Running { directory, record: Box::new(record) };
         running.refresh()
@@ -133,7 +137,13 @@ impl Container {
 }
 
 fn no_such(id: &str) -> Error {
-    Error::found(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", "there is no container of this id")
+    Error::found(
+        ErrorKind::NotFound,
+        Stage::Watch,
+        format!("container '{id}'"),
+        "open",
+        "there is no container of this id",
+    )
 }
 
 impl Running {
@@ -233,7 +243,13 @@ impl Running {
     fn signal_init(&self, signal: i32) -> Result<()> {
         let init = self.record.init.open().ok_or_else(|| self.has_ended())?;
         let named = Signal::from_named_raw(signal).ok_or_else(|| {
-            Error::found(ErrorKind::Invalid, Stage::Stop, self.object(), "signal", format!("{signal} is not a signal with a name"))
+            Error::found(
+                ErrorKind::Invalid,
+                Stage::Stop,
+                self.object(),
+                "signal",
+                format!("{signal} is not a signal with a name"),
+            )
         })?;
         match pidfd_send_signal(&init, named) {
             Err(rustix::io::Errno::SRCH) => Err(self.has_ended()),
@@ -261,7 +277,9 @@ impl Running {
         match self.wait_for(patience)? {
             Some(ended) => Ok(ended),
             None if !monitored => still_running.kill_tree(),
-            None => Err(Error::found(ErrorKind::TimedOut, Stage::Stop, object, "wait", "it was killed and is not gone yet")),
+            None => {
+                Err(Error::found(ErrorKind::TimedOut, Stage::Stop, object, "wait", "it was killed and is not gone yet"))
+            }
         }
     }
 
@@ -271,7 +289,9 @@ impl Running {
         let object = self.object();
         match self.wait_for(KILL_PATIENCE)? {
             Some(ended) => Ok(ended),
-            None => Err(Error::found(ErrorKind::TimedOut, Stage::Stop, object, "wait", "it was killed and is not gone yet")),
+            None => {
+                Err(Error::found(ErrorKind::TimedOut, Stage::Stop, object, "wait", "it was killed and is not gone yet"))
+            }
         }
     }
 
@@ -287,7 +307,13 @@ impl Running {
 
 fn recorded_cgroup(record: &LaunchRecord) -> Result<CgroupPath> {
     CgroupPath::new(record.cgroup.clone()).map_err(|problem| {
-        Error::found(ErrorKind::System, Stage::Watch, format!("container '{}'", record.id), "parse(cgroup)", problem.to_string())
+        Error::found(
+            ErrorKind::System,
+            Stage::Watch,
+            format!("container '{}'", record.id),
+            "parse(cgroup)",
+            problem.to_string(),
+        )
     })
 }
 
@@ -390,7 +416,8 @@ fn known_end(pidfd: &OwnedFd) -> Result<Option<Exit>> {
 fn wait_readable(pidfd: &OwnedFd, deadline: Option<Instant>) -> Result<bool> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
+        let timeout =
+            left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
         let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) => return Ok(false),

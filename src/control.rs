@@ -31,7 +31,13 @@ pub(crate) fn stop(directory: &Path, signal: i32, grace: Duration) -> Result<Opt
 
 fn named(directory: &Path, signal: i32) -> Result<Signal> {
     u8::try_from(signal).ok().and_then(Signal::new).ok_or_else(|| {
-        Error::found(ErrorKind::Invalid, Stage::Stop, object(directory), "signal", format!("there is no signal {signal}"))
+        Error::found(
+            ErrorKind::Invalid,
+            Stage::Stop,
+            object(directory),
+            "signal",
+            format!("there is no signal {signal}"),
+        )
     })
 }
 
@@ -53,7 +59,8 @@ fn ask(directory: &Path, request: Request, call: &str) -> Result<Option<()>> {
 
 /// A connection, or nothing where nobody listens.
 fn connected(directory: &Path) -> rustix::io::Result<Option<OwnedFd>> {
-    let directory = match rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+    let directory = match rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    {
         Err(Errno::NOENT) => return Ok(None),
         other => other?,
     };

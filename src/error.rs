@@ -135,8 +135,21 @@ impl Error {
     }
 
     /// A check of ours that failed.
-    pub fn found(kind: ErrorKind, stage: Stage, object: impl Into<String>, call: impl Into<String>, text: impl Into<String>) -> Error {
-        Error { kind, stage, object: object.into(), call: call.into(), cause: Cause::Found(text.into()), left: Vec::new() }
+    pub fn found(
+        kind: ErrorKind,
+        stage: Stage,
+        object: impl Into<String>,
+        call: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Error {
+        Error {
+            kind,
+            stage,
+            object: object.into(),
+            call: call.into(),
+            cause: Cause::Found(text.into()),
+            left: Vec::new(),
+        }
     }
 
     /// A request with these problems; `object` names the door it came through.
@@ -287,12 +300,16 @@ mod tests {
     fn an_error_is_one_line_of_stage_object_call_and_cause() {
         let error = Error::system(Stage::Layers, "layer '/a.sqsh'", "mount(squashfs)", Errno(libc::EINVAL))
             .meaning("not a squashfs file");
-        assert_eq!(error.to_string(), "layers: layer '/a.sqsh': mount(squashfs): Invalid argument: not a squashfs file");
+        assert_eq!(
+            error.to_string(),
+            "layers: layer '/a.sqsh': mount(squashfs): Invalid argument: not a squashfs file"
+        );
     }
 
     #[test]
     fn an_error_crosses_a_process_border_unchanged() {
-        let error = Error::invalid("command line", vec![Problem { field: "--memory".into(), reason: "not a size".into() }]);
+        let error =
+            Error::invalid("command line", vec![Problem { field: "--memory".into(), reason: "not a size".into() }]);
         let back: Error = serde_json::from_slice(&serde_json::to_vec(&error).unwrap()).unwrap();
         assert_eq!(back, error);
         assert_eq!(back.problems().len(), 1);

@@ -1,15 +1,76 @@
 //! Squall (SQUAshfs Layer Launcher): an embedded OCI runtime.
+//!
+//! It runs workers in containers whose root is an overlay of mounted squashfs layers, limited by cgroups, watched to their end by a small
+//! monitor each, and cleared away without a trace. No daemon, no external runtime, no unpacking: the container is made in process, by
+//! youki's libcontainer.
+//!
+//! ```no_run
+//! use squall::request::{Identity, LaunchSpec};
+//! use squall::{Ended, Spawner, Squall, Stdio};
+//!
+//! # fn main() -> squall::Result<()> {
+//! // First in main, while the program has one thread: everything is forked from here.
+//! let squall = Squall::builder().spawner(Spawner::fork()?).build()?;
+//! let spec = LaunchSpec::builder("worker-1")
+//!     .layers(["/srv/images/base.sqsh", "/srv/images/app.sqsh"])
+//!     .args(["/usr/bin/app"])
+//!     .user(Identity::of_user_name("app")?)
+//!     .cgroup("/squall/worker-1")
+//!     .build()?;
+//! match squall.launch(&spec, Stdio::null()?)?.wait()? {
+//!     Ended::Exited(exited) => println!("{:?}", exited.exit().exit),
+//!     Ended::Lost(_) => println!("nobody saw it end"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Process model
+//!
+//! ```text
+//! caller ──(socket)── spawner ──fork──> launch ──exec──> squall-monitor      the parent of init, one per container,
+//!  threads, async,      one thread,       │ libcontainer                     outlives the caller
+//!  any program          forked first      └──clone3──> init = the worker     pid 1 of its own pid namespace
+//! ```
+//!
+//! libcontainer is only ever called in a process that was forked for one launch and has one thread. A program with threads gets a
+//! [`Spawner`]; the command line program forks its launches directly. The launch process answers and then executes the monitor, a static
+//! program of 24 KiB that is embedded in this library; pid and child stay the same.
+//!
+//! # What the kernel has to have
+//!
+//! | feature | since | used for | without |
+//! |---|---|---|---|
+//! | `clone3` with a pidfd, `openat2` | 5.6 | init, mount points inside the root | not supported |
+//! | `LOOP_CONFIGURE` | 5.8 | binding layers to loop devices | not supported |
+//! | `close_range` with close-on-exec | 5.11 | nothing crosses an exec | not supported |
+//! | `mount_setattr` | 5.12 | binds; libcontainer needs it | not supported |
+//! | `cgroup.kill` | 5.14 | ending a whole tree at once, also on a hybrid host | init's pid namespace; signals while frozen |
+//! | `pids.peak`, `memory.peak` | 6.1, 5.19 | figures in the exit record (cgroup v2) | the figure is absent |
+//! | `MFD_EXEC` | 6.3 | the monitor's program where `vm.memfd_noexec` is 1 | not needed |
+//! | exit status by pidfd | 6.15 | what is known of a container whose monitor was killed | `lost` alone |
+//!
+//! squashfs, overlayfs, the loop driver and a cgroup hierarchy are needed as well, and root with the capabilities that
+//! [`Squall::launch`] names when they are missing. So far everything has been run on kernel 6.18 with cgroup v1 in the hybrid layout; the
+//! code for pure v2 has only seen unit tests.
+//!
+//! # Errors
+//!
+//! Every [`Error`] names stage, object, call and cause; [`Error::kind`] is what a program decides by. A failed launch takes back what it
+//! made.
 #![deny(unsafe_code)]
 
 pub mod cgroup;
 pub mod container;
 mod control;
+#[cfg(feature = "cli")]
+pub mod demo;
 pub mod error;
 mod fsmount;
 mod launch;
 pub mod layer;
 pub mod monitor;
-mod oci;
+pub mod oci;
 mod reap;
 pub mod record;
 pub mod request;
@@ -17,13 +78,11 @@ mod root;
 mod run_root;
 mod runtime;
 mod spawner;
-#[cfg(feature = "cli")]
-pub mod demo;
 pub mod squashfs;
 pub mod stage;
 mod sys;
 
-pub use container::{Container, Ended, Exited, Lost, Phase, Running};
+pub use container::{Container, Created, Ended, Exited, Lost, Phase, Running};
 pub use error::{Cause, Error, ErrorKind, Problem, Result};
 pub use layer::Trim;
 pub use reap::{ReapKind, Reaped};

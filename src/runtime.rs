@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use caps::{CapSet, Capability};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{WaitOptions, Pid, waitpid};
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::cgroup::CgroupPath;
 use crate::container::{Container, Running};
@@ -63,7 +63,13 @@ pub struct Stdio {
 impl Stdio {
     /// `/dev/null` for all three.
     pub fn null() -> Result<Stdio> {
-        let open = || rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(Stage::Request, "/dev/null", "open");
+        let open = || {
+            rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(
+                Stage::Request,
+                "/dev/null",
+                "open",
+            )
+        };
         Ok(Stdio { streams: [open()?, open()?, open()?] })
     }
 
@@ -216,7 +222,8 @@ fn check_supported(spec: &LaunchSpec) -> Result<()> {
             Propagation::Unbindable | Propagation::RecursiveUnbindable => "unbindable",
             _ => continue,
         };
-        let reason = format!("propagation '{word}' cannot be given: libcontainer makes the mount a slave, or leaves it out");
+        let reason =
+            format!("propagation '{word}' cannot be given: libcontainer makes the mount a slave, or leaves it out");
         problems.push(Problem { field: format!("mounts[{index}].options"), reason });
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
@@ -225,9 +232,8 @@ fn check_supported(spec: &LaunchSpec) -> Result<()> {
 /// Whether this process may launch at all; the error names every capability that is missing.
 pub(crate) fn check_privilege() -> Result<()> {
     let object = "this process";
-    let held = caps::read(None, CapSet::Effective).map_err(|error| {
-        Error::found(ErrorKind::System, Stage::Request, object, "capget", error.to_string())
-    })?;
+    let held = caps::read(None, CapSet::Effective)
+        .map_err(|error| Error::found(ErrorKind::System, Stage::Request, object, "capget", error.to_string()))?;
     let missing: Vec<String> = NEEDED
         .iter()
         .filter(|(capability, _)| !held.contains(capability))

@@ -14,11 +14,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio as ProcessStdio};
 use std::sync::Mutex;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, recvmsg, sendmsg, socketpair,
 };
-use rustix::process::{WaitOptions, waitpid};
+use rustix::process::{WaitOptions, setsid, waitpid};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch;
@@ -31,6 +33,9 @@ const PROTOCOL_VERSION: u8 = 1;
 
 /// Names the spawner in errors.
 const OBJECT: &str = "spawner";
+
+/// How long a spawner program may take to say its version: the time to load it, on a busy machine with a slow disk.
+const HANDSHAKE_SECONDS: i64 = 10;
 
 /// A way to have launches forked.
 #[derive(Debug)]
@@ -77,17 +82,19 @@ impl Spawner {
         let mut socket = self.socket.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match send_descriptor(socket.as_fd(), theirs.as_fd()) {
             Ok(()) => Ok(ours),
-            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET | rustix::io::Errno::NOTCONN) => match &self.origin {
-                Origin::Program(path) => {
-                    *socket = start(path)?;
-                    send_descriptor(socket.as_fd(), theirs.as_fd()).at(Stage::Request, OBJECT, "sendmsg")?;
-                    Ok(ours)
+            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET | rustix::io::Errno::NOTCONN) => {
+                match &self.origin {
+                    Origin::Program(path) => {
+                        *socket = start(path)?;
+                        send_descriptor(socket.as_fd(), theirs.as_fd()).at(Stage::Request, OBJECT, "sendmsg")?;
+                        Ok(ours)
+                    }
+                    Origin::Forked => {
+                        let text = "it and its keeper are gone; only a program with one thread can fork another";
+                        Err(Error::found(ErrorKind::Phase, Stage::Request, OBJECT, "sendmsg", text))
+                    }
                 }
-                Origin::Forked => {
-                    let text = "it and its keeper are gone; only a program with one thread can fork another";
-                    Err(Error::found(ErrorKind::Phase, Stage::Request, OBJECT, "sendmsg", text))
-                }
-            },
+            }
             Err(errno) => Err(errno).at(Stage::Request, OBJECT, "sendmsg"),
         }
     }
@@ -98,41 +105,67 @@ pub fn serve_standard_input() -> Result<()> {
     let socket = rustix::io::dup(rustix::stdio::stdin()).at(Stage::Request, OBJECT, "dup")?;
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).at(Stage::Request, OBJECT, "fcntl")?;
     rustix::io::write(&socket, &[PROTOCOL_VERSION]).at(Stage::Request, OBJECT, "write(version)")?;
-    forget_standard_streams();
+    part_from_program(&socket);
     serve(socket)
 }
 
 /// Two connected ends of a packet socket.
 fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(Stage::Request, OBJECT, "socketpair")
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
+        Stage::Request,
+        OBJECT,
+        "socketpair",
+    )
 }
 
 fn stream_pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).at(Stage::Request, OBJECT, "socketpair")
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).at(
+        Stage::Request,
+        OBJECT,
+        "socketpair",
+    )
 }
 
 fn start(path: &PathBuf) -> Result<OwnedFd> {
     let object = format!("spawner program '{}'", path.display());
     let (ours, theirs) = socket_pair()?;
-    // Not waited for: it ends with this program, and until then it is not a zombie.
-    Command::new(path)
+    // Not waited for when all goes well: it ends with this program, and until then it is not a zombie.
+    let mut program = Command::new(path)
         .arg("spawner")
         .stdin(ProcessStdio::from(theirs))
         .stdout(ProcessStdio::null())
         .spawn()
         .at(Stage::Request, &object, "spawn")?;
-    let mut version = [0];
-    let length = rustix::io::read(&ours, &mut version).at(Stage::Request, &object, "read(version)")?;
-    if (length, version[0]) != (1, PROTOCOL_VERSION) {
-        let text = format!("it speaks version {}, and this library {PROTOCOL_VERSION}", version[0]);
-        return Err(Error::found(ErrorKind::Unsupported, Stage::Request, object, "handshake", text));
-    }
+    shake_hands(&ours, &object).inspect_err(|_| {
+        // Whatever it is, it is not to go on in our name.
+        let _ = program.kill();
+        let _ = program.wait();
+    })?;
     Ok(ours)
+}
+
+/// The spawner's first word is its version; a program that is none may never say anything.
+fn shake_hands(socket: &OwnedFd, object: &str) -> Result<()> {
+    let patience = Timespec { tv_sec: HANDSHAKE_SECONDS, tv_nsec: 0 };
+    let answers = || poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&patience));
+    if retry_on_intr(answers).at(Stage::Request, object, "poll")? == 0 {
+        let text = format!("it said nothing within {HANDSHAKE_SECONDS} seconds, so it is no spawner");
+        return Err(Error::found(ErrorKind::TimedOut, Stage::Request, object, "handshake", text));
+    }
+    let mut version = [0];
+    let length =
+        retry_on_intr(|| rustix::io::read(socket, &mut version)).at(Stage::Request, object, "read(version)")?;
+    let text = match (length, version[0]) {
+        (1, PROTOCOL_VERSION) => return Ok(()),
+        (0, _) => "it ended without a word, so it is no spawner".to_owned(),
+        (_, other) => format!("it speaks version {other}, and this library {PROTOCOL_VERSION}"),
+    };
+    Err(Error::found(ErrorKind::Unsupported, Stage::Request, object, "handshake", text))
 }
 
 /// The keeper: forks the spawner, and another one when that has been killed. It ends with the spawner's own end, which is the program's.
 fn keep(socket: OwnedFd) -> ! {
-    close_all_but(&socket);
+    part_from_program(&socket);
     loop {
         match sys::fork() {
             Err(_) => sys::exit_now(1),
@@ -149,8 +182,12 @@ fn keep(socket: OwnedFd) -> ! {
     }
 }
 
-/// A forked copy must not keep alive what its program has open: pipes would never end, ports never be free.
-fn close_all_but(socket: &OwnedFd) {
+/// Keeps nothing of the program that it serves: descriptors (pipes would never end, ports never be free), the terminal (its Ctrl-C is for
+/// the program to handle), and a habit of ignoring its children, which would hide their deaths.
+fn part_from_program(socket: &OwnedFd) {
+    // Refused only where this process leads a group already, so it has one of its own.
+    let _ = setsid();
+    sys::reap_children_again();
     forget_standard_streams();
     sys::close_all_but(socket.as_fd());
 }

@@ -165,7 +165,13 @@ pub(crate) fn reset_signals() {
             libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, ptr::null::<u8>(), size_of::<u64>());
         }
         let empty: u64 = 0;
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const empty, ptr::null::<u8>(), size_of::<u64>());
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const empty,
+            ptr::null::<u8>(),
+            size_of::<u64>(),
+        );
     }
 }
 
@@ -427,8 +433,8 @@ pub(crate) fn clear_environment() {
 /// Closes every descriptor but the standard streams and `kept`.
 pub(crate) fn close_all_but(kept: BorrowedFd<'_>) {
     let kept = kept.as_raw_fd() as u32;
-    // SAFETY: called by a forked copy of a program (the spawner) that never returns to that program's code, so no owner of the closed
-    // descriptors runs again in it.
+    // SAFETY: called by the spawner, which is a forked copy of a program that never returns to that program's code, or a program that has
+    // opened nothing but `kept`: no owner of the closed descriptors runs again in it.
     unsafe {
         if kept > 3 {
             libc::syscall(libc::SYS_close_range, 3, kept - 1, 0);

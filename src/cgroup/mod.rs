@@ -6,7 +6,7 @@
 //! hand controllers down (v2); they stay.
 //!
 //! The launch process calls [`Layout::detect`], [`Cgroup::create`] and [`join_monitors`]; the container's first
-//! process calls [`join`]; the monitor calls [`Usage::read`], [`OomEvents::watch`], [`Cgroup::kill_all`] and
+//! process calls [`join()`]; the monitor calls [`Usage::read`], [`OomEvents::watch`], [`Cgroup::kill_all`] and
 //! [`remove`].
 //!
 //! | file of the kernel | since | used for | without |
@@ -38,6 +38,8 @@ mod mountinfo;
 mod oom;
 mod path;
 mod plan;
+#[cfg(feature = "cgroups-rs")]
+mod second_opinion;
 mod subtree;
 mod usage;
 mod vacancy;

@@ -29,10 +29,11 @@ pub(super) struct Image {
 impl Image {
     /// Writes the image; `name` marks the files, so that the loop devices on them can be told from others.
     pub(super) fn write(name: &str) -> Result<Image> {
-        let writers: [fn(&mut Writer<File>) -> std::result::Result<(), SquashfsError>; 3] = [base, middle, top];
+        let writers: [WriteLayer; 3] = [base, middle, top];
         let mut image = Image { layers: Vec::new(), bytes: Vec::new() };
         for write in writers {
-            let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC).at(Stage::Request, "image", "memfd_create")?);
+            let file =
+                File::from(memfd_create(name, MemfdFlags::CLOEXEC).at(Stage::Request, "image", "memfd_create")?);
             let mut writer = Writer::new(file, Options::default()).map_err(|error| unwritten(&error))?;
             write(&mut writer).map_err(|error| unwritten(&error))?;
             let (mut file, summary) = writer.finish().map_err(|error| unwritten(&error))?;
@@ -48,6 +49,9 @@ impl Image {
         self.layers.iter().map(|layer| format!("/proc/{}/fd/{}", std::process::id(), layer.as_raw_fd())).collect()
     }
 }
+
+/// Writes the content of one layer.
+type WriteLayer = fn(&mut Writer<File>) -> std::result::Result<(), SquashfsError>;
 
 fn base(writer: &mut Writer<File>) -> std::result::Result<(), SquashfsError> {
     writer.directory("etc", &Attributes::new(0o755))?;

@@ -141,7 +141,12 @@ fn inside(bench: &Bench, _: &Path) -> Result<Finding> {
             status("NoNewPrivs"),
             seen["env"].as_array().map_or(0, Vec::len),
         ),
-        passed: seen["pid"] == 1 && processes == 1 && none && status("NoNewPrivs") == "1" && first_word(&uid) == "65534" && descriptors == 3,
+        passed: seen["pid"] == 1
+            && processes == 1
+            && none
+            && status("NoNewPrivs") == "1"
+            && first_word(&uid) == "65534"
+            && descriptors == 3,
         measured: seen,
     })
 }
@@ -155,7 +160,8 @@ fn layers(bench: &Bench, _: &Path) -> Result<Finding> {
     let read = bench.run(Worker::new("layered", &["try", "read", LAYERED]))?.json();
     let gone = bench.run(Worker::new("whiteout", &["try", "read", WHITED_OUT]))?.json();
     let write = bench.run(Worker::new("read-only", &["try", "create", LAYERED, "x"]))?.json();
-    let text = |answer: &Value| answer["ok"].as_str().or(answer["error"].as_str()).unwrap_or_default().trim().to_owned();
+    let text =
+        |answer: &Value| answer["ok"].as_str().or(answer["error"].as_str()).unwrap_or_default().trim().to_owned();
     Ok(Finding {
         name: "layers",
         text: format!(
@@ -263,7 +269,9 @@ fn survival(bench: &Bench, program: &Path) -> Result<Finding> {
             if survived.ran_on { "ran on" } else { "DIED" },
             ending(&survived.exit.exit)
         ),
-        passed: survived.ran_on && survived.launcher_signal == libc::SIGKILL && survived.exit.exit == Exit::Code { code: 23 },
+        passed: survived.ran_on
+            && survived.launcher_signal == libc::SIGKILL
+            && survived.exit.exit == Exit::Code { code: 23 },
         measured: json!({ "launcher_signal": survived.launcher_signal, "ran_on": survived.ran_on, "exit": survived.exit }),
     })
 }

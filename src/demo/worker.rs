@@ -101,7 +101,8 @@ impl Stage {
     }
 
     fn spec(&self, worker: Worker<'_>) -> Result<LaunchSpec> {
-        let nobody = Identity::new(NOBODY, NOBODY, [NOBODY]).map_err(|bad| Error::invalid("demo", vec![bad.at("user")]))?;
+        let nobody =
+            Identity::new(NOBODY, NOBODY, [NOBODY]).map_err(|bad| Error::invalid("demo", vec![bad.at("user")]))?;
         LaunchSpec::builder(worker.name)
             .layers(&self.layers)
             .args(worker.args)
@@ -118,8 +119,11 @@ impl Stage {
         command.args(["run", "--name", worker.name, "--cgroup-parent", &self.cgroup]);
         command.args(self.layers.iter().flat_map(|layer| ["--layer", layer])).arg("--").args(&worker.args);
         let object = format!("program '{}'", program.display());
-        let mut launcher =
-            command.stdout(ProcessStdio::piped()).stdin(ProcessStdio::null()).spawn().at(LaunchStage::Request, &object, "spawn")?;
+        let mut launcher = command.stdout(ProcessStdio::piped()).stdin(ProcessStdio::null()).spawn().at(
+            LaunchStage::Request,
+            &object,
+            "spawn",
+        )?;
         let mut line = String::new();
         let output = launcher.stdout.take().ok_or_else(|| missing(&object))?;
         BufReader::new(output).read_line(&mut line).at(LaunchStage::Watch, &object, "read")?;

@@ -8,8 +8,10 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
+use crate::cgroup::{CgroupPath, Layout};
 use crate::error::{Context, Error, Result};
 use crate::request::{Access, BindOptions, LaunchSpec, Mount, MountFlag, Propagation, Recursion};
+use crate::root::plan::shows_cgroups;
 use crate::root::target::TargetKind;
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
@@ -20,8 +22,42 @@ pub(crate) struct BindSource {
     pub(crate) kind: TargetKind,
 }
 
-/// Clones every host path that the spec binds, in the spec's order.
-pub(crate) fn clone_all(spec: &LaunchSpec) -> Result<Vec<BindSource>> {
+/// Everything of the host that the container will see.
+pub(crate) struct Sources {
+    /// The spec's binds, in its order.
+    pub(crate) binds: Vec<BindSource>,
+    /// The container's cgroup in each hierarchy of the layout, in its order; none where the spec hides them.
+    pub(crate) cgroups: Vec<BindSource>,
+}
+
+impl Sources {
+    /// Clones every host path of the spec, and the container's cgroups, which have to exist.
+    pub(crate) fn clone_all(spec: &LaunchSpec, layout: &Layout) -> Result<Sources> {
+        let cgroups = match shows_cgroups(spec) {
+            true => clone_cgroups(layout, &spec.cgroup)?,
+            false => Vec::new(),
+        };
+        Ok(Sources { binds: clone_binds(spec)?, cgroups })
+    }
+}
+
+/// Read-only, and without anything that a cgroup directory has no use for.
+fn clone_cgroups(layout: &Layout, path: &CgroupPath) -> Result<Vec<BindSource>> {
+    let set = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attr = MountAttr { set: set.bits().into(), propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    let clone = |directory: String| {
+        let object = format!("cgroup directory '{directory}'");
+        let mount = clone_tree(&directory, Recursion::Single).at(Stage::Binds, &object, "open_tree")?;
+        sys::mount_setattr(mount.as_fd(), false, attr).at(Stage::Binds, &object, "mount_setattr")?;
+        Ok(BindSource { mount, kind: TargetKind::Directory })
+    };
+    layout.hierarchies().iter().map(|hierarchy| clone(hierarchy.directory(path))).collect()
+}
+
+fn clone_binds(spec: &LaunchSpec) -> Result<Vec<BindSource>> {
     let binds = spec.mounts.iter().filter_map(|mount| match mount {
         Mount::Bind(bind) => Some(clone_path(bind.source.as_str(), &bind.options)),
         Mount::Tmpfs(_) => None,
@@ -32,7 +68,9 @@ pub(crate) fn clone_all(spec: &LaunchSpec) -> Result<Vec<BindSource>> {
 fn clone_path(source: &str, options: &BindOptions) -> Result<BindSource> {
     let object = format!("bind source '{source}'");
     let mount = clone_tree(source, options.recursion).map_err(|errno| match errno {
-        Errno::NOENT => Error::system(Stage::Binds, &object, "open_tree", errno).meaning("it does not exist on the host"),
+        Errno::NOENT => {
+            Error::system(Stage::Binds, &object, "open_tree", errno).meaning("it does not exist on the host")
+        }
         _ => Error::system(Stage::Binds, &object, "open_tree", errno),
     })?;
     let recursive = options.recursion == Recursion::Recursive;
@@ -81,7 +119,12 @@ fn attributes(options: &BindOptions) -> MountAttr {
         clear |= MountAttrFlags::MOUNT_ATTR__ATIME;
         set |= attribute;
     }
-    MountAttr { set: set.bits().into(), clear: clear.bits().into(), propagation: propagation(options.propagation), userns_fd: 0 }
+    MountAttr {
+        set: set.bits().into(),
+        clear: clear.bits().into(),
+        propagation: propagation(options.propagation),
+        userns_fd: 0,
+    }
 }
 
 /// The two that cannot be given are refused with the request: libcontainer makes the whole tree a slave on its way, and leaves out what

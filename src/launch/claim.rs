@@ -35,7 +35,13 @@ impl Claim {
         match mkdir(&path, Mode::from_raw_mode(0o700)) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                return Err(Error::found(ErrorKind::Exists, Stage::Claim, object, "mkdir", "there is a container of this id"));
+                return Err(Error::found(
+                    ErrorKind::Exists,
+                    Stage::Claim,
+                    object,
+                    "mkdir",
+                    "there is a container of this id",
+                ));
             }
             Err(errno) => return Err(errno).at(Stage::Claim, object, "mkdir"),
         }

@@ -94,7 +94,13 @@ fn object(program: &CStr) -> String {
 fn check(path: CString) -> Result<CString, Error> {
     access(&path, Access::EXEC_OK).map_err(|errno| refused(&path, "access(X_OK)", errno.into()))?;
     if rustix::fs::stat(&path).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir()) {
-        return Err(Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, object(&path), "stat", "it is a directory"));
+        return Err(Error::found(
+            ErrorKind::ProgramNotExecutable,
+            Stage::Exec,
+            object(&path),
+            "stat",
+            "it is a directory",
+        ));
     }
     access(&path, Access::READ_OK).map_err(|errno| {
         refused(&path, "access(R_OK)", errno.into())
@@ -108,7 +114,9 @@ fn refused(program: &CStr, call: &str, error: std::io::Error) -> Error {
     let error = Error::system(Stage::Exec, object(program), call, crate::error::Errno(errno));
     match Errno::from_raw_os_error(errno) {
         Errno::NOENT | Errno::NOTDIR => error.with_kind(ErrorKind::ProgramNotFound),
-        Errno::NOEXEC => error.with_kind(ErrorKind::ProgramNotExecutable).meaning("not a program of this machine, nor a script with #!"),
+        Errno::NOEXEC => error
+            .with_kind(ErrorKind::ProgramNotExecutable)
+            .meaning("not a program of this machine, nor a script with #!"),
         Errno::TOOBIG => error.meaning("arguments and environment together exceed what the kernel takes"),
         _ => error.with_kind(ErrorKind::ProgramNotExecutable),
     }

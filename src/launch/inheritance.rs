@@ -12,6 +12,8 @@ use crate::sys::{self, RLIMITS, Rlimit};
 
 /// Cleans this process. The answer names what the kernel refused to change, for the record.
 pub(crate) fn clean() -> Result<Vec<String>> {
+    // A caller that ignores SIGCHLD would have the kernel reap init, and nobody could ever know how it ended.
+    sys::reset_signals();
     sys::block_signals();
     sys::clear_environment();
     // Out of the caller's terminal: its Ctrl-C is for the caller, who forwards what it wants to.

@@ -19,7 +19,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::MountAttrFlags;
 use rustix::process::umask;
 
-use super::binds::BindSource;
+use super::binds::Sources;
 use super::executor::Workload;
 use super::report::Reporter;
 use crate::cgroup::{self, Cgroup, Joining, Layout};
@@ -45,7 +45,7 @@ pub(crate) struct Init<'a> {
     pub(crate) cgroup_procs: &'a [OwnedFd],
     pub(crate) joining: Joining,
     pub(crate) layers: &'a [LayerMount],
-    pub(crate) binds: &'a [BindSource],
+    pub(crate) sources: &'a Sources,
     /// The detached mount that takes a writable root's writes.
     pub(crate) above: Option<&'a OwnedFd>,
     /// The worker's standard streams.
@@ -82,7 +82,7 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
 
     reporter.enter(Stage::Mounts);
     mount_host_view()?;
-    mounts::mount_all(root.as_fd(), &plan::mount_plan(init.spec, init.layout), init.binds)?;
+    mounts::mount_all(root.as_fd(), &plan::mount_plan(init.spec, init.layout), init.sources)?;
     check_working_directory(root.as_fd(), init.spec)?;
     drop(root);
 
@@ -114,7 +114,8 @@ fn start_clean(init: &Init<'_>) -> Result<()> {
 /// A proc of the container's pid namespace beside the root: libcontainer reads its mount table and reopens its namespace through it.
 fn mount_host_view() -> Result<()> {
     rustix::fs::mkdir("/proc", Mode::from_raw_mode(0o555)).at(Stage::Mounts, "staging /proc", "mkdir")?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let proc = NewFilesystem::open(Stage::Mounts, "staging /proc", "proc")?.create(attributes)?;
     let staging = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let staging = staging.at(Stage::Mounts, "staging file system", "open")?;
@@ -151,8 +152,11 @@ fn run_libcontainer(init: &Init<'_>, workload: Workload) -> Result<Never> {
     let (mut main_sender, _main_receiver) = channel::main_channel().map_err(|error| failed("main_channel")(&error))?;
     let (_init_sender, mut init_receiver) = channel::init_channel().map_err(|error| failed("init_channel")(&error))?;
     // libcontainer waits for somebody to connect before it executes the workload. We do, beforehand: the word waits in the backlog.
-    let listener = NotifyListener::new(Path::new(NOTIFY_SOCKET)).map_err(|error| failed("NotifyListener::new")(&error))?;
-    NotifySocket::new(NOTIFY_SOCKET).notify_container_start().map_err(|error| failed("notify_container_start")(&error))?;
+    let listener =
+        NotifyListener::new(Path::new(NOTIFY_SOCKET)).map_err(|error| failed("NotifyListener::new")(&error))?;
+    NotifySocket::new(NOTIFY_SOCKET)
+        .notify_container_start()
+        .map_err(|error| failed("notify_container_start")(&error))?;
     let args = ContainerArgs {
         container_type: ContainerType::InitContainer,
         syscall: SyscallType::Linux,
@@ -198,7 +202,11 @@ pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<OwnedFd>> {
         }
         RootMode::Directory(path) => {
             let object = format!("writable directory '{}'", path.as_str());
-            let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(Stage::Root, &object, "open_tree")?;
+            let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(
+                Stage::Root,
+                &object,
+                "open_tree",
+            )?;
             Ok(Some(mount))
         }
     }

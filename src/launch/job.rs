@@ -58,7 +58,13 @@ pub(crate) fn send(stream: BorrowedFd<'_>, answer: &Answer) {
 /// Waits for the answer of a launch process. Its death without one is an error of its own.
 pub(crate) fn receive(stream: OwnedFd) -> Result<LaunchRecord> {
     let died = |_| {
-        Error::found(ErrorKind::System, Stage::Clone, "launch process", "read", "it died without an answer; `squall reap` clears what it left")
+        Error::found(
+            ErrorKind::System,
+            Stage::Clone,
+            "launch process",
+            "read",
+            "it died without an answer; `squall reap` clears what it left",
+        )
     };
     let mut stream = std::fs::File::from(stream);
     let mut length = [0; 4];

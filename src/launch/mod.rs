@@ -21,6 +21,7 @@ use std::time::Duration;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::time::{ClockId, clock_gettime};
 
+use self::binds::Sources;
 use self::claim::Claim;
 use self::init::Init;
 pub(crate) use self::job::{Answer, Job, Settings};
@@ -89,7 +90,8 @@ impl Stopwatch {
     }
 
     fn push(&mut self, stage: Stage, from: u64, to: u64) {
-        self.stages.push(StageTime { stage, microseconds: microseconds(Duration::from_nanos(to.saturating_sub(from))) });
+        self.stages
+            .push(StageTime { stage, microseconds: microseconds(Duration::from_nanos(to.saturating_sub(from))) });
     }
 
     /// Init's stages: each ends where the next begins, and the last with the pipe.
@@ -131,7 +133,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     let above = init::above_overlay(spec)?;
     clock.lap(Stage::Cgroup);
 
-    let binds = binds::clone_all(spec)?;
+    let sources = Sources::clone_all(spec, &layout)?;
     clock.lap(Stage::Binds);
 
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
@@ -143,7 +145,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         cgroup_procs: &cgroup.procs_fds(joining)?,
         joining,
         layers: &layers,
-        binds: &binds,
+        sources: &sources,
         above: above.as_ref(),
         stdio: job.stdio.each_ref().map(AsFd::as_fd),
     };
@@ -159,8 +161,8 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
 
     // Init works by itself now; what the monitor needs is made meanwhile.
     notes.extend(protect_from_oom_killer());
-    let sources: Vec<_> = layers.iter().map(|layer| layer.source).collect();
-    drop((layers, binds));
+    let layer_sources: Vec<_> = layers.iter().map(|layer| layer.source).collect();
+    drop((layers, sources));
     let prepared = watch::Prepared::make(claim, spec)?;
     let oom = watch::watch_memory(&layout, &spec.cgroup);
 
@@ -182,7 +184,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         created_unix_ns,
         started_boot_ns,
         cgroup: spec.cgroup.as_str().to_owned(),
-        layers: layer_records(job, &sources),
+        layers: layer_records(job, &layer_sources),
         adjustments,
         notes,
         launch_microseconds: microseconds(Duration::from_nanos(clock.last - clock.began)),
@@ -222,7 +224,13 @@ fn succeeded(outcome: Outcome, child: &Cloned) -> Result<()> {
         Outcome::Failed(error) => Err(error),
         Outcome::Vanished(stage) => {
             let how = undo::end_of(child);
-            Err(Error::found(ErrorKind::System, stage, "init", "wait", format!("it died before the workload started: {how}")))
+            Err(Error::found(
+                ErrorKind::System,
+                stage,
+                "init",
+                "wait",
+                format!("it died before the workload started: {how}"),
+            ))
         }
     }
 }
@@ -235,7 +243,10 @@ fn check_owner(child: &Cloned, spec: &LaunchSpec) -> Result<()> {
         Err(_) => Ok(()),
         Ok(stat) if stat.st_uid == spec.user.uid() || undo::has_ended(child) => Ok(()),
         Ok(stat) => {
-            let text = format!("it belongs to uid {}: the program or its interpreter is not readable by the user", stat.st_uid);
+            let text = format!(
+                "it belongs to uid {}: the program or its interpreter is not readable by the user",
+                stat.st_uid
+            );
             Err(Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, path, "stat", text))
         }
     }
@@ -274,7 +285,13 @@ fn layer_records(job: &Job, sources: &[crate::layer::LayerSource]) -> Vec<LayerR
 
 fn identify(pid: i32) -> Result<ProcessId> {
     ProcessId::of(pid).ok_or_else(|| {
-        Error::found(ErrorKind::System, Stage::Record, format!("/proc/{pid}/stat"), "read", "the process is not to be seen in /proc")
+        Error::found(
+            ErrorKind::System,
+            Stage::Record,
+            format!("/proc/{pid}/stat"),
+            "read",
+            "the process is not to be seen in /proc",
+        )
     })
 }
 

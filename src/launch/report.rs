@@ -113,7 +113,7 @@ fn read_to_end(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>> {
 }
 
 fn too_slow(bytes: &[u8]) -> Error {
-    let stage = bytes.chunks_exact(STAGE_RECORD).filter_map(|record| Stage::from_byte(record[0])).last();
+    let stage = bytes.chunks_exact(STAGE_RECORD).filter_map(|record| Stage::from_byte(record[0])).next_back();
     let stage = stage.unwrap_or(Stage::Clone);
     Error::found(ErrorKind::TimedOut, stage, "init", "poll", "it did not get any further in time")
 }

@@ -14,13 +14,13 @@ use super::claim::Claim;
 use super::nanoseconds;
 use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, OomEvents};
 use crate::error::{Context, Result};
+use crate::monitor;
 use crate::monitor::handover::{CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch};
 use crate::monitor::list::List;
 use crate::monitor::protocol::Signal;
 use crate::monitor::step::Terms;
-use crate::monitor;
 use crate::record::LaunchRecord;
-use crate::request::LaunchSpec;
+use crate::request::{LaunchSpec, OnExit};
 use crate::stage::Stage;
 use crate::sys::{self, Cloned};
 
@@ -116,8 +116,12 @@ impl Watched {
         let mut kept = Vec::new();
         for watch in &self.oom {
             let fd = inherited(watch.fd.as_fd())?;
-            let entry =
-                OomWatch { fd: fd.as_raw_fd(), kind: watch.kind, baseline: watch.baseline, ancestor: watch.ancestor.as_deref() };
+            let entry = OomWatch {
+                fd: fd.as_raw_fd(),
+                kind: watch.kind,
+                baseline: watch.baseline,
+                ancestor: watch.ancestor.as_deref(),
+            };
             // More ancestors than there is room for: those further up go unwatched.
             let _ = watches.push(entry);
             kept.push(fd);
@@ -127,6 +131,10 @@ impl Watched {
         for (kind, path) in &paths {
             let _ = cgroups.push(CgroupLeaf { kind: *kind, path });
         }
+        let removal = match self.record.spec.on_exit {
+            OnExit::Keep => None,
+            OnExit::Remove => CString::new(self.prepared.path.as_os_str().as_encoded_bytes()).ok(),
+        };
         let handover = Handover {
             id: &self.record.id,
             boot_id: &self.record.boot_id,
@@ -136,6 +144,7 @@ impl Watched {
             socket: socket.as_raw_fd(),
             gate: None,
             upper: upper.as_ref().map(AsRawFd::as_raw_fd),
+            removal: removal.as_deref(),
             owner_uid: 0,
             terms: terms(&self.record),
             started_unix_ns: nanoseconds(rustix::time::ClockId::Realtime),

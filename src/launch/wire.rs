@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +64,11 @@ pub(crate) fn send_job(stream: &UnixStream, job: &Job) -> Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(batch));
-        sendmsg(stream, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL).at(Stage::Request, OBJECT, "sendmsg")?;
+        sendmsg(stream, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL).at(
+            Stage::Request,
+            OBJECT,
+            "sendmsg",
+        )?;
     }
     writer.write_all(&text).at(Stage::Request, OBJECT, "write")
 }
@@ -73,7 +78,8 @@ pub(crate) fn receive_job(stream: &UnixStream) -> Result<Job> {
     let mut reader = stream;
     let mut lengths = [0; 8];
     reader.read_exact(&mut lengths).at(Stage::Request, OBJECT, "read")?;
-    let number = |range: std::ops::Range<usize>| u32::from_le_bytes(lengths[range].try_into().unwrap_or_default()) as usize;
+    let number =
+        |range: std::ops::Range<usize>| u32::from_le_bytes(lengths[range].try_into().unwrap_or_default()) as usize;
     let (length, count) = (number(0..4), number(4..8));
     let mut received = Vec::with_capacity(count);
     while received.len() < count {

@@ -45,8 +45,11 @@ impl LoopDevice {
     /// Binds a free device to the layer. Asking for a free number and taking it are two steps, so losing the race is normal.
     pub(super) fn bind(layer: &OpenLayer) -> Result<LoopDevice> {
         let object = layer.label();
-        let control = open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .at(Stage::Layers, "/dev/loop-control", "open")?;
+        let control = open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(
+            Stage::Layers,
+            "/dev/loop-control",
+            "open",
+        )?;
         for _ in 0..ATTEMPTS {
             let number = match sys::loop_get_free(control.as_fd()) {
                 Ok(number) => number,

@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Timestamps, UTIME_NOW};
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-pub use self::pins::{Trim, TrimmedLayer};
 use self::loopdev::LoopDevice;
+pub use self::pins::{Trim, TrimmedLayer};
 use crate::error::{Context, Result};
 use crate::fsmount::NewFilesystem;
 pub use crate::request::{LayerFormat, LayerIdentity, OpenLayer};
@@ -150,7 +150,8 @@ impl Slot<'_> {
 
     /// A clone of the pin; nothing where there is no pin (any more).
     fn clone_pin(&self) -> Option<OwnedFd> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
         let mount = open_tree(rustix::fs::CWD, self.pin_path(), flags).ok()?;
         // Without a mount on it, the directory itself was cloned.
         let kind = rustix::fs::fstatfs(&mount).ok()?.f_type as u64;
@@ -198,13 +199,15 @@ impl Slot<'_> {
         let lock_path = self.directory.join("lock");
         loop {
             create_private_directory(&self.directory).at(Stage::Layers, &object, "mkdir(layer directory)")?;
-            create_private_directory(&self.pin_path()).at(Stage::Layers, &object, "mkdir(mnt)").or_else(ignore_missing)?;
+            create_private_directory(&self.pin_path())
+                .at(Stage::Layers, &object, "mkdir(mnt)")
+                .or_else(ignore_missing)?;
             let lock = match File::options().write(true).create(true).truncate(false).open(&lock_path) {
                 Ok(lock) => lock,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).at(Stage::Layers, &object, "open(lock)"),
             };
-            lock.lock().at(Stage::Layers, &object, "flock")?;
+            rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).at(Stage::Layers, &object, "flock")?;
             if lock.metadata().at(Stage::Layers, &object, "fstat(lock)")?.nlink() > 0 {
                 return Ok(lock);
             }

@@ -5,6 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use serde::Serialize;
 
@@ -79,7 +81,8 @@ impl LayerStore {
                 (true, Trim::Report) => Outcome::Gone,
                 (false, _) => Outcome::Kept,
             };
-            let reason = if wanted && outcome == Outcome::Kept { "it is being attached right now".to_owned() } else { reason };
+            let reason =
+                if wanted && outcome == Outcome::Kept { "it is being attached right now".to_owned() } else { reason };
             report.push(TrimmedLayer { layer_id: candidate.layer_id, goes: outcome == Outcome::Gone, reason });
         }
         Ok(report)
@@ -174,10 +177,10 @@ impl Candidate {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Outcome::Gone),
             Err(error) => return Err(error).at(Stage::Reap, object, "open(lock)"),
         };
-        match lock.try_lock() {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Ok(Outcome::Kept),
-            Err(fs::TryLockError::Error(error)) => return Err(error).at(Stage::Reap, &object, "flock"),
+            Err(Errno::WOULDBLOCK) => return Ok(Outcome::Kept),
+            Err(errno) => return Err(errno).at(Stage::Reap, &object, "flock"),
         }
         if lock.metadata().at(Stage::Reap, &object, "fstat(lock)")?.nlink() == 0 {
             return Ok(Outcome::Gone);
@@ -187,7 +190,7 @@ impl Candidate {
         loop {
             match unmount(&pin, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
                 Ok(()) => {}
-                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => break,
+                Err(Errno::INVAL | Errno::NOENT) => break,
                 Err(errno) => return Err(errno).at(Stage::Reap, object, "umount(mnt)"),
             }
         }

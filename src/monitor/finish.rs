@@ -1,6 +1,8 @@
 //! The end of a container, in this order: reap init, kill what is left in the cgroup, read the counters while the cgroup is
 //! there, write the record, and only then remove the cgroup, which may take a while.
 
+use core::ffi::CStr;
+
 use crate::counters::{Counts, SOURCES};
 use crate::handover::{CgroupKind, CgroupLeaf, Handover};
 use crate::record::{Ending, Extent, Facts, Upper, Usage};
@@ -92,6 +94,14 @@ pub fn write_record(directory: i32, facts: &Facts<'_>) -> sys::Result<()> {
         let _ = sys::unlink_at(directory, SOCKET_NAME);
         try_record(directory, facts, Extent::Whole).or_else(|_| try_record(directory, facts, Extent::Essential))
     })
+}
+
+/// Removes the container's directory with everything that is ever in it.
+pub fn remove_directory(directory: i32, path: &CStr) {
+    for name in [c"record.json", c"exit.json", c"cgroup"] {
+        let _ = sys::unlink_at(directory, name);
+    }
+    let _ = sys::rmdir(path);
 }
 
 fn try_record(directory: i32, facts: &Facts<'_>, extent: Extent) -> sys::Result<()> {

@@ -42,6 +42,8 @@ pub struct Handover<'a> {
     pub gate: Option<i32>,
     /// A directory of the upper, where that is a file system of its own.
     pub upper: Option<i32>,
+    /// The container's directory by its path, where nothing of it is to stay in the end.
+    pub removal: Option<&'a CStr>,
     /// Who may use the socket besides root.
     pub owner_uid: u32,
     /// When, by what and how gently the container is ended.
@@ -162,6 +164,9 @@ impl<'a> Handover<'a> {
         }
         put_number(out, "stop-signal", self.terms.stop_signal.number().into())?;
         put_number(out, "grace-ms", self.terms.grace_ms.into())?;
+        if let Some(path) = self.removal {
+            put(out, "removal", &[path.to_str().unwrap_or("")])?;
+        }
         for watch in self.watches.iter() {
             let (fd, baseline) = (Decimal::new(watch.fd.unsigned_abs().into()), Decimal::new(watch.baseline));
             let words = [fd.as_str(), name(&OomKind::ALL, watch.kind), baseline.as_str(), watch.ancestor.unwrap_or("")];
@@ -193,6 +198,7 @@ impl<'a> Handover<'a> {
             socket: -1,
             gate: None,
             upper: None,
+            removal: None,
             owner_uid: 0,
             terms: Terms { deadline: None, stop_signal: Signal::TERM, grace_ms: 0 },
             started_unix_ns: 0,
@@ -213,6 +219,7 @@ impl<'a> Handover<'a> {
             "socket" => self.socket = fd(text)?,
             "gate" => self.gate = Some(fd(text)?),
             "upper" => self.upper = Some(fd(text)?),
+            "removal" => self.removal = Some(value).filter(|path| path.to_bytes().starts_with(b"/")),
             "owner-uid" => self.owner_uid = number(text)?,
             "started-unix-ns" => self.started_unix_ns = number(text)?,
             "started-boot-ns" => self.started_boot_ns = number(text)?,

@@ -261,6 +261,9 @@ impl Monitor {
         let written = finish::write_record(self.handover.directory, &facts);
         finish::remove_cgroups(&self.handover);
         let _ = sys::unlink_at(self.handover.directory, SOCKET_NAME);
+        if let Some(path) = self.handover.removal {
+            finish::remove_directory(self.handover.directory, path);
+        }
         sys::exit(if written.is_ok() { 0 } else { NO_RECORD })
     }
 }

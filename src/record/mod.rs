@@ -83,11 +83,12 @@ impl LaunchRecord {
     pub fn image_digest(&self) -> Option<String> {
         let mut digests = self.layers.iter().map(|layer| digest_in_name(&layer.path));
         let first = digests.next()??;
-        digests.try_fold(first, |chain, digest| {
-            let text = format!("sha256:{chain} sha256:{}", digest?);
-            Some(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect())
-        })
-        .map(|hex: String| format!("sha256:{hex}"))
+        digests
+            .try_fold(first, |chain, digest| {
+                let text = format!("sha256:{chain} sha256:{}", digest?);
+                Some(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect())
+            })
+            .map(|hex: String| format!("sha256:{hex}"))
     }
 }
 
@@ -138,7 +139,8 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()
     name.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(name);
     let write = || -> io::Result<()> {
-        let mut file = File::options().write(true).create_new(true).mode(mode).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
+        let mut file =
+            File::options().write(true).create_new(true).mode(mode).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
         file.write_all(bytes)?;
         std::fs::rename(&temporary, path)
     };

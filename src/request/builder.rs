@@ -14,7 +14,7 @@ use super::kept::Kept;
 use super::mount::{Bind, Mount, Tmpfs};
 use super::path::{AbsolutePath, Destination, LayerPath};
 use super::rules::{Rules, mount_problems};
-use super::spec::{Fields, LaunchSpec, Network, RootMode};
+use super::spec::{Fields, LaunchSpec, Network, OnExit, RootMode};
 use crate::cgroup::{CgroupPath, Limits};
 use crate::error::{Error, Problem, Result};
 
@@ -91,6 +91,7 @@ pub struct Builder {
     timeout: Option<Duration>,
     seccomp: Option<Value>,
     keep_layers: Option<u32>,
+    on_exit: OnExit,
     problems: Kept<Problem>,
 }
 
@@ -122,6 +123,7 @@ impl Builder {
             timeout: None,
             seccomp: None,
             keep_layers: None,
+            on_exit: OnExit::Keep,
             problems: Kept::default(),
         }
     }
@@ -269,6 +271,12 @@ impl Builder {
         self
     }
 
+    /// What becomes of the record in the end. Kept otherwise.
+    pub fn on_exit(mut self, on_exit: OnExit) -> Builder {
+        self.on_exit = on_exit;
+        self
+    }
+
     /// Everything wrong with what was given so far; what is missing is not in it. The first hundred, then a count.
     pub fn problems(&self) -> Vec<Problem> {
         let env = self.env.iter().cloned().collect();
@@ -345,6 +353,7 @@ impl Builder {
             timeout: self.timeout,
             seccomp: self.seccomp,
             keep_layers: self.keep_layers,
+            on_exit: self.on_exit,
         })
     }
 }

@@ -35,4 +35,4 @@ pub use identity::Identity;
 pub use mount::{Bind, Mount, Tmpfs};
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
 pub use path::{AbsolutePath, Destination, LayerPath};
-pub use spec::{Fields, LaunchSpec, Network, RootMode};
+pub use spec::{Fields, LaunchSpec, Network, OnExit, RootMode};

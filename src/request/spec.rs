@@ -45,6 +45,17 @@ pub enum Network {
     None,
 }
 
+/// What becomes of a container's record when the container has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExit {
+    /// It stays until somebody removes it, so that everybody can learn how the container ended.
+    #[default]
+    Keep,
+    /// The monitor removes it as its last act. Whoever waits then only learns that the container is gone.
+    Remove,
+}
+
 /// Everything that can be asked for. Each field is checked by its type; the rules between and beyond them hold in a [`LaunchSpec`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +92,9 @@ pub struct Fields {
     pub seccomp: Option<serde_json::Value>,
     /// How many idle layers stay mounted; the configuration's number where absent.
     pub keep_layers: Option<u32>,
+    /// What becomes of the record in the end.
+    #[serde(default)]
+    pub on_exit: OnExit,
 }
 
 /// A request that keeps all rules. The fields can be read and not written, so it stays what was checked; it serialises as

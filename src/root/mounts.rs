@@ -9,16 +9,16 @@ use super::plan::{MountStep, What};
 use super::target::{Links, TargetKind, open_target};
 use crate::error::{Context, Result};
 use crate::fsmount::{NewFilesystem, attach};
-use crate::launch::binds::BindSource;
+use crate::launch::binds::{BindSource, Sources};
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
 
 /// Makes every mount of the plan, in order.
-pub(crate) fn mount_all(root: BorrowedFd<'_>, steps: &[MountStep], binds: &[BindSource]) -> Result<()> {
-    steps.iter().try_for_each(|step| mount_one(root, step, binds))
+pub(crate) fn mount_all(root: BorrowedFd<'_>, steps: &[MountStep], sources: &Sources) -> Result<()> {
+    steps.iter().try_for_each(|step| mount_one(root, step, sources))
 }
 
-fn mount_one(root: BorrowedFd<'_>, step: &MountStep, binds: &[BindSource]) -> Result<()> {
+fn mount_one(root: BorrowedFd<'_>, step: &MountStep, sources: &Sources) -> Result<()> {
     match &step.what {
         What::New { kind, source, options, attributes } => {
             let target = open_target(root, &step.destination, TargetKind::Directory, step.links)?;
@@ -32,11 +32,8 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, binds: &[BindSource]) -> Re
             let mount = filesystem.create(*attributes)?;
             attach(mount.as_fd(), target.as_fd()).at(Stage::Mounts, &step.destination, "move_mount")
         }
-        What::Bind { index } => {
-            let source = &binds[*index];
-            let target = open_target(root, &step.destination, source.kind, step.links)?;
-            attach(source.mount.as_fd(), target.as_fd()).at(Stage::Mounts, &step.destination, "move_mount")
-        }
+        What::Bind { index } => bind(root, step, &sources.binds[*index]),
+        What::Cgroup { index } => bind(root, step, &sources.cgroups[*index]),
         What::Link { to } => {
             let (parent, name) = step.destination.rsplit_once('/').unwrap_or(("", &step.destination));
             let parent = open_target(root, parent, TargetKind::Directory, Links::Refuse)?;
@@ -48,4 +45,9 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, binds: &[BindSource]) -> Re
             sys::mount_setattr(mount.as_fd(), false, attr).at(Stage::Mounts, &step.destination, "mount_setattr(ro)")
         }
     }
+}
+
+fn bind(root: BorrowedFd<'_>, step: &MountStep, source: &BindSource) -> Result<()> {
+    let target = open_target(root, &step.destination, source.kind, step.links)?;
+    attach(source.mount.as_fd(), target.as_fd()).at(Stage::Mounts, &step.destination, "move_mount")
 }

@@ -7,9 +7,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, chown, fstat, mkdir, open};
-use rustix::mount::{
-    MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
-};
+use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::error::{Context, Error, Result};
@@ -27,12 +25,17 @@ const STAGING_SIZE: &str = "4m";
 pub(crate) fn enter() -> Result<()> {
     const OBJECT: &str = "staging file system";
     // Nothing that happens below may propagate to the host, nor the other way.
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).at(Stage::Root, "/", "mount(MS_PRIVATE)")?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).at(
+        Stage::Root,
+        "/",
+        "mount(MS_PRIVATE)",
+    )?;
     let staging = NewFilesystem::open(Stage::Root, OBJECT, "tmpfs")?
         .set("size", STAGING_SIZE)?
         .set("mode", "700")?
         .create(MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID)?;
-    let host = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, "/", "open")?;
+    let host =
+        open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, "/", "open")?;
     attach(staging.as_fd(), host.as_fd()).at(Stage::Root, OBJECT, "move_mount")?;
     fchdir(&staging).at(Stage::Root, OBJECT, "fchdir")?;
     pivot_root(".", ".").map_err(|errno| {
@@ -72,9 +75,8 @@ pub(crate) fn mount_overlay(parts: &OverlayParts<'_>) -> Result<OwnedFd> {
     let options = overlay_options(parts.layers.len(), &upper, &work);
     let data = CString::new(options.clone()).expect("numbers and names of ours hold no NUL");
     let flags = MountFlags::NODEV | MountFlags::NOSUID;
-    mount("overlay", ROOT, "overlay", flags, data.as_c_str()).map_err(|errno| {
-        Error::system(Stage::Root, "overlay", format!("mount({options})"), errno)
-    })?;
+    mount("overlay", ROOT, "overlay", flags, data.as_c_str())
+        .map_err(|errno| Error::system(Stage::Root, "overlay", format!("mount({options})"), errno))?;
     open(ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, ROOT, "open")
 }
 
@@ -82,10 +84,7 @@ pub(crate) fn mount_overlay(parts: &OverlayParts<'_>) -> Result<OwnedFd> {
 /// default, and each makes the overlay believe attributes that a hostile layer can write.
 fn overlay_options(layers: usize, upper: &str, work: &str) -> String {
     let lower: Vec<String> = (0..layers).rev().map(|index| index.to_string()).collect();
-    format!(
-        "lowerdir={},upperdir={upper},workdir={work},redirect_dir=nofollow,metacopy=off,index=off",
-        lower.join(":")
-    )
+    format!("lowerdir={},upperdir={upper},workdir={work},redirect_dir=nofollow,metacopy=off,index=off", lower.join(":"))
 }
 
 /// The merged root shows the upper directory's own attributes, so they are taken from the topmost layer's root.
@@ -98,7 +97,8 @@ fn make_upper(upper: &str, parts: &OverlayParts<'_>) -> Result<()> {
 
 fn place(detached: BorrowedFd<'_>, name: &str) -> Result<()> {
     make_directory(name, 0o700)?;
-    let target = open(name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, name, "open")?;
+    let target =
+        open(name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, name, "open")?;
     attach(detached, target.as_fd()).at(Stage::Root, name, "move_mount")
 }
 

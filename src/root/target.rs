@@ -60,7 +60,8 @@ fn create(root: BorrowedFd<'_>, path: &str, kind: TargetKind, links: Links) -> R
         match resolve(root, &prefix, links) {
             Ok(_) => reached += 1,
             Err(Errno::NOENT) => {
-                let parent = resolve(root, parent_of(&wanted[..reached]).as_str(), links).map_err(|errno| refused(path, errno))?;
+                let parent = resolve(root, parent_of(&wanted[..reached]).as_str(), links)
+                    .map_err(|errno| refused(path, errno))?;
                 let name = wanted[reached].clone();
                 if let Some(link) = read_link(parent.as_fd(), &name) {
                     links_followed += 1;
@@ -72,7 +73,8 @@ fn create(root: BorrowedFd<'_>, path: &str, kind: TargetKind, links: Links) -> R
                     continue;
                 }
                 let last = reached + 1 == wanted.len();
-                make(parent.as_fd(), &name, if last { kind } else { TargetKind::Directory }).map_err(|errno| refused(path, errno))?;
+                make(parent.as_fd(), &name, if last { kind } else { TargetKind::Directory })
+                    .map_err(|errno| refused(path, errno))?;
                 reached += 1;
             }
             Err(errno) => return Err(refused(path, errno)),

@@ -76,6 +76,7 @@ fn main() {
         socket: keep(&socket),
         gate: gate.as_ref().map(keep),
         upper: upper.as_ref().map(keep),
+        removal: None,
         owner_uid: options.owner_uid,
         terms: Terms {
             deadline: options.deadline_ms.map(|ms| started_boot_ns + ms * 1_000_000),

@@ -2,6 +2,7 @@
 
 mod binds;
 mod crashes;
+mod embedder;
 mod hostile;
 mod identity;
 mod inheritance;
@@ -10,12 +11,17 @@ mod life_cycle;
 mod limits;
 mod mounts;
 mod namespaces;
+mod oracle;
 mod packages;
 mod refusals;
+mod roles;
+mod second_opinion;
+mod spawner;
 mod storm;
 mod streams;
 
 fn main() {
+    roles::become_one_of(&[oracle::ROLES, embedder::ROLES]);
     runtime_tests::harness::main(&[
         namespaces::CASES,
         identity::CASES,
@@ -32,5 +38,8 @@ fn main() {
         packages::CASES,
         leaking::CASES,
         leaking::leaking(),
+        oracle::CASES,
+        second_opinion::CASES,
+        spawner::CASES,
     ])
 }

@@ -48,8 +48,10 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Without --layer and --spec the first argument is the one layer file, and the program is /bin/sh unless another \
-                        one follows.")]
+#[command(
+    after_help = "Without --layer and --spec the first argument is the one layer file, and the program is /bin/sh unless another \
+                        one follows."
+)]
 pub struct Run {
     /// A layer file; base first, as often as there are layers
     #[arg(long = "layer", value_name = "FILE")]

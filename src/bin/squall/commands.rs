@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use squall::request::values;
 use squall::{
-    Container, Ended, Error, ErrorKind, Phase, Problem, Result, Running, Squall, Stage, Stdio, Trim, serve_standard_input,
+    Container, Ended, Error, ErrorKind, Phase, Problem, Result, Running, Squall, Stage, Stdio, Trim,
+    serve_standard_input,
 };
 
 use crate::args::{Cli, Command, Demo, Ids, Inspect, Kill, Ps, Reap, Rm, Run, Stats, Stop};
@@ -75,7 +76,13 @@ fn exit_code(ended: &Ended) -> Result<i32> {
 }
 
 fn lost_error(id: &str) -> Error {
-    Error::found(ErrorKind::System, Stage::Watch, format!("container '{id}'"), "wait", "lost: it ended while nobody watched it")
+    Error::found(
+        ErrorKind::System,
+        Stage::Watch,
+        format!("container '{id}'"),
+        "wait",
+        "lost: it ended while nobody watched it",
+    )
 }
 
 /// The worker's streams: the caller's, or files; a detached worker has none of the caller's.
@@ -117,8 +124,10 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
 
 fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
     let containers = squall.containers()?;
-    let shown: Vec<&Container> =
-        containers.iter().filter(|container| arguments.all || matches!(container.phase(), Phase::Created | Phase::Running)).collect();
+    let shown: Vec<&Container> = containers
+        .iter()
+        .filter(|container| arguments.all || matches!(container.phase(), Phase::Created | Phase::Running))
+        .collect();
     if arguments.json {
         let rows: Vec<Value> = shown.into_iter().map(summary).collect();
         println!("{}", Value::from(rows));
@@ -190,14 +199,19 @@ fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
             Container::Created(_) => return Err(not_started(id)),
         };
         match (&ended, exit_code(&ended)) {
-            (_, Ok(code)) if arguments.json => println!("{}", json!({ "id": id, "code": code, "phase": "exited", "exit": full_exit(&ended) })),
+            (_, Ok(code)) if arguments.json => {
+                println!("{}", json!({ "id": id, "code": code, "phase": "exited", "exit": full_exit(&ended) }))
+            }
             (_, Ok(code)) => println!("{code}"),
             (Ended::Lost(lost), Err(_)) if arguments.json => {
                 println!("{}", json!({ "id": id, "code": null, "phase": "lost", "known": lost.known() }));
             }
             (Ended::Lost(lost), Err(error)) => {
                 if let Some(known) = lost.known() {
-                    eprintln!("squall: container '{id}' was lost; the kernel still knew its end: {}", print::exit(known));
+                    eprintln!(
+                        "squall: container '{id}' was lost; the kernel still knew its end: {}",
+                        print::exit(known)
+                    );
                 }
                 failure = Some(error);
             }
@@ -220,7 +234,8 @@ fn not_started(id: &str) -> Error {
 }
 
 fn stop(squall: &Squall, arguments: &Stop) -> Result<i32> {
-    let grace = values::seconds(&arguments.time).map_err(|bad| Error::invalid("command line", vec![bad.at("--time")]))?;
+    let grace =
+        values::seconds(&arguments.time).map_err(|bad| Error::invalid("command line", vec![bad.at("--time")]))?;
     let signal = signal_number(&arguments.signal)?;
     for id in &arguments.ids {
         match squall.attach(id)? {
@@ -239,7 +254,13 @@ fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
         match squall.attach(id)? {
             Container::Running(running) => running.signal(signal)?,
             Container::Exited(_) | Container::Lost(_) => {
-                return Err(Error::found(ErrorKind::Phase, Stage::Stop, format!("container '{id}'"), "signal", "it has ended"));
+                return Err(Error::found(
+                    ErrorKind::Phase,
+                    Stage::Stop,
+                    format!("container '{id}'"),
+                    "signal",
+                    "it has ended",
+                ));
             }
             Container::Created(_) => return Err(not_started(id)),
         }
@@ -251,8 +272,9 @@ fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
 /// `TERM`, `SIGTERM`, `term` or `15`.
 fn signal_number(text: &str) -> Result<i32> {
     const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT",
-        "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+        "WINCH", "IO", "PWR", "SYS",
     ];
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -290,7 +312,13 @@ fn stats(squall: &Squall, arguments: &Stats) -> Result<i32> {
                 return Ok(0);
             }
             let text = "it does not run: `squall inspect` has its last figures";
-            return Err(Error::found(ErrorKind::Phase, Stage::Watch, format!("container '{}'", arguments.id), "stats", text));
+            return Err(Error::found(
+                ErrorKind::Phase,
+                Stage::Watch,
+                format!("container '{}'", arguments.id),
+                "stats",
+                text,
+            ));
         };
         let (now, instant) = (running.usage()?, Instant::now());
         if arguments.json {
@@ -327,8 +355,8 @@ fn reap(squall: &Squall, arguments: &Reap) -> Result<i32> {
 }
 
 fn demo(arguments: &Demo) -> Result<i32> {
-    let program = std::env::current_exe()
-        .map_err(|error| Error::system(Stage::Request, "/proc/self/exe", "readlink", error))?;
+    let program =
+        std::env::current_exe().map_err(|error| Error::system(Stage::Request, "/proc/self/exe", "readlink", error))?;
     let report = squall::demo::run(&program, |finding| {
         if !arguments.json {
             print::finding(finding);

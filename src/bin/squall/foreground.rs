@@ -5,8 +5,16 @@ use squall::{Ended, Result, Running, SignalStream};
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// What a caller sends to this program and means for the worker. The worker has a session of its own, so the terminal sends it nothing.
-const FORWARDED: [i32; 8] =
-    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGCONT, libc::SIGWINCH];
+const FORWARDED: [i32; 8] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGCONT,
+    libc::SIGWINCH,
+];
 
 /// Takes the signals; to be called before the launch, so that none is lost between.
 pub fn take_signals() -> Result<SignalStream> {

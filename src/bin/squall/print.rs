@@ -43,13 +43,15 @@ pub fn row(container: &Container) -> [String; 5] {
         Container::Running(running) => running.record().init.pid.to_string(),
         _ => "-".to_owned(),
     };
-    let digest = record.and_then(LaunchRecord::image_digest).map_or("-".to_owned(), |digest| digest.chars().take(19).collect());
+    let digest =
+        record.and_then(LaunchRecord::image_digest).map_or("-".to_owned(), |digest| digest.chars().take(19).collect());
     [container.id().to_owned(), state, pid, digest, record.map_or("-".to_owned(), |record| age(record.created_unix_ns))]
 }
 
 /// Columns as wide as their widest cell.
 pub fn table(header: [&str; 5], rows: &[[String; 5]]) {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).chain([header[column].len()]).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].len()).chain([header[column].len()]).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let line = |cells: [&str; 5]| {
         let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use squall::cgroup::{CpuList, Limits, SwapLimit};
-use squall::request::{BadValue, Builder, Door, Identity, LaunchSpec, Network, RootMode, storm, values};
+use squall::request::{BadValue, Builder, Door, Identity, LaunchSpec, Network, OnExit, RootMode, storm, values};
 use squall::{Error, Problem, Result};
 
 use crate::args::Run;
@@ -69,6 +69,9 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
         let problem = |bad: BadValue| Error::invalid("command line", vec![bad.at("--timeout")]);
         fields.timeout = Some(values::seconds(text).map_err(problem)?);
     }
+    if run.rm && run.detach {
+        fields.on_exit = OnExit::Remove;
+    }
     Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings })
 }
 
@@ -84,7 +87,10 @@ fn from_flags(run: &Run) -> Result<LaunchSpec> {
         .env(run.env.iter().map(String::as_str))
         .network(network)
         .limits(limits(run, &mut flags))
-        .cgroup(format!("{}/{id}", run.cgroup_parent.as_deref().unwrap_or(DEFAULT_CGROUP_PARENT).trim_end_matches('/')));
+        .cgroup(format!(
+            "{}/{id}",
+            run.cgroup_parent.as_deref().unwrap_or(DEFAULT_CGROUP_PARENT).trim_end_matches('/')
+        ));
     if let Some(user) = flags.take("--user", user(run.user.as_deref())) {
         builder = builder.user(user);
     }
@@ -107,6 +113,9 @@ fn from_flags(run: &Run) -> Result<LaunchSpec> {
     if let Some(root) = run.writable.as_deref().and_then(|text| flags.value("--writable", writable(text))) {
         builder = builder.root(root);
     }
+    if run.rm && run.detach {
+        builder = builder.on_exit(OnExit::Remove);
+    }
     flags.finish(builder.build_for(DOOR))
 }
 
@@ -127,7 +136,9 @@ impl Flags {
         if error.problems().is_empty() {
             self.0.push(Problem { field: flag.to_owned(), reason: error.to_string() });
         }
-        self.0.extend(error.problems().iter().map(|problem| Problem { field: flag.to_owned(), reason: problem.reason.clone() }));
+        self.0.extend(
+            error.problems().iter().map(|problem| Problem { field: flag.to_owned(), reason: problem.reason.clone() }),
+        );
         None
     }
 
@@ -211,7 +222,8 @@ fn with_mounts(mut builder: Builder, run: &Run, flags: &mut Flags) -> Builder {
 
 fn limits(run: &Run, flags: &mut Flags) -> Limits {
     let mut limits = Limits::default();
-    let mut size = |flag: &str, text: &Option<String>| text.as_deref().and_then(|text| flags.value(flag, values::size(text)));
+    let mut size =
+        |flag: &str, text: &Option<String>| text.as_deref().and_then(|text| flags.value(flag, values::size(text)));
     limits.memory_bytes = size("--memory", &run.memory);
     limits.memory_swap_bytes = match run.memory_swap.as_deref() {
         Some("-1") => Some(SwapLimit::Unlimited),
@@ -222,7 +234,9 @@ fn limits(run: &Run, flags: &mut Flags) -> Limits {
         limits.cpu_period_us = Some(cpus.period_us);
     }
     let mut list = |flag: &str, text: &Option<String>| {
-        let parsed = text.as_deref().map(|text| text.parse::<CpuList>().map_err(|problem| BadValue::new(format!("'{text}': {problem}"))));
+        let parsed = text
+            .as_deref()
+            .map(|text| text.parse::<CpuList>().map_err(|problem| BadValue::new(format!("'{text}': {problem}"))));
         parsed.and_then(|parsed| flags.value(flag, parsed))
     };
     limits.cpuset_cpus = list("--cpuset-cpus", &run.cpuset_cpus);
@@ -239,7 +253,8 @@ fn pids(text: &str) -> std::result::Result<u64, BadValue> {
 /// Sixteen hexadecimal digits: 64 bits, so that even a million containers hardly ever meet.
 fn random_id() -> String {
     let mut bytes = [0; 8];
-    let filled = std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    let filled =
+        std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
     if filled.is_err() {
         // Without a /dev the clock has to do: an id in use is refused, never shared.
         bytes = (std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos() as u64).to_le_bytes();

@@ -1,0 +1,29 @@
+//! Programs that a test starts, kills and watches: this same file, told by its environment which of them it is.
+//!
+//! A test that needs a process of its own kind (one that embeds the library, one that calls libcontainer) cannot be it itself: it would
+//! end with it, or keep its traces.
+
+use std::process::Command;
+
+/// Which program this process is.
+const ROLE: &str = "SQUALL_TEST_ROLE";
+
+/// A program: its name, and what it does with its arguments.
+pub type Role = (&'static str, fn(&[String]));
+
+/// Becomes the program that this process was started as, if any; then this does not return.
+pub fn become_one_of(roles: &[&[Role]]) {
+    let Ok(name) = std::env::var(ROLE) else { return };
+    let role = roles.concat().into_iter().find(|(role, _)| *role == name);
+    let (_, run) = role.unwrap_or_else(|| panic!("there is no role '{name}'"));
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    run(&args);
+    std::process::exit(0);
+}
+
+/// A call of one of these programs.
+pub fn command(role: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command.env(ROLE, role);
+    command
+}
