@@ -307,6 +307,7 @@ pub(super) mod tests {
             socket: 6,
             gate: Some(7),
             upper: Some(8),
+            removal: Some(c"/run/squall/containers/worker-1"),
             owner_uid: 1000,
             terms: Terms { deadline: Some(9), stop_signal: Signal::TERM, grace_ms: 10 },
             started_unix_ns: 11,
@@ -333,7 +334,7 @@ pub(super) mod tests {
             let paths: Vec<_> = paths.iter().map(|(path, kind)| (CString::new(path.as_str()).unwrap(), CgroupKind::ALL[*kind].0)).collect();
             let mut handover = Handover {
                 id: &id, boot_id: &boot_id, pid, pidfd: fds[0], directory: fds[1], socket: fds[2],
-                gate: gate.then_some(fds[3]), upper: (!gate).then_some(fds[4]), owner_uid,
+                gate: gate.then_some(fds[3]), upper: (!gate).then_some(fds[4]), removal: gate.then_some(c"/a"), owner_uid,
                 terms: Terms { deadline, stop_signal: Signal::new(signal).unwrap(), grace_ms },
                 started_unix_ns: started[0], started_boot_ns: started[1], watches: List::new(), cgroups: List::new(),
             };
