@@ -230,7 +230,8 @@ pub(crate) fn reset_scheduling() -> Vec<&'static str> {
         note("I/O priority", libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0));
         note("execution domain", libc::personality(0) as libc::c_long);
         note("NUMA policy", libc::syscall(libc::SYS_set_mempolicy, 0, ptr::null::<u8>(), 0));
-        note("timer slack", libc::prctl(libc::PR_SET_TIMERSLACK, 0) as libc::c_long);
+        // 50 us, as Linux starts its first process with: 0 would mean what the caller had at the fork.
+        note("timer slack", libc::prctl(libc::PR_SET_TIMERSLACK, 50_000) as libc::c_long);
         // All CPUs: the kernel keeps those that the cpuset allows.
         let mut all: libc::cpu_set_t = std::mem::zeroed();
         for cpu in 0..libc::CPU_SETSIZE as usize {
