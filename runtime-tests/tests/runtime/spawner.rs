@@ -68,7 +68,7 @@ fn only_child(of: u32) -> u32 {
 }
 
 fn kill(pid: u32) {
-    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
     until(&format!("{pid} is dead"), || (!host::is_alive(pid)).then_some(()));
 }
 

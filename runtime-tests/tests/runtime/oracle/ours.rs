@@ -30,7 +30,7 @@ pub fn launch(bed: &Bed, spec: &LaunchSpec) -> Launched {
 impl Launched {
     /// Its init, on the host.
     pub fn pid(&self) -> u32 {
-        self.running.record().init.pid.cast_unsigned()
+        self.running.record().init.pid as u32
     }
 
     /// Waits for its end; what it wrote.
