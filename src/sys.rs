@@ -251,6 +251,12 @@ pub(crate) fn reset_scheduling() -> Vec<&'static str> {
     refused
 }
 
+/// Puts the rules for capabilities of this process back to the kernel's own. Needs CAP_SETPCAP.
+pub(crate) fn reset_securebits() -> Io<()> {
+    // SAFETY: plain numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, 0) } as libc::c_long).map(drop)
+}
+
 /// Gives this process a session keyring of its own, so that it holds none of its caller's keys.
 pub(crate) fn join_new_session_keyring() -> Io<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;

@@ -22,6 +22,9 @@ pub(crate) fn clean() -> Result<Vec<String>> {
     chdir("/").at(Stage::Claim, "/", "chdir")?;
     let mut refused: Vec<String> = sys::reset_scheduling().into_iter().map(str::to_owned).collect();
     refused.extend(reset_rlimits());
+    if let Err(error) = sys::reset_securebits() {
+        refused.push(format!("securebits stay as they were: {error}"));
+    }
     // The caller may be protected from the OOM killer, or marked for it; neither is its worker. Lowering needs CAP_SYS_RESOURCE.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "0") {
         refused.push(format!("oom_score_adj stays as it was: {error}"));

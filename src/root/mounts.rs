@@ -28,13 +28,18 @@ impl SystemMounts {
     /// Opens the mount point of a step, and minds what a step mounts by itself.
     fn target(&self, root: BorrowedFd<'_>, step: &MountStep, kind: TargetKind) -> Result<OwnedFd> {
         let target = open_target(root, &step.destination, kind, step.links)?;
-        let device = fstat(&target).at(Stage::Mounts, &step.destination, "fstat")?.st_dev;
-        if step.links == Links::Follow && self.0.contains(&device) {
-            let object = format!("mount point '{}'", step.destination);
-            let text = "a symbolic link of the image leads it into /proc, /dev or /sys";
-            return Err(Error::found(ErrorKind::System, Stage::Mounts, object, "fstat", text));
-        }
-        Ok(target)
+        let identity = |fd: BorrowedFd<'_>| {
+            fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).at(Stage::Mounts, &step.destination, "fstat")
+        };
+        let (found, top) = (identity(target.as_fd())?, identity(root)?);
+        let led_to = match step.links {
+            Links::Follow if self.0.contains(&found.0) => "into /proc, /dev or /sys",
+            Links::Follow if found == top => "to its root",
+            _ => return Ok(target),
+        };
+        let object = format!("mount point '{}'", step.destination);
+        let text = format!("a symbolic link of the image leads it {led_to}");
+        Err(Error::found(ErrorKind::System, Stage::Mounts, object, "fstat", text))
     }
 
     fn mind(&mut self, step: &MountStep, mount: BorrowedFd<'_>) -> Result<()> {

@@ -12,9 +12,12 @@ mod limits;
 mod mounts;
 mod namespaces;
 mod oracle;
+mod packages;
+mod refusals;
 mod roles;
 mod second_opinion;
 mod spawner;
+mod storm;
 mod streams;
 mod traps;
 
@@ -31,6 +34,9 @@ fn main() {
         life_cycle::CASES,
         limits::CASES,
         crashes::CASES,
+        storm::CASES,
+        refusals::CASES,
+        packages::CASES,
         oracle::CASES,
         second_opinion::CASES,
         spawner::CASES,
