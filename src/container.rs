@@ -412,7 +412,13 @@ impl Created {
         };
         // Between the look and the lock it may have been launched, and even have ended.
         if record::read_launch(&self.directory)?.is_some() {
-            return Err(Error::found(ErrorKind::Phase, Stage::Remove, object, "open", "it has been launched meanwhile"));
+            return Err(Error::found(
+                ErrorKind::Phase,
+                Stage::Remove,
+                object,
+                "open",
+                "it has been launched meanwhile",
+            ));
         }
         if let Some((cgroup, inode)) = claim::cgroup_of(&self.directory)? {
             end_cgroup(&Layout::detect()?, &cgroup, inode)?;

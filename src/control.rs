@@ -64,7 +64,8 @@ fn connected(directory: &Path) -> rustix::io::Result<Option<OwnedFd>> {
         Err(Errno::NOENT) => return Ok(None),
         other => other?,
     };
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     match connect(&socket, &socket_address(directory.as_fd())?) {
         Ok(()) => Ok(Some(socket)),
         Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),

@@ -212,7 +212,9 @@ impl Squall {
                 Err(error) => listing.unreadable.push((name, error)),
             }
         }
-        listing.containers.sort_by_key(|container| container.record().map_or(u64::MAX, |record| record.created_unix_ns));
+        listing
+            .containers
+            .sort_by_key(|container| container.record().map_or(u64::MAX, |record| record.created_unix_ns));
         Ok(listing)
     }
 
@@ -243,7 +245,8 @@ fn check_supported(spec: &LaunchSpec, monitors: &CgroupPath) -> Result<()> {
             refuse(format!("mounts[{index}].destination"), reason.to_owned());
         }
         if let Some(word) = impossible_propagation(mount) {
-            let reason = format!("propagation '{word}' cannot be given: libcontainer makes the mount a slave, or leaves it out");
+            let reason =
+                format!("propagation '{word}' cannot be given: libcontainer makes the mount a slave, or leaves it out");
             refuse(format!("mounts[{index}].options"), reason);
         }
     }

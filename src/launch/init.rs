@@ -218,11 +218,16 @@ pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<Above>> {
             let object = format!("writable directory '{}'", path.as_str());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let upper = rustix::fs::open(path.as_str(), flags, Mode::empty()).at(Stage::Root, &object, "open")?;
-            if rustix::fs::flock(&upper, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
+            if rustix::fs::flock(&upper, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
+            {
                 let text = "another container writes to it";
                 return Err(Error::found(ErrorKind::Exists, Stage::Root, object, "flock", text));
             }
-            let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(Stage::Root, &object, "open_tree")?;
+            let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(
+                Stage::Root,
+                &object,
+                "open_tree",
+            )?;
             Ok(Some(Above { mount, upper }))
         }
     }

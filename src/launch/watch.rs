@@ -53,10 +53,11 @@ impl Prepared {
         let address = socket_address(claim.directory.as_fd()).at(Stage::Monitor, &object, "bind")?;
         bind(&socket, &address).at(Stage::Monitor, &object, "bind")?;
         listen(&socket, BACKLOG).at(Stage::Monitor, &object, "listen")?;
-        let program = program_file().at(Stage::Monitor, &object, "memfd_create").map_err(|error| match error.errno() {
-            Some(libc::EACCES) => error.meaning("the sysctl vm.memfd_noexec is 2; the monitor needs 0 or 1"),
-            _ => error,
-        })?;
+        let program =
+            program_file().at(Stage::Monitor, &object, "memfd_create").map_err(|error| match error.errno() {
+                Some(libc::EACCES) => error.meaning("the sysctl vm.memfd_noexec is 2; the monitor needs 0 or 1"),
+                _ => error,
+            })?;
         Ok(Prepared { path: claim.path, program, directory: claim.directory, socket })
     }
 }

@@ -39,7 +39,8 @@ impl LoopDevice {
         let open = open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         // ENXIO: not bound (any more).
         let status = sys::loop_get_status(open.as_fd()).ok()?;
-        (status.device == device && status.inode == inode && status.as_ours).then_some(LoopDevice { number, _open: open })
+        (status.device == device && status.inode == inode && status.as_ours)
+            .then_some(LoopDevice { number, _open: open })
     }
 
     /// Binds a free device to the layer. Asking for a free number and taking it are two steps, so losing the race is normal.

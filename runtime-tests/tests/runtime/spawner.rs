@@ -115,7 +115,7 @@ fn a_program_with_threads_can_neither_fork_a_spawner_nor_launch_directly(bed: &B
         drop(done);
     });
     let nothing = squall.containers().unwrap();
-    assert!(nothing.is_empty(), "{nothing:?}");
+    assert!(nothing.containers.is_empty(), "{nothing:?}");
 }
 
 fn after_a_forked_spawner_was_killed_the_next_launch_works(bed: &Bed) {

@@ -66,7 +66,7 @@ fn a_seccomp_profile_is_refused_while_it_cannot_be_enforced(bed: &Bed) {
     let squall = bed.library().build().unwrap();
     let error = refusal(&squall, spec(bed, &["exit", "0"]).seccomp(json!({ "defaultAction": "SCMP_ACT_ERRNO" })));
     assert_eq!((error.kind(), error.problems()[0].field.as_str()), (ErrorKind::Invalid, "seccomp"), "{error}");
-    assert!(squall.containers().unwrap().is_empty(), "nothing was touched");
+    assert!(squall.containers().unwrap().containers.is_empty(), "nothing was touched");
 }
 
 fn propagation_that_cannot_be_given_is_refused(bed: &Bed) {
@@ -253,7 +253,7 @@ fn a_death_of_init_before_the_workload_is_an_error_that_names_the_stage(bed: &Be
     launch.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!(launch.wait().unwrap().code(), Some(125), "{told}");
     assert!(told.contains("clone: init: wait: it died before the workload started: "), "{told}");
-    assert!(bed.library().build().unwrap().containers().unwrap().is_empty(), "nothing is left of it");
+    assert!(bed.library().build().unwrap().containers().unwrap().containers.is_empty(), "nothing is left of it");
     for directory in host::cgroup_directories(&parent) {
         fs::remove_dir(directory).unwrap();
     }

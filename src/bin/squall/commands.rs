@@ -43,15 +43,16 @@ fn launch(squall: &Squall, arguments: &Run) -> Result<i32> {
     for warning in &asked.warnings {
         eprintln!("squall: warning: {warning}");
     }
+    let renamed = |error| request::under_its_flag(error, arguments);
     let stdio = streams(arguments, asked.spec.user.uid(), asked.spec.user.gid())?;
     if arguments.detach {
-        let running = squall.launch(&asked.spec, stdio)?;
+        let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
         report_changes(&running);
         say!("{}", running.record().id);
         return Ok(0);
     }
     let signals = foreground::take_signals()?;
-    let running = squall.launch(&asked.spec, stdio)?;
+    let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
     report_changes(&running);
     let ended = foreground::wait(running, &signals)?;
     let code = exit_code(&ended);

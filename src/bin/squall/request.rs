@@ -116,7 +116,24 @@ fn from_flags(run: &Run) -> Result<LaunchSpec> {
     if run.rm && run.detach {
         builder = builder.on_exit(OnExit::Remove);
     }
-    flags.finish(builder.build_for(DOOR))
+    flags.finish(builder.build_for(DOOR)).map_err(|error| under_its_flag(error, run))
+}
+
+/// A refusal of the library in the words of the command line. Volumes come before tmpfs, and the library counts both as mounts.
+pub fn under_its_flag(error: Error, run: &Run) -> Error {
+    if error.problems().is_empty() || run.spec.is_some() {
+        return error;
+    }
+    let rename = |problem: &Problem| {
+        let problem = DOOR.rename(problem.clone());
+        let tmpfs = problem.field.strip_prefix("--volume[").and_then(|rest| {
+            let (index, rest) = rest.split_once(']')?;
+            let index: usize = index.parse().ok()?;
+            Some(format!("--tmpfs[{}]{rest}", index.checked_sub(run.volumes.len())?))
+        });
+        Problem { field: tmpfs.unwrap_or(problem.field), reason: problem.reason }
+    };
+    Error::invalid(DOOR.object, error.problems().iter().map(rename).collect())
 }
 
 /// Problems of flags whose values the builder never sees.
