@@ -1,8 +1,8 @@
-//! Compiles the two programs that the library carries inside itself into `OUT_DIR`: `squall-monitor` (src/monitor/main.rs, embedded as
-//! `monitor::PROGRAM`) and, for the command line program's demonstration, the probe (src/demo/probe.rs, embedded as `demo::PROBE`).
+//! Compiles the programs that the library carries inside itself into `OUT_DIR`: `squall-monitor` (src/monitor/main.rs), `squall-step`
+//! (src/launch/step/main.rs) and, for the command line program's demonstration, the probe (src/demo/probe.rs).
 //!
-//! They are no cargo targets: the monitor has no standard library, no libc and link arguments of its own, the probe is linked statically,
-//! whatever the profile and the flags of the program around them are.
+//! They are no cargo targets: the first two have no standard library, no libc and link arguments of their own, the probe is linked
+//! statically, whatever the profile and the flags of the program around them are.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,9 @@ fn main() {
     println!("cargo::rerun-if-changed=src/demo/probe.rs");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    compile(monitor(&out.join("squall-monitor")), "squall-monitor");
+    println!("cargo::rerun-if-changed=src/launch/step");
+    compile(freestanding("src/monitor/main.rs", "squall_monitor", &out.join("squall-monitor")), "squall-monitor");
+    compile(freestanding("src/launch/step/main.rs", "squall_step", &out.join("squall-step")), "squall-step");
     if env::var_os("CARGO_FEATURE_CLI").is_some() {
         compile(probe(&out.join("squall-probe")), "the probe");
     }
@@ -40,8 +42,9 @@ fn rustc(source: &str, name: &str, out: &Path) -> Command {
     command
 }
 
-fn monitor(out: &Path) -> Command {
-    let mut command = rustc("src/monitor/main.rs", "squall_monitor", out);
+/// Without libc and standard library.
+fn freestanding(source: &str, name: &str, out: &Path) -> Command {
+    let mut command = rustc(source, name, out);
     command.args(["-C", "lto=fat", "-C", "overflow-checks=off", "-C", "force-unwind-tables=no"]);
     for argument in ["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack"] {
         command.arg("-C").arg(format!("link-arg={argument}"));

@@ -13,6 +13,7 @@ use rustix::fs::{Access, FileType, Mode, OFlags, access};
 use rustix::io::Errno;
 
 use super::report::Reporter;
+use super::root_worker;
 use crate::error::{Error, ErrorKind};
 use crate::stage::Stage;
 use crate::sys::{self, ParentDeath};
@@ -27,24 +28,17 @@ pub(crate) struct Workload {
     pub(crate) argv: Vec<CString>,
     pub(crate) envp: Vec<CString>,
     pub(crate) report: Rc<OwnedFd>,
+    /// The program in between, for a worker that could write to ours.
+    pub(crate) step: Option<Rc<OwnedFd>>,
+    /// Whether it is uid 0 and gets no user namespaces of its own.
+    pub(crate) denies_user_namespaces: bool,
 }
 
 impl Executor for Workload {
     /// Returns only by ending the process: what went wrong is in the report, whole, where an error of this crate's would lose the errno.
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         let reporter = Reporter(self.report.as_fd());
-        let error = match self.program() {
-            Ok(program) => {
-                reopen_null_streams();
-                reporter.enter(Stage::Exec);
-                // From here on the report pipe is what init dies by: the worker outlives its launch process and its monitor.
-                let _ = sys::on_parent_death(ParentDeath::Survive);
-                sys::reset_dispositions();
-                sys::unblock_signals();
-                refused(&program, "execve", sys::execve(&program, &self.argv, &self.envp))
-            }
-            Err(error) => error,
-        };
+        let error = self.become_program(&reporter);
         reporter.fail(&error);
         sys::exit_now(1)
     }
@@ -59,6 +53,30 @@ impl Executor for Workload {
 }
 
 impl Workload {
+    /// Returns only with why it could not.
+    fn become_program(&self, reporter: &Reporter<'_>) -> Error {
+        let program = match self.program() {
+            Ok(program) => program,
+            Err(error) => return error,
+        };
+        reopen_null_streams();
+        reporter.enter(Stage::Exec);
+        // From here on the report pipe is what init dies by: the worker outlives its launch process and its monitor.
+        let _ = sys::on_parent_death(ParentDeath::Survive);
+        sys::reset_dispositions();
+        sys::unblock_signals();
+        if self.denies_user_namespaces {
+            if let Err(error) = sys::deny_user_namespaces() {
+                return Error::system(Stage::Exec, "worker of uid 0", "seccomp", error);
+            }
+        }
+        let failure = match &self.step {
+            Some(step) => root_worker::execute(step, program.clone(), &self.argv, &self.envp, &self.report),
+            None => sys::execve(&program, &self.argv, &self.envp),
+        };
+        refused(&program, "execve", failure)
+    }
+
     /// The path of the program, found the way execvp does; it has to be readable as well.
     fn program(&self) -> Result<CString, Error> {
         let name = &self.argv[0];
@@ -131,7 +149,7 @@ fn check(path: CString) -> Result<CString, Error> {
     Ok(path)
 }
 
-fn refused(program: &CStr, call: &str, error: std::io::Error) -> Error {
+pub(super) fn refused(program: &CStr, call: &str, error: std::io::Error) -> Error {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let error = Error::system(Stage::Exec, object(program), call, crate::error::Errno(errno));
     match Errno::from_raw_os_error(errno) {
@@ -157,6 +175,8 @@ mod tests {
             argv: vec![CString::new(argv0).unwrap()],
             envp: vec![CString::new(format!("PATH={path}")).unwrap()],
             report: Rc::new(writing),
+            step: None,
+            denies_user_namespaces: false,
         }
     }
 

@@ -48,6 +48,8 @@ pub(crate) struct Init<'a> {
     pub(crate) sources: &'a Sources,
     /// The detached mount that takes a writable root's writes.
     pub(crate) above: Option<&'a Above>,
+    /// The program between init and the workload, where there has to be one.
+    pub(crate) step: Option<&'a OwnedFd>,
     /// The worker's standard streams.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
 }
@@ -87,7 +89,7 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     drop(root);
 
     reporter.enter(Stage::Init);
-    let workload = workload(init.spec, report)?;
+    let workload = workload(init, report)?;
     run_libcontainer(init, workload)
 }
 
@@ -138,13 +140,21 @@ fn check_working_directory(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Result<()
     }
 }
 
-fn workload(spec: &LaunchSpec, report: &Rc<OwnedFd>) -> Result<Workload> {
+fn workload(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Workload> {
+    let spec = init.spec;
+    let step = init.step.map(|step| step.try_clone().at(Stage::Init, "squall-step", "fcntl(F_DUPFD)")).transpose()?;
     let strings = |strings: Vec<String>| -> Result<Vec<CString>> {
         let texts: std::result::Result<_, _> = strings.into_iter().map(CString::new).collect();
         texts.map_err(|_| Error::found(ErrorKind::Invalid, Stage::Exec, "argument", "check", "it holds a NUL byte"))
     };
     let environment = spec.env.variables().iter().map(|variable| variable.as_str().to_owned()).collect();
-    Ok(Workload { argv: strings(spec.args.clone())?, envp: strings(environment)?, report: Rc::clone(report) })
+    Ok(Workload {
+        argv: strings(spec.args.clone())?,
+        envp: strings(environment)?,
+        report: Rc::clone(report),
+        step: step.map(Rc::new),
+        denies_user_namespaces: spec.user.uid() == 0,
+    })
 }
 
 /// Hands over to libcontainer: uts namespace and host name, devices, pivot into the root, masked and read-only paths, ids, groups,

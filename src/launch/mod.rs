@@ -11,6 +11,7 @@ mod inheritance;
 mod init;
 pub(crate) mod job;
 mod report;
+mod root_worker;
 mod undo;
 pub(crate) mod watch;
 pub(crate) mod wire;
@@ -139,6 +140,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     let sources = Sources::clone_all(spec, &layout)?;
     clock.lap(Stage::Binds);
 
+    let step = root_worker::step_for(spec)?;
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
     let joining = if cgroup.clone_into_fd().is_some() { Joining::AfterCloneInto } else { Joining::Everywhere };
     let init = Init {
@@ -150,6 +152,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         layers: &layers,
         sources: &sources,
         above: above.as_ref(),
+        step: step.as_ref(),
         stdio: job.stdio.each_ref().map(AsFd::as_fd),
     };
     let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd()).at(Stage::Clone, "init", "clone3")? {
@@ -169,7 +172,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     let prepared = watch::Prepared::make(claim, spec)?;
     let oom = watch::watch_memory(&layout, &spec.cgroup);
 
-    let report = read_report(&report, PATIENCE)?;
+    let report = read_report(&report, spec, PATIENCE)?;
     clock.add_report(&report, monotonic_ns());
     succeeded(report.outcome, &child)?;
     let started_boot_ns = nanoseconds(ClockId::Boottime);

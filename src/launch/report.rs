@@ -2,18 +2,23 @@
 //!
 //! One close-on-exec pipe carries it. End of file without an error means that the workload runs; the time of each stage comes along.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::executor::refused;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::request::LaunchSpec;
 use crate::stage::Stage;
 use crate::sys;
 
 const STAGE_RECORD: usize = 1 + 8;
 const ERROR_MARK: u8 = 0xff;
+/// An errno follows: what the program between init and the workload has to say (`step/main.rs`).
+const ERRNO_MARK: u8 = 0xfe;
 
 /// Nanoseconds of CLOCK_MONOTONIC.
 pub(crate) fn monotonic_ns() -> u64 {
@@ -67,7 +72,7 @@ pub(crate) struct Report {
 }
 
 /// Reads until init has become the workload, failed or died; at most until the deadline.
-pub(crate) fn read_report(pipe: &OwnedFd, patience: Duration) -> Result<Report> {
+pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, patience: Duration) -> Result<Report> {
     let bytes = read_to_end(pipe, Instant::now() + patience)?;
     let mut entered = Vec::new();
     let mut rest = bytes.as_slice();
@@ -75,6 +80,11 @@ pub(crate) fn read_report(pipe: &OwnedFd, patience: Duration) -> Result<Report> 
         if *mark == ERROR_MARK {
             let error = serde_json::from_slice(&rest[1..]).unwrap_or_else(|_| cut_short());
             return Ok(Report { entered, outcome: Outcome::Failed(error) });
+        }
+        if let [ERRNO_MARK, a, b, c, d] = rest {
+            let errno = std::io::Error::from_raw_os_error(i32::from_le_bytes([*a, *b, *c, *d]));
+            let program = CString::new(spec.args[0].as_str()).unwrap_or_default();
+            return Ok(Report { entered, outcome: Outcome::Failed(refused(&program, "execve", errno)) });
         }
         let (Some(stage), Some(instant)) = (Stage::from_byte(*mark), rest.get(1..STAGE_RECORD)) else { break };
         let instant = u64::from_le_bytes(instant.try_into().unwrap_or_default());
@@ -126,11 +136,27 @@ fn cut_short() -> Error {
 mod tests {
     use super::*;
 
+    fn spec() -> LaunchSpec {
+        let user = crate::request::Identity::new(1, 1, [1]).unwrap();
+        LaunchSpec::builder("a").layers(["/a"]).args(["/program"]).user(user).cgroup("/a").build().unwrap()
+    }
+
+    #[test]
+    fn an_errno_of_the_program_in_between_is_the_workloads() {
+        let report = report_of(|reporter| {
+            reporter.enter(Stage::Exec);
+            let _ = rustix::io::write(reporter.0, &[ERRNO_MARK, libc::ENOEXEC as u8, 0, 0, 0]);
+        });
+        let Outcome::Failed(error) = report.outcome else { panic!("it did not fail") };
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::ProgramNotExecutable, Some(libc::ENOEXEC)));
+        assert_eq!(error.object(), "program '/program'");
+    }
+
     fn report_of(write: impl FnOnce(&Reporter<'_>)) -> Report {
         let (reading, writing) = rustix::pipe::pipe().unwrap();
         write(&Reporter(writing.as_fd()));
         drop(writing);
-        read_report(&reading, Duration::from_secs(5)).unwrap()
+        read_report(&reading, &spec(), Duration::from_secs(5)).unwrap()
     }
 
     #[test]
@@ -163,7 +189,7 @@ mod tests {
     fn a_silent_init_is_given_up_after_the_patience_asked_for() {
         let (reading, writing) = rustix::pipe::pipe().unwrap();
         Reporter(writing.as_fd()).enter(Stage::Mounts);
-        let error = read_report(&reading, Duration::from_millis(1)).err().unwrap();
+        let error = read_report(&reading, &spec(), Duration::from_millis(1)).err().unwrap();
         assert_eq!((error.kind(), error.stage()), (ErrorKind::TimedOut, Stage::Mounts));
     }
 }

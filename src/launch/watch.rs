@@ -161,7 +161,7 @@ impl Watched {
         write_all(text.as_fd(), &handover.encode()?).at(Stage::Monitor, &object, "write(handover)")?;
         sys::move_to(text.as_fd(), HANDOVER_FD).at(Stage::Monitor, &object, "dup2")?;
         let argv = [c"squall-monitor".to_owned(), CString::new(self.record.id.as_str()).unwrap_or_default()];
-        Err(sys::execveat(self.prepared.program.as_fd(), &argv)).at(Stage::Monitor, &object, "execveat")
+        Err(sys::execveat(self.prepared.program.as_fd(), &argv, &[])).at(Stage::Monitor, &object, "execveat")
     }
 }
 
