@@ -43,7 +43,8 @@ impl SystemMounts {
     }
 
     fn mind(&mut self, step: &MountStep, mount: BorrowedFd<'_>) -> Result<()> {
-        if step.links == Links::Refuse {
+        // Nothing is made in what lies below /dev, so a link may lead there.
+        if step.links == Links::Refuse && !step.destination.starts_with("/dev/") {
             self.0.push(fstat(mount).at(Stage::Mounts, &step.destination, "fstat")?.st_dev);
         }
         Ok(())

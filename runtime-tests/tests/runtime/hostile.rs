@@ -9,6 +9,9 @@ use squall::squashfs::{Attributes, DeviceKind};
 cases![
     device_nodes_setuid_files_and_capabilities_in_a_layer_give_nothing,
     links_in_place_of_system_directories_stay_inside_or_are_refused,
+    a_program_that_is_a_link_to_itself_is_nothing_of_the_hosts,
+    a_worker_that_is_root_gets_no_user_namespace,
+    a_link_does_not_lead_a_bind_onto_system_directories,
     links_on_the_way_of_a_bind_stay_inside,
     overlay_attributes_of_a_layer_redirect_nowhere,
     whiteouts_hide_what_is_below,
@@ -81,6 +84,50 @@ fn links_in_place_of_system_directories_stay_inside_or_are_refused(bed: &Bed) {
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
+}
+
+/// The program that launched is the host's, and root may write to it: an image whose program is a link to `/proc/self/exe` must not get hold of
+/// it, whether by itself or as an interpreter.
+fn a_program_that_is_a_link_to_itself_is_nothing_of_the_hosts(bed: &Bed) {
+    let layer = bed.image("self", |writer| {
+        add_probe(writer, "bin/probe", 0o755);
+        writer.symlink("bin/link", &Attributes::new(0o777), "/proc/self/exe").unwrap();
+        writer.file("bin/script", &Attributes::new(0o755), &b"#!/proc/self/exe\n"[..]).unwrap();
+    });
+    for program in ["/bin/link", "/bin/script"] {
+        for user in ["0:0", "65534:65534"] {
+            // The host's program would answer this with its version.
+            let output = bed.run_layers(&[&layer], &["--rm", "--user", user], &[program, "--version"]).output();
+            assert_ne!(output.code(), 0, "{program} as {user}: {output}");
+            assert!(output.stdout.is_empty(), "{program} as {user}: {output}");
+        }
+    }
+}
+
+/// A user namespace would give root its capabilities back, and with them the host's cgroups to mount.
+fn a_worker_that_is_root_gets_no_user_namespace(bed: &Bed) {
+    const NEWUSER: &str = "268435456";
+    let layer = bed.image("base", |writer| add_probe(writer, "bin/probe", 0o755));
+    let argv = ["/bin/probe", "try", "unshare", "none", NEWUSER];
+    let answer = bed.run_layers(&[&layer], &["--rm", "--user", "0:0"], &argv).output().json();
+    assert_eq!(answer["errno"], libc::EPERM, "{answer}");
+}
+
+/// What libcontainer makes in /dev afterwards would be made in the caller's directory.
+fn a_link_does_not_lead_a_bind_onto_system_directories(bed: &Bed) {
+    let shared = bed.file("shared");
+    fs::create_dir(&shared).unwrap();
+    for target in ["/dev", "/proc", "/sys"] {
+        let layer = bed.image(&target[1..], |writer| {
+            add_probe(writer, "bin/probe", 0o755);
+            writer.symlink("data", &Attributes::new(0o777), target).unwrap();
+        });
+        let volume = format!("{shared}:/data");
+        let output = bed.run_layers(&[&layer], &["--rm", "-v", &volume], &["/bin/probe", "exit", "0"]).output();
+        assert_eq!(output.code(), 125, "{target}: {output}");
+        assert!(output.stderr.contains("mount point '/data'"), "{target}: {output}");
+        assert_eq!(fs::read_dir(&shared).unwrap().count(), 0, "{target}: something was made in the caller's directory");
+    }
 }
 
 fn links_on_the_way_of_a_bind_stay_inside(bed: &Bed) {
