@@ -28,6 +28,8 @@ pub enum Stage {
     Root,
     /// Everything is mounted below the new root.
     Mounts,
+    /// Init waits until it is in its cgroups; from here on its limits are in force.
+    Join,
     /// libcontainer turns the process into the container's init.
     Init,
     /// Init becomes the workload.
@@ -52,7 +54,7 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Stage; 18] = [
+    pub const ALL: [Stage; 19] = [
         Stage::Request,
         Stage::Claim,
         Stage::Layers,
@@ -61,6 +63,7 @@ impl Stage {
         Stage::Clone,
         Stage::Root,
         Stage::Mounts,
+        Stage::Join,
         Stage::Init,
         Stage::Exec,
         Stage::PidFile,
@@ -84,6 +87,7 @@ impl Stage {
             Stage::Clone => "clone",
             Stage::Root => "root",
             Stage::Mounts => "mounts",
+            Stage::Join => "join",
             Stage::Init => "init",
             Stage::Exec => "exec",
             Stage::PidFile => "pid-file",

@@ -16,7 +16,7 @@ use crate::host;
 /// How long the kernel may take to let go of what has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Milliseconds instead of [`PATIENCE`], for the tests that leak on purpose.
+/// Milliseconds instead of `PATIENCE`, for the tests that leak on purpose.
 pub const PATIENCE_MS: &str = "SQUALL_TEST_LEAK_PATIENCE_MS";
 
 /// What is left of a bed, each object by its name; then everything is cleared, by plain means.

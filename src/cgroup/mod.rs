@@ -50,7 +50,7 @@ pub use cpu_list::{CpuList, CpuListProblem, NUMBER_MAX};
 pub use device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
 pub use end::{KillMeans, KilledBy, remove};
 pub use group::Cgroup;
-pub use join::{JoinFailure, Joining, join, join_monitors};
+pub use join::{JoinFailure, Joining, join, join_monitors, place};
 pub use layout::{Hierarchy, Kind, Layout};
 pub use limits::{Field, Limits, SwapLimit, SwapProblem};
 pub use membership::{Entry, Membership};

@@ -22,7 +22,7 @@ use rustix::process::umask;
 use super::binds::Sources;
 use super::executor::Workload;
 use super::report::Reporter;
-use crate::cgroup::{self, Cgroup, Joining, Layout};
+use crate::cgroup::Layout;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fsmount::{NewFilesystem, attach};
 use crate::layer::LayerMount;
@@ -40,10 +40,8 @@ const NOTIFY_SOCKET: &str = "/notify.sock";
 pub(crate) struct Init<'a> {
     pub(crate) spec: &'a LaunchSpec,
     pub(crate) layout: &'a Layout,
-    pub(crate) cgroup: &'a Cgroup,
-    /// `cgroup.procs` of each of the container's cgroups that is left to join.
-    pub(crate) cgroup_procs: &'a [OwnedFd],
-    pub(crate) joining: Joining,
+    /// A byte comes from it when init is in its cgroups.
+    pub(crate) gate: BorrowedFd<'a>,
     pub(crate) layers: &'a [LayerMount],
     pub(crate) sources: &'a Sources,
     /// The detached mount that takes a writable root's writes.
@@ -72,7 +70,6 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     reporter.enter(Stage::Clone);
     // Should the launch process be killed, nobody would ever watch this container. Changing ids ends this; the report pipe takes over.
     sys::on_parent_death(ParentDeath::Kill).at(Stage::Clone, "init", "prctl(PR_SET_PDEATHSIG)")?;
-    join_own_cgroups(init)?;
     start_clean(init)?;
 
     reporter.enter(Stage::Root);
@@ -88,15 +85,22 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     check_working_directory(root.as_fd(), init.spec)?;
     drop(root);
 
+    reporter.enter(Stage::Join);
+    wait_for_cgroups(init)?;
+
     reporter.enter(Stage::Init);
     let workload = workload(init, report)?;
     run_libcontainer(init, workload)
 }
 
-/// The limits are in force from here on. The cgroup namespace comes after joining: where a process is when it unshares becomes its root.
-fn join_own_cgroups(init: &Init<'_>) -> Result<()> {
-    cgroup::join(init.cgroup_procs).map_err(|failure| init.cgroup.join_error(init.joining, failure))?;
-    sys::unshare_cgroup_namespace().at(Stage::Clone, "cgroup namespace", "unshare")
+/// The launch process moves init while init builds its root, because the first move has to wait for the kernel. The cgroup namespace comes
+/// after it: where a process is when it unshares becomes its root.
+fn wait_for_cgroups(init: &Init<'_>) -> Result<()> {
+    let mut byte = [0];
+    match rustix::io::retry_on_intr(|| rustix::io::read(init.gate, &mut byte)).at(Stage::Join, "gate", "read")? {
+        0 => Err(Error::found(ErrorKind::System, Stage::Join, "gate", "read", "the launch process has ended")),
+        _ => sys::unshare_cgroup_namespace().at(Stage::Join, "cgroup namespace", "unshare"),
+    }
 }
 
 /// What cannot be made clean before the clone, or is the worker's alone.

@@ -129,7 +129,6 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     clock.lap(Stage::Layers);
 
     let layout = Layout::detect()?;
-    crate::cgroup::join_monitors(&layout, &job.settings.monitors)?;
     let (cgroup, adjustments) = Cgroup::create(&layout, &spec.cgroup, &spec.limits)?;
     let cgroup_inode = crate::cgroup::inode_of(&layout, &spec.cgroup);
     undo.cgroup(&layout, &spec.cgroup, cgroup_inode);
@@ -142,13 +141,13 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
 
     let step = root_worker::step_for(spec)?;
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
+    let (gate, gate_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "gate", "pipe2")?;
     let joining = if cgroup.clone_into_fd().is_some() { Joining::AfterCloneInto } else { Joining::Everywhere };
+    let procs = cgroup.procs_fds(joining)?;
     let init = Init {
         spec,
         layout: &layout,
-        cgroup: &cgroup,
-        cgroup_procs: &cgroup.procs_fds(joining)?,
-        joining,
+        gate: gate.as_fd(),
         layers: &layers,
         sources: &sources,
         above: above.as_ref(),
@@ -157,18 +156,20 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     };
     let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd()).at(Stage::Clone, "init", "clone3")? {
         Fork::Child => {
-            drop(report);
+            drop((report, gate_writing));
             init::become_workload(&init, report_writing)
         }
         Fork::Parent(child) => child,
     };
     undo.child(&child);
     drop(report_writing);
-
-    // Init works by itself now; what the monitor needs is made meanwhile.
-    notes.extend(protect_from_oom_killer());
     let layer_sources: Vec<_> = layers.iter().map(|layer| layer.source).collect();
     drop((layers, sources));
+
+    // Init builds its root by now, and waits at the gate. What the monitor needs is made while it goes on.
+    admit(&cgroup, joining, &procs, &child, gate_writing)?;
+    crate::cgroup::join_monitors(&layout, &job.settings.monitors)?;
+    notes.extend(protect_from_oom_killer());
     let prepared = watch::Prepared::make(claim, spec)?;
     let oom = watch::watch_memory(&layout, &spec.cgroup);
 
@@ -203,6 +204,18 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     record::write_whole(&prepared.path.join("record.json"), &text, 0o600).at(Stage::Record, "record.json", "write")?;
     let upper = above.map(|above| above.upper);
     Ok(watch::Watched { record, prepared, child, cgroup, layout, upper, oom })
+}
+
+/// Moves init into its cgroups and opens the gate. An init that has ended already has said why in its report.
+fn admit(cgroup: &Cgroup, joining: Joining, procs: &[OwnedFd], child: &Cloned, gate: OwnedFd) -> Result<()> {
+    match crate::cgroup::place(procs, child.pid) {
+        Ok(()) => match rustix::io::write(&gate, &[1]) {
+            Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
+            Err(errno) => Err(errno).at(Stage::Join, "gate", "write"),
+        },
+        Err(failure) if failure.errno == libc::ESRCH => Ok(()),
+        Err(failure) => Err(cgroup.join_error(joining, failure)),
+    }
 }
 
 fn mount_layers(job: &Job) -> Result<Vec<LayerMount>> {
