@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
 use rustix::process::{Signal, pidfd_send_signal};
 use serde::Serialize;
 
@@ -402,6 +403,33 @@ impl Created {
     /// Its directory.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Waits until its launch is over, at most this long, and gives the container in the phase in which it then is: still created, if the
+    /// time was too short.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]: the launch failed, and took back what it had made.
+    pub fn settle(self, span: Duration) -> Result<Container> {
+        let object = format!("container '{}'", self.id);
+        let deadline = Instant::now() + span;
+        let changes = inotify::init(inotify::CreateFlags::CLOEXEC).at(Stage::Watch, &object, "inotify_init1")?;
+        // The record is renamed into place; a failed launch removes the directory.
+        let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE_SELF;
+        match inotify::add_watch(&changes, &self.directory, events) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::NOENT) => return Err(no_such(&self.id)),
+            Err(errno) => return Err(errno).at(Stage::Watch, object, "inotify_add_watch"),
+        }
+        loop {
+            let container = Container::open(&self.id, self.directory.clone())?;
+            let Container::Created(_) = container else { return Ok(container) };
+            if !wait_readable(&changes, Some(deadline))? {
+                return Ok(container);
+            }
+            // Which event it was does not matter: the next look decides.
+            let _ = rustix::io::read(&changes, &mut [0; 1024]);
+        }
     }
 
     /// Removes what an unfinished launch has made. There is no record, but the claim says which cgroup was to be used.

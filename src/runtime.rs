@@ -161,12 +161,17 @@ impl Squall {
     /// [`ErrorKind::ProgramNotExecutable`] for the program; [`ErrorKind::Phase`] when this program has threads and no spawner was set.
     /// A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
+        let called_ns = launch::monotonic_ns();
         let layers = check_layers(spec)?;
-        self.launch_opened(spec, layers, stdio)
+        self.launch_since(called_ns, spec, layers, stdio)
     }
 
     /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
     pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
+        self.launch_since(launch::monotonic_ns(), spec, layers, stdio)
+    }
+
+    fn launch_since(&self, called_ns: u64, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
         check_supported(spec, &self.settings.monitors)?;
         check_privilege(spec.network)?;
         let mut settings = self.settings.clone();
@@ -174,7 +179,7 @@ impl Squall {
             settings.keep_layers = keep as usize;
         }
         let layers = without_repeats(layers);
-        let job = Job { spec: spec.clone(), layers, stdio: stdio.streams, settings };
+        let job = Job { called_ns, spec: spec.clone(), layers, stdio: stdio.streams, settings };
         let record = match &self.launcher {
             Launcher::Direct => launch_directly(job),
             Launcher::Spawner(spawner) => launch_by(spawner, &job),

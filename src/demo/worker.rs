@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as ProcessStdio};
+use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
@@ -21,6 +22,9 @@ use crate::stage::Stage as LaunchStage;
 
 /// The unprivileged user that every worker is.
 const NOBODY: u32 = 65534;
+
+/// How long the record of a worker that runs already may be on its way.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A worker to be run.
 pub(super) struct Worker<'a> {
@@ -129,7 +133,12 @@ impl Stage {
         BufReader::new(output).read_line(&mut line).at(LaunchStage::Watch, &object, "read")?;
         launcher.kill().at(LaunchStage::Stop, &object, "kill")?;
         let status = launcher.wait().at(LaunchStage::Stop, &object, "wait")?;
-        let Container::Running(running) = self.squall.attach(worker.name)? else { return Err(missing(worker.name)) };
+        // The worker may have spoken before its launch process had written the record.
+        let container = match self.squall.attach(worker.name)? {
+            Container::Created(created) => created.settle(PATIENCE)?,
+            other => other,
+        };
+        let Container::Running(running) = container else { return Err(missing(worker.name)) };
         let ran_on = line == "ready\n" && running.record().init.is_alive();
         let exit = exit_of(running)?;
         Ok(Survived { launcher: launcher.id(), launcher_signal: status.signal().unwrap_or(0), ran_on, exit })
@@ -157,7 +166,7 @@ impl Stage {
                 processes.extend([record.init, record.monitor]);
             }
             match container {
-                Container::Running(running) => running.stop(libc::SIGKILL, std::time::Duration::ZERO)?.remove()?,
+                Container::Running(running) => running.stop(libc::SIGKILL, Duration::ZERO)?.remove()?,
                 Container::Exited(exited) => exited.remove()?,
                 Container::Lost(lost) => lost.remove()?,
                 Container::Created(created) => created.abandon()?,

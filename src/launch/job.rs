@@ -26,6 +26,8 @@ pub(crate) struct Settings {
 /// One container to be launched.
 #[derive(Debug)]
 pub(crate) struct Job {
+    /// When the caller asked for it, in nanoseconds of CLOCK_MONOTONIC.
+    pub(crate) called_ns: u64,
     pub(crate) spec: LaunchSpec,
     pub(crate) layers: Vec<OpenLayer>,
     pub(crate) stdio: [OwnedFd; 3],

@@ -26,7 +26,8 @@ use self::binds::Sources;
 use self::claim::Claim;
 use self::init::Init;
 pub(crate) use self::job::{Answer, Job, Settings};
-use self::report::{Outcome, Report, monotonic_ns, read_report};
+pub(crate) use self::report::monotonic_ns;
+use self::report::{Outcome, Report, read_report};
 use self::undo::Undo;
 use crate::cgroup::{Cgroup, Joining, Layout};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -78,9 +79,9 @@ struct Stopwatch {
 }
 
 impl Stopwatch {
-    fn start() -> Stopwatch {
-        let now = monotonic_ns();
-        Stopwatch { began: now, last: now, stages: Vec::new() }
+    /// Runs since the caller's call.
+    fn since(called_ns: u64) -> Stopwatch {
+        Stopwatch { began: called_ns, last: called_ns, stages: Vec::new() }
     }
 
     /// The stage ends now.
@@ -113,7 +114,8 @@ fn launch(job: &Job) -> Result<watch::Watched> {
 
 /// The launch, as a straight line. What a step made is told to `undo` at once.
 fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
-    let mut clock = Stopwatch::start();
+    let mut clock = Stopwatch::since(job.called_ns);
+    clock.lap(Stage::Request);
     let created_unix_ns = nanoseconds(ClockId::Realtime);
     let spec = &job.spec;
 

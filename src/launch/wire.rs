@@ -34,6 +34,7 @@ const OBJECT: &str = "launch request";
 
 #[derive(Serialize, Deserialize)]
 struct Text {
+    called_ns: u64,
     spec: LaunchSpec,
     layers: Vec<LayerText>,
     settings: Settings,
@@ -53,7 +54,12 @@ pub(crate) fn send_job(stream: &UnixStream, job: &Job) -> Result<()> {
         identity: layer.identity,
         format: layer.format,
     });
-    let text = Text { spec: job.spec.clone(), layers: layers.collect(), settings: job.settings.clone() };
+    let text = Text {
+        called_ns: job.called_ns,
+        spec: job.spec.clone(),
+        layers: layers.collect(),
+        settings: job.settings.clone(),
+    };
     let text = serde_json::to_vec(&text).expect("a job is plain data");
     let descriptors: Vec<BorrowedFd<'_>> =
         job.stdio.iter().map(AsFd::as_fd).chain(job.layers.iter().map(|layer| layer.file.as_fd())).collect();
@@ -127,7 +133,7 @@ fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Job> {
         identity: layer.identity,
         format: layer.format,
     });
-    Ok(Job { spec: text.spec, layers: layers.collect(), stdio, settings: text.settings })
+    Ok(Job { called_ns: text.called_ns, spec: text.spec, layers: layers.collect(), stdio, settings: text.settings })
 }
 
 fn malformed(text: &str) -> Error {

@@ -75,7 +75,7 @@ pub struct LaunchRecord {
     pub notes: Vec<String>,
     /// How long each stage took, in the order in which they ended. The launch process works while init does, so they overlap.
     pub stages: Vec<StageTime>,
-    /// From the beginning of the launch to the exec of the workload, in microseconds.
+    /// From the caller's call to the workload's exec, and the pid file if there is one, in microseconds.
     pub launch_microseconds: u64,
     /// What was asked for.
     pub spec: LaunchSpec,

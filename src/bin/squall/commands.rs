@@ -16,6 +16,9 @@ use squall::{
 use crate::args::{Cli, Command, Demo, Ids, Inspect, Kill, Ps, Reap, Rm, Run, Stats, Stop};
 use crate::{foreground, print, request};
 
+/// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
+const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
+
 /// Runs the command; the answer is the exit code.
 pub fn run(cli: Cli) -> Result<i32> {
     let squall = Squall::builder().run_root(absolute(&cli.root)).monitors(&cli.monitor_cgroup).build()?;
@@ -200,7 +203,11 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
 fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
     let mut failure = None;
     for id in &arguments.ids {
-        let ended = match squall.attach(id)? {
+        let container = match squall.attach(id)? {
+            Container::Created(created) => created.settle(LAUNCH_PATIENCE)?,
+            other => other,
+        };
+        let ended = match container {
             Container::Running(running) => running.wait()?,
             Container::Exited(exited) => Ended::Exited(exited),
             Container::Lost(lost) => Ended::Lost(lost),
