@@ -134,10 +134,7 @@ impl Stage {
         launcher.kill().at(LaunchStage::Stop, &object, "kill")?;
         let status = launcher.wait().at(LaunchStage::Stop, &object, "wait")?;
         // The worker may have spoken before its launch process had written the record.
-        let container = match self.squall.attach(worker.name)? {
-            Container::Created(created) => created.settle(PATIENCE)?,
-            other => other,
-        };
+        let container = settled(self.squall.attach(worker.name)?)?;
         let Container::Running(running) = container else { return Err(missing(worker.name)) };
         let ran_on = line == "ready\n" && running.record().init.is_alive();
         let exit = exit_of(running)?;
@@ -158,26 +155,42 @@ impl Stage {
         Some(number(&read("cpu.cfs_quota_us")?)? / number(&read("cpu.cfs_period_us")?)?)
     }
 
-    /// Removes everything, and names every process there was.
+    /// Removes everything, and names every process there was. An object that cannot be removed does not keep the others; its error is the
+    /// answer.
     pub(super) fn tear_down(self) -> Result<Vec<ProcessId>> {
         let mut processes = Vec::new();
+        let mut outcome = Ok(());
         for container in self.squall.containers()?.containers {
-            if let Some(record) = container.record() {
-                processes.extend([record.init, record.monitor]);
-            }
-            match container {
-                Container::Running(running) => running.stop(libc::SIGKILL, Duration::ZERO)?.remove()?,
-                Container::Exited(exited) => exited.remove()?,
-                Container::Lost(lost) => lost.remove()?,
-                Container::Created(created) => created.abandon()?,
-            }
+            let ended = settled(container).and_then(|container| {
+                processes.extend(container.record().into_iter().flat_map(|record| [record.init, record.monitor]));
+                end(container)
+            });
+            outcome = outcome.and(ended);
         }
-        self.squall.reap(0, Trim::Do)?;
+        outcome = outcome.and(self.squall.reap(0, Trim::Do).map(drop));
+        outcome?;
         for directory in ["layers", "containers", ""] {
             let path = self.run_root.join(directory);
             fs::remove_dir(&path).at(LaunchStage::Remove, path.display(), "rmdir")?;
         }
         Ok(processes)
+    }
+}
+
+/// A container whose launch is over.
+fn settled(container: Container) -> Result<Container> {
+    match container {
+        Container::Created(created) => created.settle(PATIENCE),
+        other => Ok(other),
+    }
+}
+
+fn end(container: Container) -> Result<()> {
+    match container {
+        Container::Running(running) => running.kill_tree()?.remove(),
+        Container::Exited(exited) => exited.remove(),
+        Container::Lost(lost) => lost.remove(),
+        Container::Created(created) => created.abandon(),
     }
 }
 

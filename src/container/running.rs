@@ -1,0 +1,195 @@
+//! What can be done with a container that runs.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::{
+    Container, Ended, Exited, KILL_PATIENCE, Lost, Running, known_end, no_such, recorded_cgroup, removed, wait_readable,
+};
+use crate::cgroup::{self, Cgroup, CgroupPath, KillMeans, Layout, Usage};
+use crate::control;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::launch::{boot_id, claim, pid_namespace};
+use crate::record::{self, Exit, ExitRecord, LaunchRecord};
+use crate::stage::Stage;
+
+impl Running {
+    pub(crate) fn new(directory: PathBuf, record: LaunchRecord) -> Running {
+        Running { directory, record: Box::new(record) }
+    }
+
+    /// Its record.
+    pub fn record(&self) -> &LaunchRecord {
+        &self.record
+    }
+
+    fn object(&self) -> String {
+        format!("container '{}'", self.record.id)
+    }
+
+    /// Whether its workload lives.
+    pub fn is_alive(&self) -> bool {
+        self.record.init.is_alive()
+    }
+
+    /// Whether its monitor lives.
+    pub fn is_watched(&self) -> bool {
+        self.record.monitor.is_alive()
+    }
+
+    /// A pidfd that becomes readable when it is time to look again: the monitor's, or without one init's. Nothing when both are gone.
+    ///
+    /// A monitor that has been killed and not been waited for is still a process, whose pidfd is readable for ever: it does not count.
+    pub fn process(&self) -> Option<OwnedFd> {
+        let monitor = if self.is_watched() { self.record.monitor.open() } else { None };
+        monitor.or_else(|| self.record.init.open())
+    }
+
+    /// The container as it is now.
+    ///
+    /// The exit record is looked for a second time after monitor and init were found dead: the monitor writes it before it ends.
+    pub fn refresh(self) -> Result<Container> {
+        if let Some(exit) = record::read_exit(&self.directory)? {
+            return Ok(self.exited(exit));
+        }
+        if boot_id()? != self.record.boot_id {
+            return Ok(Container::Lost(self.lost_with(None)));
+        }
+        // Pids of another pid namespace tell nothing here, so nothing is concluded from them.
+        let foreign = pid_namespace()? != self.record.pid_namespace;
+        if foreign || self.is_watched() || self.is_alive() || claim::is_held(&self.directory)? {
+            return Ok(Container::Running(self));
+        }
+        match record::read_exit(&self.directory)? {
+            Some(exit) => Ok(self.exited(exit)),
+            // The monitor removed it, as it was told to.
+            None if !self.directory.exists() => Err(removed(&self.record.id)),
+            None => Ok(Container::Lost(self.lost_with(None))),
+        }
+    }
+
+    fn exited(self, exit: ExitRecord) -> Container {
+        Container::Exited(Exited { directory: self.directory, record: self.record, exit: Box::new(exit) })
+    }
+
+    /// Waits until the container has ended and its record is written. Any number of programs may wait.
+    pub fn wait(self) -> Result<Ended> {
+        match self.wait_until(None)? {
+            Some(ended) => Ok(ended),
+            None => unreachable!("without a deadline, only the end ends the wait"),
+        }
+    }
+
+    /// Waits as [`Running::wait`] does, at most this long; nothing means that it is still running.
+    pub fn wait_for(self, span: Duration) -> Result<Option<Ended>> {
+        self.wait_until(Some(Instant::now() + span))
+    }
+
+    fn wait_until(mut self, deadline: Option<Instant>) -> Result<Option<Ended>> {
+        loop {
+            self = match self.refresh()? {
+                Container::Running(running) => running,
+                Container::Exited(exited) => return Ok(Some(Ended::Exited(exited))),
+                Container::Lost(lost) => return Ok(Some(Ended::Lost(lost))),
+                Container::Created(created) => return Err(no_such(&created.id)),
+            };
+            let watched = self.is_watched();
+            let Some(process) = self.process() else { continue };
+            if !wait_readable(&process, deadline)? {
+                return Ok(None);
+            }
+            // What has ended may have been the monitor, between the two looks: then the next turn knows better.
+            if !watched && !self.record.init.is_alive() {
+                return Ok(Some(Ended::Lost(self.lost_with(known_end(&process)?))));
+            }
+        }
+    }
+
+    fn lost_with(self, known: Option<Exit>) -> Lost {
+        Lost { directory: self.directory, record: self.record, known }
+    }
+
+    /// Sends a signal to init.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        if let Some(()) = control::signal(&self.directory, signal)? {
+            return Ok(());
+        }
+        self.signal_init(signal)
+    }
+
+    /// Without a monitor, by pidfd.
+    fn signal_init(&self, signal: i32) -> Result<()> {
+        let init = self.record.init.open().ok_or_else(|| self.has_ended())?;
+        let named = Signal::from_named_raw(signal).ok_or_else(|| {
+            Error::found(
+                ErrorKind::Invalid,
+                Stage::Stop,
+                self.object(),
+                "signal",
+                format!("{signal} is not a signal with a name"),
+            )
+        })?;
+        match pidfd_send_signal(&init, named) {
+            Err(rustix::io::Errno::SRCH) => Err(self.has_ended()),
+            other => other.at(Stage::Stop, self.object(), "pidfd_send_signal"),
+        }
+    }
+
+    fn has_ended(&self) -> Error {
+        Error::found(ErrorKind::Phase, Stage::Stop, self.object(), "signal", "it has ended")
+    }
+
+    /// Ends the container: the signal now, and after the grace the whole tree is killed. The monitor sees to it even if the caller is gone
+    /// before the grace is over.
+    pub fn stop(self, signal: i32, grace: Duration) -> Result<Ended> {
+        let monitored = control::stop(&self.directory, signal, grace)?.is_some();
+        if !monitored {
+            match self.signal_init(signal) {
+                Err(error) if error.kind() != ErrorKind::Phase => return Err(error),
+                _ => {}
+            }
+        }
+        let patience = if monitored { grace.saturating_add(KILL_PATIENCE) } else { grace };
+        let object = self.object();
+        let still_running = self.clone();
+        match self.wait_for(patience)? {
+            Some(ended) => Ok(ended),
+            None if !monitored => still_running.kill_tree(),
+            None => {
+                Err(Error::found(ErrorKind::TimedOut, Stage::Stop, object, "wait", "it was killed and is not gone yet"))
+            }
+        }
+    }
+
+    /// Kills everything in the container, at once, and without its monitor's help.
+    pub fn kill_tree(self) -> Result<Ended> {
+        let layout = Layout::detect()?;
+        if cgroup::inode_of(&layout, &self.cgroup()?) == self.record.cgroup_inode {
+            Cgroup::open(&layout, &self.cgroup()?)?.kill_all(KillMeans::Best)?;
+        }
+        // On a hybrid host init may be where the kill does not reach; its pid namespace goes with it.
+        match self.signal_init(libc::SIGKILL) {
+            Err(error) if error.kind() != ErrorKind::Phase => return Err(error),
+            _ => {}
+        }
+        let object = self.object();
+        match self.wait_for(KILL_PATIENCE)? {
+            Some(ended) => Ok(ended),
+            None => {
+                Err(Error::found(ErrorKind::TimedOut, Stage::Stop, object, "wait", "it was killed and is not gone yet"))
+            }
+        }
+    }
+
+    fn cgroup(&self) -> Result<CgroupPath> {
+        recorded_cgroup(&self.record)
+    }
+
+    /// What it uses now.
+    pub fn usage(&self) -> Result<Usage> {
+        Ok(Usage::read(&Layout::detect()?, &self.cgroup()?))
+    }
+}
