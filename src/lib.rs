@@ -88,5 +88,5 @@ pub use layer::Trim;
 pub use reap::{ReapKind, Reaped};
 pub use run_root::{DEFAULT_RUN_ROOT, RunRoot};
 pub use runtime::{DEFAULT_KEEP_LAYERS, DEFAULT_MONITORS, Listing, SignalStream, Squall, SquallBuilder, Stdio};
-pub use spawner::{Spawner, serve_standard_input};
+pub use spawner::{LIBEXEC, Spawner, serve_standard_input};
 pub use stage::Stage;

@@ -31,6 +31,9 @@ use crate::sys::{self, Fork};
 /// The first byte of every packet. Caller and spawner of different versions refuse each other.
 const PROTOCOL_VERSION: u8 = 1;
 
+/// Where a distribution puts programs that other programs start.
+pub const LIBEXEC: &str = "/usr/libexec/squall";
+
 /// Names the spawner in errors.
 const OBJECT: &str = "spawner";
 
@@ -74,6 +77,23 @@ impl Spawner {
         let path = path.into();
         let socket = start(&path)?;
         Ok(Spawner { origin: Origin::Program(path), socket: Mutex::new(socket) })
+    }
+
+    /// Starts the command line program from where it is installed: beside this program's own file, else in [`LIBEXEC`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] names the places where it is not; others as for [`Spawner::program`].
+    pub fn companion() -> Result<Spawner> {
+        const NAME: &str = "squall";
+        let own = std::env::current_exe().at(Stage::Request, "/proc/self/exe", "readlink")?;
+        let places = [own.with_file_name(NAME), PathBuf::from(LIBEXEC).join(NAME)];
+        match places.iter().find(|place| place.is_file() && **place != own) {
+            Some(place) => Spawner::program(place),
+            None => {
+                let text = format!("neither '{}' nor '{}' is there", places[0].display(), places[1].display());
+                Err(Error::found(ErrorKind::NotFound, Stage::Request, "spawner program", "stat", text))
+            }
+        }
     }
 
     /// Has a launch process forked that finds its job on the other end of the socket returned.

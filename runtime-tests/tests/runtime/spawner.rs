@@ -20,6 +20,7 @@ cases![
     after_a_spawner_program_was_killed_the_next_launch_works,
     a_program_that_is_no_spawner_is_refused,
     a_program_that_never_answers_is_given_up,
+    a_companion_that_is_nowhere_is_looked_for_beside_the_program_and_in_libexec,
     the_spawner_holds_nothing_of_its_program,
     containers_outlive_their_program_and_the_spawner_does_not,
     a_signal_to_the_programs_group_does_not_end_the_spawner,
@@ -169,6 +170,16 @@ fn a_program_that_never_answers_is_given_up(bed: &Bed) {
     asking.env("SQUALL_TEST", bed.tag());
     let output = Call::new(asking).output();
     assert!(output.text().contains("/usr/bin/yes"), "{output}");
+}
+
+/// This test's own program stands where no `squall` does.
+fn a_companion_that_is_nowhere_is_looked_for_beside_the_program_and_in_libexec(_: &Bed) {
+    let error = Spawner::companion().unwrap_err();
+    let beside = std::env::current_exe().unwrap().with_file_name("squall");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    for place in [beside.display().to_string(), format!("{}/squall", squall::LIBEXEC)] {
+        assert!(error.to_string().contains(&place), "{error}");
+    }
 }
 
 fn the_spawner_holds_nothing_of_its_program(bed: &Bed) {
