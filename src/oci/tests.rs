@@ -177,3 +177,13 @@ fn the_inits_document_agrees_with_the_complete_one_on_all_that_it_holds() {
     assert_eq!(init["mounts"], json!([]), "everything is mounted before");
     assert_eq!(init["linux"]["namespaces"][0], json!({ "type": "mount", "path": "/proc/self/ns/mnt" }));
 }
+
+#[test]
+fn the_heat_of_every_processor_that_shows_it_is_masked() {
+    let cpus = tempfile::tempdir().unwrap();
+    for name in ["cpu0/thermal_throttle", "cpu1/thermal_throttle", "cpu2", "cpufreq"] {
+        std::fs::create_dir_all(cpus.path().join(name)).unwrap();
+    }
+    let expected = ["cpu0", "cpu1"].map(|cpu| cpus.path().join(cpu).join("thermal_throttle").display().to_string());
+    assert_eq!(super::thermal_throttles(cpus.path()), expected);
+}
