@@ -64,7 +64,12 @@ impl Spawner {
         }
         let (ours, theirs) = socket_pair()?;
         match sys::fork().at(Stage::Request, OBJECT, "fork")? {
-            Fork::Parent(_) => Ok(Spawner { origin: Origin::Forked, socket: Mutex::new(ours) }),
+            Fork::Parent(_) => {
+                drop(theirs);
+                // Until it has parted, a signal meant for this program's group would reach it as well.
+                rustix::io::retry_on_intr(|| rustix::io::read(&ours, &mut [0])).at(Stage::Request, OBJECT, "read")?;
+                Ok(Spawner { origin: Origin::Forked, socket: Mutex::new(ours) })
+            }
             Fork::Child => {
                 drop(ours);
                 keep(theirs)
@@ -186,6 +191,7 @@ fn shake_hands(socket: &OwnedFd, object: &str) -> Result<()> {
 /// The keeper: forks the spawner, and another one when that has been killed. It ends with the spawner's own end, which is the program's.
 fn keep(socket: OwnedFd) -> ! {
     part_from_program(&socket);
+    let _ = rustix::io::write(&socket, &[PROTOCOL_VERSION]);
     loop {
         match sys::fork() {
             Err(_) => sys::exit_now(1),
