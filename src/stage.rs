@@ -22,7 +22,7 @@ pub enum Stage {
     Cgroup,
     /// Host paths to be bound are cloned as detached mounts.
     Binds,
-    /// The first process of the container is cloned and joins its cgroups.
+    /// The first process of the container is cloned, and cleaned of what it has from its caller.
     Clone,
     /// The staging file system and the overlay are put together.
     Root,

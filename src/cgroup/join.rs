@@ -1,8 +1,7 @@
 //! Entering cgroups.
 //!
-//! Owns the ways in: for the container's first process the open `cgroup.procs` files, written by itself right after
-//! clone, and for the launch process, before it becomes the monitor, the group of monitors. It never moves another
-//! process.
+//! Owns the ways in: the open `cgroup.procs` files through which the launch process moves the container's first process ([`place`]) or a process
+//! moves itself ([`join`]), and the group of monitors, which the launch process joins before it becomes one.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 

@@ -5,9 +5,9 @@
 //! cgroup that the caller did not name, except that parents of a new one are made, filled (v1 cpuset) and told to
 //! hand controllers down (v2); they stay.
 //!
-//! The launch process calls [`Layout::detect`], [`Cgroup::create`] and [`join_monitors`]; the container's first
-//! process calls [`join()`]; the monitor calls [`Usage::read`], [`OomEvents::watch`], [`Cgroup::kill_all`] and
-//! [`remove`].
+//! The launch process calls [`Layout::detect`], [`Cgroup::create`], [`place`], [`join_monitors`] and [`OomEvents::watch`];
+//! whoever reads, ends or clears a container calls [`Usage::read`], [`Cgroup::kill_all`] and [`remove()`]. The monitor is
+//! a program of its own and reads and removes by itself.
 //!
 //! | file of the kernel | since | used for | without |
 //! |---|---|---|---|
