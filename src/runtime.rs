@@ -13,6 +13,7 @@ use crate::container::{Container, Running};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
 use crate::launch::{self, Job, Settings, claim, wire};
 use crate::layer::OpenLayer;
+use crate::plan::Plan;
 use crate::record::LaunchRecord;
 use crate::request::{ContainerId, LaunchSpec, Mount, Network, Propagation, check_layers, without_repeats};
 use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
@@ -185,6 +186,16 @@ impl Squall {
             Launcher::Spawner(spawner) => launch_by(spawner, &job),
         }?;
         Ok(Running::new(self.settings.run_root.container(&spec.id), record))
+    }
+
+    /// What [`Squall::launch`] would do with this spec, told beforehand: touches nothing, and needs no privilege.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].
+    pub fn plan(&self, spec: &LaunchSpec) -> Result<Plan> {
+        let layers = check_layers(spec)?;
+        check_supported(spec, &self.settings.monitors)?;
+        Plan::of(spec, layers, &self.settings)
     }
 
     /// The container of this id, in whatever phase it is.

@@ -24,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a worker
     Run(Box<Run>),
+    /// Tell what `run` would do, and do nothing of it; needs no privilege
+    Plan(Box<Plan>),
     /// List containers
     Ps(Ps),
     /// Show what is recorded of a container
@@ -130,6 +132,19 @@ pub struct Run {
     /// IMAGE.sqsh (without --layer), program and arguments
     #[arg(value_name = "ARGV", trailing_var_arg = true, allow_hyphen_values = true)]
     pub rest: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Takes what `run` takes, refuses what `run` refuses, and ends with 0 also where the launch would fail as things are: \
+                        then the obstacles are named."
+)]
+pub struct Plan {
+    #[command(flatten)]
+    pub run: Run,
+    /// For a machine
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

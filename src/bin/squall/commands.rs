@@ -13,8 +13,8 @@ use squall::{
     serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Ids, Inspect, Kill, Ps, Reap, Rm, Run, Stats, Stop};
-use crate::{foreground, print, request};
+use crate::args::{Cli, Command, Demo, Ids, Inspect, Kill, Plan, Ps, Reap, Rm, Run, Stats, Stop};
+use crate::{foreground, plan_page, print, request};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -24,6 +24,7 @@ pub fn run(cli: Cli) -> Result<i32> {
     let squall = Squall::builder().run_root(absolute(&cli.root)).monitors(&cli.monitor_cgroup).build()?;
     match cli.command {
         Command::Run(arguments) => launch(&squall, &arguments),
+        Command::Plan(arguments) => plan(&squall, &arguments),
         Command::Ps(arguments) => list(&squall, &arguments),
         Command::Inspect(arguments) => inspect(&squall, &arguments),
         Command::Wait(arguments) => wait(&squall, &arguments),
@@ -65,6 +66,20 @@ fn launch(squall: &Squall, arguments: &Run) -> Result<i32> {
         }
     }
     code
+}
+
+fn plan(squall: &Squall, arguments: &Plan) -> Result<i32> {
+    let asked = request::launch_spec(&arguments.run)?;
+    for warning in &asked.warnings {
+        eprintln!("squall: warning: {warning}");
+    }
+    let plan = squall.plan(&asked.spec).map_err(|error| request::under_its_flag(error, &arguments.run))?;
+    if arguments.json {
+        say!("{}", json!(plan));
+    } else {
+        plan_page::show(&plan);
+    }
+    Ok(0)
 }
 
 /// What the kernel made of the limits is said at once, not only in the record.
