@@ -65,6 +65,8 @@ pub mod container;
 mod control;
 #[cfg(feature = "cli")]
 pub mod demo;
+#[cfg(feature = "cli")]
+pub mod doctor;
 pub mod error;
 mod fsmount;
 mod kernel;

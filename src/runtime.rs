@@ -29,7 +29,7 @@ pub const DEFAULT_KEEP_LAYERS: usize = 32;
 pub const DEFAULT_MONITORS: &str = "/squall/monitors";
 
 /// What a launch cannot do without, and what for.
-const NEEDED: [(Capability, &str); 8] = [
+pub(crate) const NEEDED: [(Capability, &str); 8] = [
     (Capability::CAP_SYS_ADMIN, "mounts and namespaces"),
     (Capability::CAP_SETUID, "the worker's user"),
     (Capability::CAP_SETGID, "the worker's groups"),
@@ -39,6 +39,10 @@ const NEEDED: [(Capability, &str); 8] = [
     (Capability::CAP_DAC_OVERRIDE, "files of others"),
     (Capability::CAP_KILL, "signals to workers"),
 ];
+
+/// What a network of its own takes besides.
+pub(crate) const LOOPBACK: (Capability, &str) =
+    (Capability::CAP_NET_ADMIN, "the loopback device of a network of its own");
 
 /// The runtime for one run root. Cheap, holds no container, may be shared between threads when it has a spawner.
 #[derive(Debug)]
@@ -286,10 +290,9 @@ pub(crate) fn check_privilege(network: Network) -> Result<()> {
     let object = "this process";
     let held = caps::read(None, CapSet::Effective)
         .map_err(|error| Error::found(ErrorKind::System, Stage::Request, object, "capget", error.to_string()))?;
-    let loopback = (Capability::CAP_NET_ADMIN, "the loopback device of a network of its own");
     let missing: Vec<String> = NEEDED
         .iter()
-        .chain((network == Network::None).then_some(&loopback))
+        .chain((network == Network::None).then_some(&LOOPBACK))
         .filter(|(capability, _)| !held.contains(capability))
         .map(|(capability, purpose)| format!("{capability} ({purpose})"))
         .collect();

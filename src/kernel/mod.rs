@@ -131,13 +131,8 @@ impl Feature {
         self.judge(presence, release)
     }
 
-    /// Whether it is there, by any means, and how that is known.
-    #[cfg(feature = "cli")]
-    pub(crate) fn try_it(&self, release: Option<Release>) -> (Presence, String) {
-        self.judge((self.probe)(), release)
-    }
-
-    fn judge(&self, presence: Presence, release: Option<Release>) -> (Presence, String) {
+    /// What follows from a try: where there was none, the version is asked.
+    pub(crate) fn judge(&self, presence: Presence, release: Option<Release>) -> (Presence, String) {
         let since = self.since;
         match (presence, release) {
             (Presence::Present, _) => (Presence::Present, format!("tried: it is there (since {since})")),

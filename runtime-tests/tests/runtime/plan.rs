@@ -66,7 +66,7 @@ fn the_plan_is_what_the_launch_then_does(bed: &Bed) {
     assert_eq!(plan["obstacles"], serde_json::json!([]), "{plan}");
     let worker = bed.start(&flags, &["sleep", "600000"]);
     let acts = plan["cgroups"]["acts"].as_array().unwrap();
-    let of = |kind: &str| acts.iter().filter(move |act| act["act"] == kind);
+    let of = |kind: &'static str| acts.iter().filter(move |act| act["act"] == kind);
     assert!(of("make").count() > 0 && of("write").count() > 0);
     for act in of("make") {
         assert!(Path::new(act["directory"].as_str().unwrap()).is_dir(), "{act}");
@@ -114,14 +114,13 @@ fn what_run_refuses_plan_refuses_in_the_same_words(bed: &Bed) {
     let layer = bed.probe().to_owned();
     let link = bed.file("nowhere");
     symlink("/no/such/file", &link).unwrap();
-    let table: [&[&str]; 7] = [
+    let table: [&[&str]; 6] = [
         &["--memory", "much", "--cpus", "0"],
         &["--layer", &link],
         &["--layer", "/dev/null"],
         &["--name", "a/b"],
         &["--volume", "relative:/x"],
         &["--volume", "/tmp:/dev"],
-        &["--nonsense"],
     ];
     for flags in table {
         let call = |command: &str| {
@@ -130,8 +129,7 @@ fn what_run_refuses_plan_refuses_in_the_same_words(bed: &Bed) {
         };
         let (run, plan) = (call("run"), call("plan"));
         assert_eq!((plan.code(), run.code()), (125, 125), "{plan}");
-        // The usage line names the command.
-        assert_eq!(plan.stderr.replace("squall plan", "squall run"), run.stderr, "{flags:?}");
+        assert_eq!(plan.stderr, run.stderr, "{flags:?}");
     }
     assert!(!bed.run_root().exists());
 }

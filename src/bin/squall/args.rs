@@ -44,6 +44,8 @@ pub enum Command {
     Reap(Reap),
     /// Run a worker in a container before your eyes, and measure every claim
     Demo(Demo),
+    /// Tell what this machine can do, what is missing, and what to do about it
+    Doctor(Doctor),
     /// Serve launches for another program (used by the library)
     #[command(hide = true)]
     Spawner,
@@ -238,6 +240,17 @@ pub struct Reap {
 
 #[derive(Debug, Args)]
 pub struct Demo {
+    /// For a machine
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Ends with 0 where everything can be launched, 1 where something is limited or the launch at the end could not be \
+                        tried, 2 where nothing can be launched. Changes nothing on the machine but by that launch, which clears away after itself."
+)]
+pub struct Doctor {
     /// For a machine
     #[arg(long)]
     pub json: bool,

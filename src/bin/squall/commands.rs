@@ -13,7 +13,7 @@ use squall::{
     serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Ids, Inspect, Kill, Plan, Ps, Reap, Rm, Run, Stats, Stop};
+use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Plan, Ps, Reap, Rm, Run, Stats, Stop};
 use crate::{foreground, plan_page, print, request};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
@@ -34,6 +34,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Stats(arguments) => stats(&squall, &arguments),
         Command::Reap(arguments) => reap(&squall, &arguments),
         Command::Demo(arguments) => demo(&arguments),
+        Command::Doctor(arguments) => doctor(&cli.root, &arguments),
         Command::Spawner => serve_standard_input().map(|()| 0),
     }
 }
@@ -396,4 +397,19 @@ fn demo(arguments: &Demo) -> Result<i32> {
         say!("{}", json!(report));
     }
     Ok(i32::from(!report.passed()))
+}
+
+fn doctor(run_root: &Path, arguments: &Doctor) -> Result<i32> {
+    let program = std::env::current_exe().unwrap_or_else(|_| "squall".into());
+    let report = squall::doctor::examine(&absolute(run_root), &program, |finding| {
+        if !arguments.json {
+            print::examined(finding);
+        }
+    });
+    if arguments.json {
+        say!("{}", json!(report));
+    } else {
+        say!("\n{}", print::verdict(report.verdict));
+    }
+    Ok(report.verdict.exit_code())
 }
