@@ -65,12 +65,16 @@ pub mod container;
 mod control;
 #[cfg(feature = "cli")]
 pub mod demo;
+#[cfg(feature = "cli")]
+pub mod doctor;
 pub mod error;
 mod fsmount;
+mod kernel;
 mod launch;
 pub mod layer;
 pub mod monitor;
 pub mod oci;
+pub mod plan;
 mod reap;
 pub mod record;
 pub mod request;

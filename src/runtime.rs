@@ -13,6 +13,7 @@ use crate::container::{Container, Running};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
 use crate::launch::{self, Job, Settings, claim, wire};
 use crate::layer::OpenLayer;
+use crate::plan::Plan;
 use crate::record::LaunchRecord;
 use crate::request::{ContainerId, LaunchSpec, Mount, Network, Propagation, check_layers, without_repeats};
 use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
@@ -28,7 +29,7 @@ pub const DEFAULT_KEEP_LAYERS: usize = 32;
 pub const DEFAULT_MONITORS: &str = "/squall/monitors";
 
 /// What a launch cannot do without, and what for.
-const NEEDED: [(Capability, &str); 8] = [
+pub(crate) const NEEDED: [(Capability, &str); 8] = [
     (Capability::CAP_SYS_ADMIN, "mounts and namespaces"),
     (Capability::CAP_SETUID, "the worker's user"),
     (Capability::CAP_SETGID, "the worker's groups"),
@@ -38,6 +39,10 @@ const NEEDED: [(Capability, &str); 8] = [
     (Capability::CAP_DAC_OVERRIDE, "files of others"),
     (Capability::CAP_KILL, "signals to workers"),
 ];
+
+/// What a network of its own takes besides.
+pub(crate) const LOOPBACK: (Capability, &str) =
+    (Capability::CAP_NET_ADMIN, "the loopback device of a network of its own");
 
 /// The runtime for one run root. Cheap, holds no container, may be shared between threads when it has a spawner.
 #[derive(Debug)]
@@ -187,6 +192,16 @@ impl Squall {
         Ok(Running::new(self.settings.run_root.container(&spec.id), record))
     }
 
+    /// What [`Squall::launch`] would do with this spec, told beforehand: touches nothing, and needs no privilege.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].
+    pub fn plan(&self, spec: &LaunchSpec) -> Result<Plan> {
+        let layers = check_layers(spec)?;
+        check_supported(spec, &self.settings.monitors)?;
+        Plan::of(spec, layers, &self.settings)
+    }
+
     /// The container of this id, in whatever phase it is.
     ///
     /// # Errors
@@ -275,10 +290,9 @@ pub(crate) fn check_privilege(network: Network) -> Result<()> {
     let object = "this process";
     let held = caps::read(None, CapSet::Effective)
         .map_err(|error| Error::found(ErrorKind::System, Stage::Request, object, "capget", error.to_string()))?;
-    let loopback = (Capability::CAP_NET_ADMIN, "the loopback device of a network of its own");
     let missing: Vec<String> = NEEDED
         .iter()
-        .chain((network == Network::None).then_some(&loopback))
+        .chain((network == Network::None).then_some(&LOOPBACK))
         .filter(|(capability, _)| !held.contains(capability))
         .map(|(capability, purpose)| format!("{capability} ({purpose})"))
         .collect();

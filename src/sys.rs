@@ -335,6 +335,16 @@ pub(crate) fn loop_configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>, label
     }
 }
 
+/// Asks for a binding to a descriptor that nobody has open, which cannot come about. EBADF from a kernel that knows the request.
+pub(crate) fn loop_configure_nothing(device: BorrowedFd<'_>) -> Io<()> {
+    // SAFETY: as for `loop_configure`; the descriptor's number is none, which the kernel looks at first.
+    unsafe {
+        let mut config: loop_abi::LoopConfig = std::mem::zeroed();
+        config.fd = u32::MAX;
+        check(libc::ioctl(device.as_raw_fd(), loop_abi::LOOP_CONFIGURE, &raw const config) as libc::c_long).map(drop)
+    }
+}
+
 /// Which file a loop device is bound to; ENXIO when it is not bound.
 pub(crate) fn loop_get_status(device: BorrowedFd<'_>) -> Io<LoopStatus> {
     // SAFETY: the kernel fills the structure, for which zero is valid as well.
@@ -472,6 +482,18 @@ pub(crate) fn deny_user_namespaces() -> Io<()> {
 pub(crate) fn unshare_cgroup_namespace() -> Io<()> {
     // SAFETY: only the namespace of this process changes; no descriptor table, stack or memory is unshared.
     check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } as libc::c_long).map(drop)
+}
+
+/// Gives this process, which has one thread, a user namespace of its own.
+pub(crate) fn unshare_user_namespace() -> Io<()> {
+    // SAFETY: as for the mount namespace.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) } as libc::c_long).map(drop)
+}
+
+/// Gives this process a mount namespace of its own.
+pub(crate) fn unshare_mount_namespace() -> Io<()> {
+    // SAFETY: only the namespace of this process changes; no descriptor table, stack or memory is unshared.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) } as libc::c_long).map(drop)
 }
 
 /// The wait status of a process that has been reaped, by whomever, from a pidfd held since before. Kernel 6.15; nothing below.

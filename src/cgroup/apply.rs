@@ -136,7 +136,7 @@ pub(super) fn devices_not_enforced() -> Adjustment {
 }
 
 /// Whether the machine swaps now. Unreadable counts as yes: a limit must not be dropped on a guess.
-fn has_swap(procfs: &Path) -> bool {
+pub(super) fn has_swap(procfs: &Path) -> bool {
     // The first line is the heading.
     fs::read_to_string(procfs.join("swaps")).map_or(true, |text| text.lines().nth(1).is_some())
 }

@@ -30,6 +30,30 @@ pub(super) fn inherit(hierarchy: &Hierarchy, path: &CgroupPath, limits: &Limits)
     Ok(())
 }
 
+/// The writes of [`inherit`], file and value, as far as they can be known without making the cgroup.
+pub(super) fn foresee(hierarchy: &Hierarchy, path: &CgroupPath, limits: &Limits) -> Vec<(String, String)> {
+    let mut writes = Vec::new();
+    for (file, given) in [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)] {
+        let own = given.is_none().then_some(path.as_str());
+        let mut nearest = String::new();
+        for cgroup in std::iter::once("").chain(path.ancestors()).chain(own) {
+            let name = format!("{}/{file}", hierarchy.below(cgroup));
+            // The container's own is made anew.
+            let shown = match cgroup == path.as_str() {
+                true => String::new(),
+                false => control::read_short(CWD, &name)
+                    .map(|value| value.as_str().trim_end().to_owned())
+                    .unwrap_or_default(),
+            };
+            match shown.is_empty() {
+                true => writes.push((name, nearest.clone())),
+                false => nearest = shown,
+            }
+        }
+    }
+    writes
+}
+
 /// The value of `file` in the cgroup `path` (`""` is the root), after filling it where it is empty.
 fn fill(hierarchy: &Hierarchy, path: &str, file: &str) -> Result<String> {
     let failed = |call: &str, errno| {

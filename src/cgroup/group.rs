@@ -165,7 +165,7 @@ fn create(
 }
 
 /// Checks the limits against themselves and against the machine, before anything is touched.
-fn supported(layout: &Layout, path: &CgroupPath, limits: &Limits) -> Result<Vec<(Controller, Field)>> {
+pub(super) fn supported(layout: &Layout, path: &CgroupPath, limits: &Limits) -> Result<Vec<(Controller, Field)>> {
     let problems = limits.problems();
     if !problems.is_empty() {
         return Err(Error::invalid(format!("cgroup '{path}'"), problems));

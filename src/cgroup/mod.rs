@@ -28,6 +28,7 @@ mod directory;
 mod end;
 #[cfg(test)]
 mod fake;
+mod foresight;
 mod group;
 mod join;
 mod layout;
@@ -49,6 +50,7 @@ pub use controller::Controller;
 pub use cpu_list::{CpuList, CpuListProblem, NUMBER_MAX};
 pub use device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
 pub use end::{KillMeans, KilledBy, remove};
+pub use foresight::{Act, Foresight};
 pub use group::Cgroup;
 pub use join::{JoinFailure, Joining, join, join_monitors, place};
 pub use layout::{Hierarchy, Kind, Layout};

@@ -60,10 +60,8 @@ fn hand_down(
         Err(errno) => return Err(failed("open", errno)),
     };
     let listed = control::show(&file).map_err(|errno| failed("read", errno))?;
+    let (needed, counting) = lacking(listed.as_str(), needed, counting);
     for (controller, field) in needed {
-        if contains(listed.as_str(), std::iter::once(*controller)) {
-            continue;
-        }
         control::write(&file, &format!("+{controller}")).map_err(|errno| {
             let error = failed(&format!("write(+{controller})"), errno);
             if errno == rustix::io::Errno::NOENT {
@@ -74,11 +72,42 @@ fn hand_down(
         })?;
     }
     for controller in counting {
-        if !contains(listed.as_str(), std::iter::once(*controller)) {
-            let _ = control::write(&file, &format!("+{controller}"));
-        }
+        let _ = control::write(&file, &format!("+{controller}"));
     }
     Ok(())
+}
+
+/// Of the controllers that have to be handed down and of those that should be, the ones that are not yet.
+fn lacking(
+    listed: &str,
+    needed: &[(Controller, Field)],
+    counting: &[Controller],
+) -> (Vec<(Controller, Field)>, Vec<Controller>) {
+    let missing = |controller: Controller| !contains(listed, std::iter::once(controller));
+    let needed: Vec<_> = needed.iter().copied().filter(|(controller, _)| missing(*controller)).collect();
+    let asked = |controller: Controller| needed.iter().any(|(needed, _)| *needed == controller);
+    let counting = counting.iter().copied().filter(|controller| missing(*controller) && !asked(*controller)).collect();
+    (needed, counting)
+}
+
+/// The writes of [`enable`], file and value, as far as they can be known without making the cgroup.
+pub(super) fn foresee(
+    hierarchy: &Hierarchy,
+    path: &CgroupPath,
+    needed: &[(Controller, Field)],
+) -> Vec<(String, String)> {
+    let needed: Vec<_> = needed.iter().copied().filter(|(controller, _)| hierarchy.has(*controller)).collect();
+    let counting: Vec<_> = COUNTING.into_iter().filter(|controller| hierarchy.has(*controller)).collect();
+    let mut writes = Vec::new();
+    for ancestor in std::iter::once("").chain(path.ancestors()) {
+        let file = format!("{}/cgroup.subtree_control", hierarchy.below(ancestor));
+        // One that is not there yet will list nothing.
+        let listed = control::read_short(CWD, &file).map(|listed| listed.as_str().to_owned()).unwrap_or_default();
+        let (needed, counting) = lacking(&listed, &needed, &counting);
+        let controllers = needed.into_iter().map(|(controller, _)| controller).chain(counting);
+        writes.extend(controllers.map(|controller| (file.clone(), format!("+{controller}"))));
+    }
+    writes
 }
 
 #[cfg(test)]

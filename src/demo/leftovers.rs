@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::worker::run_root;
 use crate::cgroup::Layout;
 use crate::error::{Context, Result};
 use crate::record::ProcessId;
@@ -30,8 +31,15 @@ impl Leftovers {
             loop_devices: loop_devices(tag),
             cgroups: layout.hierarchies().iter().filter(|hierarchy| cgroup(&hierarchy.mount_point)).count(),
             processes: processes.iter().filter(|process| process.is_alive()).count(),
-            files: usize::from(Path::new("/run").join(tag).exists()),
+            files: usize::from(run_root(tag).exists()),
         })
+    }
+
+    pub(super) fn in_words(&self) -> String {
+        format!(
+            "mounts {}, loop devices {}, cgroups {}, processes {}, files {}",
+            self.mounts, self.loop_devices, self.cgroups, self.processes, self.files
+        )
     }
 
     pub(super) fn total(&self) -> usize {

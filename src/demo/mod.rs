@@ -5,6 +5,7 @@
 
 mod image;
 mod leftovers;
+pub(crate) mod trial;
 mod worker;
 
 use std::path::Path;
@@ -278,13 +279,5 @@ fn survival(bench: &Bench, program: &Path) -> Result<Finding> {
 }
 
 fn nothing_left(left: &Leftovers) -> Finding {
-    Finding {
-        name: "left",
-        text: format!(
-            "mounts {}, loop devices {}, cgroups {}, processes {}, files {}",
-            left.mounts, left.loop_devices, left.cgroups, left.processes, left.files
-        ),
-        measured: json!(left),
-        passed: left.total() == 0,
-    }
+    Finding { name: "left", text: left.in_words(), measured: json!(left), passed: left.total() == 0 }
 }

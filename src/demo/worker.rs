@@ -82,7 +82,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn set_up(tag: &str, image: &Image) -> Result<Stage> {
-        let run_root = PathBuf::from(format!("/run/{tag}"));
+        let run_root = run_root(tag);
         let cgroup = format!("/{tag}");
         let squall = Squall::builder().run_root(&run_root).monitors(format!("{cgroup}/monitors")).build()?;
         Ok(Stage { squall, run_root, cgroup, layers: image.paths(), layout: Layout::detect()? })
@@ -175,6 +175,15 @@ impl Stage {
         }
         Ok(processes)
     }
+}
+
+/// The run root of this tag: in memory, wherever the machine has that.
+pub(super) fn run_root(tag: &str) -> PathBuf {
+    /// What statfs(2) calls a tmpfs (<linux/magic.h>).
+    const TMPFS: u64 = 0x0102_1994;
+    let in_memory = |path: &&str| rustix::fs::statfs(*path).is_ok_and(|kind| kind.f_type as u64 == TMPFS);
+    let base = ["/run", "/dev/shm"].into_iter().find(in_memory).unwrap_or("/run");
+    PathBuf::from(base).join(tag)
 }
 
 /// A container whose launch is over.

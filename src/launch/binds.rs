@@ -42,12 +42,16 @@ impl Sources {
 }
 
 /// Read-only, and without anything that a cgroup directory has no use for.
-fn clone_cgroups(layout: &Layout, path: &CgroupPath) -> Result<Vec<BindSource>> {
+pub(crate) fn cgroup_attributes() -> MountAttr {
     let set = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let attr = MountAttr { set: set.bits().into(), propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    MountAttr { set: set.bits().into(), propagation: libc::MS_PRIVATE, ..MountAttr::default() }
+}
+
+fn clone_cgroups(layout: &Layout, path: &CgroupPath) -> Result<Vec<BindSource>> {
+    let attr = cgroup_attributes();
     let clone = |directory: String| {
         let object = format!("cgroup directory '{directory}'");
         let mount = clone_tree(&directory, Recursion::Single).at(Stage::Binds, &object, "open_tree")?;
@@ -93,7 +97,7 @@ pub(crate) fn clone_tree(path: &str, recursion: Recursion) -> rustix::io::Result
 
 /// Read-only reaches every mount below the source, as for `docker run -v` since version 25: a submount of the host must not stay writable
 /// because nobody thought of it. Devices and setuid stay off unless asked for by name.
-fn attributes(options: &BindOptions) -> MountAttr {
+pub(crate) fn attributes(options: &BindOptions) -> MountAttr {
     let asks = |flag| options.flags.contains(flag) || options.flags_below.contains(flag);
     let mut set = MountAttrFlags::empty();
     let mut clear = MountAttrFlags::empty();

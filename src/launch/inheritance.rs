@@ -44,8 +44,23 @@ fn reset_rlimits() -> Vec<String> {
         let possible = Rlimit { soft: wanted.soft.min(own.hard), hard: own.hard };
         let reached = sys::set_rlimit(resource, possible).is_ok();
         if !reached || own.hard < wanted.soft {
-            refused.push(format!("{name} stays at {} of {}", possible.soft, wanted.soft));
+            refused.push(short(name, possible, wanted));
         }
     }
     refused
+}
+
+fn short(name: &str, possible: Rlimit, wanted: Rlimit) -> String {
+    format!("{name} stays at {} of {}", possible.soft, wanted.soft)
+}
+
+/// The limits that a process like this one, without CAP_SYS_RESOURCE, could not bring up to those of the host's init. Nothing where that
+/// one's cannot be read.
+pub(crate) fn foresee_short_limits() -> Vec<String> {
+    let limits = RLIMITS.iter().filter_map(|(resource, name)| {
+        let (wanted, own) = (sys::rlimit_of(1, *resource).ok()?, sys::rlimit_of(0, *resource).ok()?);
+        let possible = Rlimit { soft: wanted.soft.min(own.hard), hard: own.hard };
+        (own.hard < wanted.soft).then(|| short(name, possible, wanted))
+    });
+    limits.collect()
 }

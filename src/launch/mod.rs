@@ -7,7 +7,7 @@
 pub(crate) mod binds;
 pub(crate) mod claim;
 mod executor;
-mod inheritance;
+pub(crate) mod inheritance;
 mod init;
 pub(crate) mod job;
 mod report;
@@ -226,7 +226,7 @@ fn mount_layers(job: &Job) -> Result<Vec<LayerMount>> {
 }
 
 /// The namespaces of init from its birth. Uts is left to libcontainer, which sets the host name in it, and cgroup comes after joining.
-fn namespaces(spec: &LaunchSpec) -> u64 {
+pub(crate) fn namespaces(spec: &LaunchSpec) -> u64 {
     let own_network = match spec.network {
         Network::Host => 0,
         Network::None => libc::CLONE_NEWNET,

@@ -10,6 +10,7 @@
 //!
 //! Runs in the launch process, as root, in the host's mount namespace.
 
+mod forecast;
 mod loopdev;
 mod pins;
 
@@ -55,7 +56,7 @@ impl OpenLayer {
 
 impl LayerFormat {
     /// The kernel's name for the file system.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             LayerFormat::Squashfs => "squashfs",
             LayerFormat::Erofs => "erofs",

@@ -43,18 +43,7 @@ fn new_words(options: &[(String, Option<String>)], attributes: MountAttrFlags) -
         Some(value) => format!("{key}={value}"),
         None => key.clone(),
     });
-    words(attributes).map(str::to_owned).chain(data).collect()
-}
-
-fn words(attributes: MountAttrFlags) -> impl Iterator<Item = &'static str> {
-    const WORDS: [(MountAttrFlags, &str); 5] = [
-        (MountAttrFlags::MOUNT_ATTR_RDONLY, "ro"),
-        (MountAttrFlags::MOUNT_ATTR_NOSUID, "nosuid"),
-        (MountAttrFlags::MOUNT_ATTR_NODEV, "nodev"),
-        (MountAttrFlags::MOUNT_ATTR_NOEXEC, "noexec"),
-        (MountAttrFlags::MOUNT_ATTR_STRICTATIME, "strictatime"),
-    ];
-    WORDS.into_iter().filter(move |(flag, _)| attributes.contains(*flag)).map(|(_, word)| word)
+    plan::words(attributes).map(str::to_owned).chain(data).collect()
 }
 
 fn bind(bind: &Bind) -> Built<OciMount> {

@@ -35,6 +35,21 @@ const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 const STRICTATIME: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_STRICTATIME;
 
+/// The attributes in mount(8)'s words.
+pub(crate) fn words(attributes: MountAttrFlags) -> impl Iterator<Item = &'static str> {
+    const WORDS: [(MountAttrFlags, &str); 8] = [
+        (RDONLY, "ro"),
+        (NOSUID, "nosuid"),
+        (NODEV, "nodev"),
+        (NOEXEC, "noexec"),
+        (MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
+        (MountAttrFlags::MOUNT_ATTR_NODIRATIME, "nodiratime"),
+        (MountAttrFlags::MOUNT_ATTR_NOATIME, "noatime"),
+        (STRICTATIME, "strictatime"),
+    ];
+    WORDS.into_iter().filter(move |(flag, _)| attributes.contains(*flag)).map(|(_, word)| word)
+}
+
 /// Where a container sees its cgroups.
 pub(crate) const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 

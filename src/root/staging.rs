@@ -82,7 +82,7 @@ pub(crate) fn mount_overlay(parts: &OverlayParts<'_>) -> Result<OwnedFd> {
 
 /// Relative names keep 500 layers within the page that mount(2) takes. The three features are named because a kernel may have them on by
 /// default, and each makes the overlay believe attributes that a hostile layer can write.
-fn overlay_options(layers: usize, upper: &str, work: &str) -> String {
+pub(crate) fn overlay_options(layers: usize, upper: &str, work: &str) -> String {
     let lower: Vec<String> = (0..layers).rev().map(|index| index.to_string()).collect();
     format!("lowerdir={},upperdir={upper},workdir={work},redirect_dir=nofollow,metacopy=off,index=off", lower.join(":"))
 }

@@ -13,6 +13,7 @@ mod mounts;
 mod namespaces;
 mod oracle;
 mod packages;
+mod plan;
 mod refusals;
 mod roles;
 mod second_opinion;
@@ -37,6 +38,7 @@ fn main() {
         storm::CASES,
         refusals::CASES,
         packages::CASES,
+        plan::CASES,
         oracle::CASES,
         second_opinion::CASES,
         spawner::CASES,

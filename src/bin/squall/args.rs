@@ -24,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a worker
     Run(Box<Run>),
+    /// Tell what `run` would do, and do nothing of it; needs no privilege
+    Plan(Box<Plan>),
     /// List containers
     Ps(Ps),
     /// Show what is recorded of a container
@@ -42,6 +44,8 @@ pub enum Command {
     Reap(Reap),
     /// Run a worker in a container before your eyes, and measure every claim
     Demo(Demo),
+    /// Tell what this machine can do, what is missing, and what to do about it
+    Doctor(Doctor),
     /// Serve launches for another program (used by the library)
     #[command(hide = true)]
     Spawner,
@@ -130,6 +134,19 @@ pub struct Run {
     /// IMAGE.sqsh (without --layer), program and arguments
     #[arg(value_name = "ARGV", trailing_var_arg = true, allow_hyphen_values = true)]
     pub rest: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Takes what `run` takes, refuses what `run` refuses, and ends with 0 also where the launch would fail as things are: \
+                        then the obstacles are named."
+)]
+pub struct Plan {
+    #[command(flatten)]
+    pub run: Run,
+    /// For a machine
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -223,6 +240,17 @@ pub struct Reap {
 
 #[derive(Debug, Args)]
 pub struct Demo {
+    /// For a machine
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Ends with 0 where everything can be launched, 1 where something is limited or the launch at the end could not be \
+                        tried, 2 where nothing can be launched. Changes nothing on the machine but by that launch, which clears away after itself."
+)]
+pub struct Doctor {
     /// For a machine
     #[arg(long)]
     pub json: bool,

@@ -13,8 +13,8 @@ use squall::{
     serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Ids, Inspect, Kill, Ps, Reap, Rm, Run, Stats, Stop};
-use crate::{foreground, print, request};
+use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Plan, Ps, Reap, Rm, Run, Stats, Stop};
+use crate::{foreground, plan_page, print, request};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -24,6 +24,7 @@ pub fn run(cli: Cli) -> Result<i32> {
     let squall = Squall::builder().run_root(absolute(&cli.root)).monitors(&cli.monitor_cgroup).build()?;
     match cli.command {
         Command::Run(arguments) => launch(&squall, &arguments),
+        Command::Plan(arguments) => plan(&squall, &arguments),
         Command::Ps(arguments) => list(&squall, &arguments),
         Command::Inspect(arguments) => inspect(&squall, &arguments),
         Command::Wait(arguments) => wait(&squall, &arguments),
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Stats(arguments) => stats(&squall, &arguments),
         Command::Reap(arguments) => reap(&squall, &arguments),
         Command::Demo(arguments) => demo(&arguments),
+        Command::Doctor(arguments) => doctor(&cli.root, &arguments),
         Command::Spawner => serve_standard_input().map(|()| 0),
     }
 }
@@ -65,6 +67,20 @@ fn launch(squall: &Squall, arguments: &Run) -> Result<i32> {
         }
     }
     code
+}
+
+fn plan(squall: &Squall, arguments: &Plan) -> Result<i32> {
+    let asked = request::launch_spec(&arguments.run)?;
+    for warning in &asked.warnings {
+        eprintln!("squall: warning: {warning}");
+    }
+    let plan = squall.plan(&asked.spec).map_err(|error| request::under_its_flag(error, &arguments.run))?;
+    if arguments.json {
+        say!("{}", json!(plan));
+    } else {
+        plan_page::show(&plan);
+    }
+    Ok(0)
 }
 
 /// What the kernel made of the limits is said at once, not only in the record.
@@ -381,4 +397,19 @@ fn demo(arguments: &Demo) -> Result<i32> {
         say!("{}", json!(report));
     }
     Ok(i32::from(!report.passed()))
+}
+
+fn doctor(run_root: &Path, arguments: &Doctor) -> Result<i32> {
+    let program = std::env::current_exe().unwrap_or_else(|_| "squall".into());
+    let report = squall::doctor::examine(&absolute(run_root), &program, |finding| {
+        if !arguments.json {
+            print::examined(finding);
+        }
+    });
+    if arguments.json {
+        say!("{}", json!(report));
+    } else {
+        say!("\n{}", print::verdict(report.verdict));
+    }
+    Ok(report.verdict.exit_code())
 }

@@ -6,6 +6,7 @@ mod print;
 mod args;
 mod commands;
 mod foreground;
+mod plan_page;
 mod request;
 
 use clap::Parser;

@@ -137,3 +137,21 @@ pub fn finding(finding: &squall::demo::Finding) {
         say!("{:16} {line}", "");
     }
 }
+
+/// One finding about the machine, with what to do about it below.
+pub fn examined(finding: &squall::doctor::Finding) {
+    say!("{:8} {:17} {}: {}", finding.state.name(), finding.area, finding.name, finding.seen);
+    if let Some(advice) = &finding.advice {
+        say!("{:26} -> {advice}", "");
+    }
+}
+
+/// What follows from all findings.
+pub fn verdict(verdict: squall::doctor::Verdict) -> &'static str {
+    use squall::doctor::Verdict;
+    match verdict {
+        Verdict::Full => "this machine can launch workers, with everything in force",
+        Verdict::Limited => "this machine can launch workers; what is limited, or could not be tried, stands above",
+        Verdict::Cannot => "this machine cannot launch workers as it is: what is missing stands above",
+    }
+}

@@ -1,0 +1,110 @@
+//! Work in a child process, with a deadline: what hangs or dies there does not reach us.
+//!
+//! Who we are: the program's only process, with one thread; without that (in somebody's program with threads) what only looks is done here,
+//! unbounded, and what acts is not done. The child may take namespaces and filters upon itself; they end with it.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::sys::{self, Fork};
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It took too long, and was killed.
+    Late(Duration),
+    /// It ended without one.
+    Died,
+    /// It could not be begun.
+    NotBegun(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Late(patience) => write!(f, "no answer within {} s", patience.as_secs()),
+            Failure::Died => f.write_str("the process that looked died"),
+            Failure::NotBegun(why) => write!(f, "no process to look with: {why}"),
+        }
+    }
+}
+
+/// Does the work in a child if that can be, else here: for work that only looks.
+pub(super) fn run<T: Serialize + DeserializeOwned>(patience: Duration, work: impl FnOnce() -> T) -> Result<T, Failure> {
+    if sys::is_single_threaded() { apart(patience, work) } else { Ok(work()) }
+}
+
+/// Does the work in a child, and gives back what it came to; never here, because it changes the process that does it.
+pub(super) fn apart<T: Serialize + DeserializeOwned>(
+    patience: Duration,
+    work: impl FnOnce() -> T,
+) -> Result<T, Failure> {
+    if !sys::is_single_threaded() {
+        return Err(Failure::NotBegun("this program has more than one thread, or no /proc".to_owned()));
+    }
+    let (reading, writing) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Failure::NotBegun(errno.to_string()))?;
+    match sys::fork().map_err(|error| Failure::NotBegun(error.to_string()))? {
+        Fork::Child => {
+            drop(reading);
+            std::panic::set_hook(Box::new(|_| sys::exit_now(101)));
+            let answer = serde_json::to_vec(&work()).unwrap_or_default();
+            let _ = File::from(writing).write_all(&answer);
+            sys::exit_now(0)
+        }
+        Fork::Parent(child) => {
+            drop(writing);
+            let answer = read_until(reading, Instant::now() + patience);
+            end(child);
+            match answer {
+                None => Err(Failure::Late(patience)),
+                Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Failure::Died),
+            }
+        }
+    }
+}
+
+/// Everything up to the end of the pipe; nothing when that does not come in time.
+fn read_until(pipe: OwnedFd, deadline: Instant) -> Option<Vec<u8>> {
+    let mut file = File::from(pipe);
+    let mut bytes = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(_) => return None,
+        }
+        match file.read(&mut part) {
+            Ok(0) => return Some(bytes),
+            Ok(count) => bytes.extend_from_slice(&part[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Kills the child, if it is there still, and does not wait for one that even that does not end.
+fn end(child: i32) {
+    const LOOKS: u32 = 50;
+    let Some(pid) = Pid::from_raw(child) else { return };
+    for look in 0..LOOKS {
+        match waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(None) if look == 1 => drop(kill_process(pid, Signal::KILL)),
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => return,
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}

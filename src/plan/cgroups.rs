@@ -1,0 +1,51 @@
+//! What is done to cgroups, on the machine as it is.
+
+use serde::Serialize;
+
+use crate::cgroup::{Act, Foresight, Layout};
+use crate::launch::Settings;
+use crate::request::LaunchSpec;
+
+/// The machine's hierarchies, and what kept them from being found.
+pub(super) struct Machine {
+    pub(super) layout: Layout,
+    pub(super) trouble: Option<String>,
+}
+
+/// What is done to cgroups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedCgroups {
+    /// The container's, in each hierarchy.
+    pub path: String,
+    /// Where its monitor lives.
+    pub monitors: String,
+    /// Where the hierarchies are mounted.
+    pub hierarchies: Vec<String>,
+    /// Everything that is made, written and joined, in order.
+    pub acts: Vec<Act>,
+}
+
+/// An odd machine has a layout without hierarchies, and a reason.
+pub(super) fn layout() -> Machine {
+    let (layout, trouble) = match Layout::detect() {
+        Ok(layout) => (layout, None),
+        Err(error) => (Layout::new(Vec::new(), "/proc"), Some(error.to_string())),
+    };
+    let none = layout
+        .hierarchies()
+        .is_empty()
+        .then(|| "no cgroup hierarchy is mounted: nothing is limited or counted".to_owned());
+    Machine { layout, trouble: trouble.or(none) }
+}
+
+/// The acts, and what else can be known of them.
+pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine) -> (PlannedCgroups, Foresight) {
+    let mut foresight = Foresight::of(&machine.layout, &spec.cgroup, &spec.limits);
+    let planned = PlannedCgroups {
+        path: spec.cgroup.to_string(),
+        monitors: settings.monitors.to_string(),
+        hierarchies: machine.layout.hierarchies().iter().map(|one| one.mount_point.clone()).collect(),
+        acts: std::mem::take(&mut foresight.acts),
+    };
+    (planned, foresight)
+}

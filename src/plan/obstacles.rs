@@ -1,0 +1,52 @@
+//! What stands in the way of a launch, as far as looking can tell.
+
+use std::fs;
+use std::io::ErrorKind;
+
+use caps::{CapSet, Capability};
+
+use super::cgroups::Machine;
+use crate::launch::{Settings, inheritance};
+use crate::request::{LaunchSpec, Mount, RootMode};
+use crate::runtime::check_privilege;
+
+/// Why the launch would fail now: each in the words of an error, but all of them.
+pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine, cgroups: Vec<String>) -> Vec<String> {
+    let mut obstacles: Vec<String> = check_privilege(spec.network).err().iter().map(ToString::to_string).collect();
+    obstacles.extend(machine.trouble.clone());
+    obstacles.extend(cgroups);
+    let claimed = settings.run_root.container(&spec.id);
+    if fs::symlink_metadata(&claimed).is_ok() {
+        obstacles.push(format!("there is a container '{}' already", spec.id));
+    }
+    let pid_file = spec.pid_file.as_ref().filter(|path| fs::symlink_metadata(path.as_str()).is_ok());
+    obstacles.extend(pid_file.map(|path| format!("pid file '{path}' exists already")));
+    obstacles.extend(missing_sources(spec));
+    obstacles
+}
+
+fn missing_sources(spec: &LaunchSpec) -> impl Iterator<Item = String> {
+    let binds = spec.mounts.iter().filter_map(|mount| match mount {
+        Mount::Bind(bind) => Some(("bind source", bind.source.as_str())),
+        Mount::Tmpfs(_) => None,
+    });
+    let upper = match &spec.root {
+        RootMode::Directory(path) => Some(("writable directory", path.as_str())),
+        RootMode::ReadOnly | RootMode::Writable { .. } => None,
+    };
+    // Who may not look does not know.
+    let missing = |path: &str| fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    let gone = binds.chain(upper).filter(move |(_, path)| missing(path));
+    gone.map(|(what, path)| format!("{what} '{path}' does not exist on the host"))
+}
+
+/// What the record will note without the privilege to do it.
+pub(super) fn notes() -> Vec<String> {
+    let held = caps::read(None, CapSet::Effective).unwrap_or_default();
+    if held.contains(&Capability::CAP_SYS_RESOURCE) {
+        return Vec::new();
+    }
+    let mut notes = vec!["oom_score_adj of the monitor stays as it is: lowering it takes CAP_SYS_RESOURCE".to_owned()];
+    notes.extend(inheritance::foresee_short_limits());
+    notes
+}
