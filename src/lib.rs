@@ -81,6 +81,7 @@ pub mod request;
 mod root;
 mod run_root;
 mod runtime;
+pub mod seccomp;
 mod spawner;
 pub mod squashfs;
 pub mod stage;

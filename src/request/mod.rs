@@ -26,12 +26,14 @@ pub mod storm;
 pub mod values;
 
 pub use bad_value::BadValue;
+pub(crate) use bad_value::quoted;
 pub use bind_options::{Access, BindOptions, MountFlag, MountFlags, Propagation, Recursion};
 pub use builder::{Builder, Door};
 pub use environment::{Environment, Variable};
 pub use hostname::Hostname;
 pub use id::ContainerId;
 pub use identity::Identity;
+pub(crate) use kept::Kept;
 pub use mount::{Bind, Mount, Tmpfs};
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
 pub use path::{AbsolutePath, Destination, LayerPath};

@@ -1,0 +1,51 @@
+//! A compiled profile.
+
+use serde::{Deserialize, Serialize};
+
+use super::action::Action;
+use super::architecture::NATIVE;
+use super::flags::Flags;
+use super::instruction::Instruction;
+use super::interpreter::{CallData, Fault, interpret};
+use crate::error::{Context, Result};
+use crate::stage::Stage;
+
+/// A program for the kernel, and how it is installed. Plain data: it may cross a process border.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    program: Vec<Instruction>,
+    flags: Flags,
+}
+
+impl Filter {
+    pub(super) fn new(program: Vec<Instruction>, flags: Flags) -> Filter {
+        Filter { program, flags }
+    }
+
+    /// The program.
+    pub fn program(&self) -> &[Instruction] {
+        &self.program
+    }
+
+    /// Flags for seccomp(2).
+    pub fn flags(&self) -> Flags {
+        self.flags
+    }
+
+    /// What the program answers to a call in this machine's own table.
+    ///
+    /// Errors: a [`Fault`] only of a filter that was not compiled here.
+    pub fn decide(&self, number: u32, args: &[u64; 6]) -> std::result::Result<Action, Fault> {
+        let call = CallData { number, architecture: NATIVE.audit, instruction_pointer: 0, args: *args };
+        interpret(&self.program, &call).map(Action::from_kernel)
+    }
+
+    /// Installs it for the calling thread, for ever: from the next system call on it is in force. The caller has set
+    /// `no_new_privs` or has CAP_SYS_ADMIN. Allocates nothing unless it fails.
+    ///
+    /// Errors: what seccomp(2) answers: `Privilege` without either (EACCES), `Unsupported` where the kernel lacks a flag.
+    pub fn install(&self) -> Result<()> {
+        let installed = crate::sys::install_seccomp_filter(&self.program, self.flags.bits());
+        installed.at(Stage::Exec, "seccomp filter", "seccomp(SECCOMP_SET_MODE_FILTER)")
+    }
+}
