@@ -7,10 +7,12 @@ use std::path::Path;
 const FILE_SYSTEMS: [&str; 4] = ["squashfs", "overlay", "tmpfs", "mqueue"];
 
 /// Programs that make a caller's circumstances, with Debian's package.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("nice", "coreutils"),
     ("env", "coreutils"),
     ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
+    ("mount", "mount"),
     ("taskset", "util-linux"),
     ("ionice", "util-linux"),
     ("choom", "util-linux"),

@@ -14,6 +14,9 @@ use crate::runtime::check_privilege;
 /// What the worker returns.
 const CODE: u8 = 7;
 
+/// How long it lives: long enough for its limits to be read back.
+const SPAN_MS: &str = "100";
+
 /// What came of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trial {
@@ -34,7 +37,7 @@ pub(crate) fn run(tag: &str) -> Result<Trial> {
     let bench = Bench::set_up(tag, &image)?;
     let limits = possible_limits();
     let asked = (limits.memory_bytes, limits.pids);
-    let done = bench.run(Worker::new("trial", &["exit", &CODE.to_string()]).limits(limits));
+    let done = bench.run(Worker::new("trial", &["exit-after", SPAN_MS, &CODE.to_string()]).limits(limits));
     let left = bench.tear_down().and_then(|processes| Leftovers::count(tag, &processes));
     let (done, left) = (done?, left?);
     let in_force = (done.usage.memory_limit_bytes, done.usage.pids_limit);

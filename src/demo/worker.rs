@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as ProcessStdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
@@ -155,6 +155,21 @@ impl Stage {
         Some(number(&read("cpu.cfs_quota_us")?)? / number(&read("cpu.cfs_period_us")?)?)
     }
 
+    /// Gives up every layer. The kernel lets go of a loop device only a moment after the last mount namespace with it has ended, on a busy
+    /// machine later than we come by, and until then the layer's directory stays.
+    fn reap(&self) -> Result<()> {
+        const MOMENT: Duration = Duration::from_millis(20);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.squall.reap(0, Trim::Do)?;
+            let mut layers = fs::read_dir(self.run_root.join("layers")).into_iter().flatten();
+            if layers.next().is_none() || Instant::now() >= deadline {
+                return Ok(());
+            }
+            std::thread::park_timeout(MOMENT);
+        }
+    }
+
     /// Removes everything, and names every process there was. An object that cannot be removed does not keep the others; its error is the
     /// answer.
     pub(super) fn tear_down(self) -> Result<Vec<ProcessId>> {
@@ -167,7 +182,7 @@ impl Stage {
             });
             outcome = outcome.and(ended);
         }
-        outcome = outcome.and(self.squall.reap(0, Trim::Do).map(drop));
+        outcome = outcome.and(self.reap());
         outcome?;
         for directory in ["layers", "containers", ""] {
             let path = self.run_root.join(directory);

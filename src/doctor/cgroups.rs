@@ -70,19 +70,18 @@ fn controlled(layout: &Layout, controller: Controller, purpose: &str) -> Finding
 
 /// Whether this process may make a directory at the top of every hierarchy.
 fn writable(layout: &Layout) -> Finding {
-    let refused: Vec<String> = layout
-        .hierarchies()
-        .iter()
-        .filter_map(|one| {
-            let errno = access(one.mount_point.as_str(), Access::WRITE_OK | Access::EXEC_OK).err()?;
-            Some(format!("{} ({errno})", one.mount_point))
-        })
-        .collect();
-    if refused.is_empty() {
+    let refusals = layout.hierarchies().iter().filter_map(|one| {
+        let errno = access(one.mount_point.as_str(), Access::WRITE_OK | Access::EXEC_OK).err()?;
+        Some(format!("{}: {errno}", one.mount_point))
+    });
+    let refusals: Vec<String> = refusals.collect();
+    let Some(first) = refusals.first() else {
         return Finding::ok("writable", "groups can be made at the top of every hierarchy");
-    }
-    let advice = "run as root, with /sys/fs/cgroup mounted writable (docker: --privileged or --cgroupns=host with a writable mount)";
-    Finding::missing("writable", format!("no group can be made in {}", refused.join(", ")), advice)
+    };
+    let seen =
+        format!("no group can be made in {} of {} hierarchies; {first}", refusals.len(), layout.hierarchies().len());
+    let advice = "run as root, with /sys/fs/cgroup mounted writable (docker: --privileged, or --cgroupns=host and a writable mount)";
+    Finding::missing("writable", seen, advice)
 }
 
 /// What the top of a v2 hierarchy hands down; the launch adds what is needed, where it may.

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::bounded;
+use super::bounded::{self, Failure};
 use super::finding::Finding;
 use crate::demo::trial::{self, Trial};
 use crate::error::{Error, ErrorKind};
+use crate::stage::Stage;
 
 /// How long it may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,6 +18,7 @@ pub(super) fn finding(program: &Path) -> Finding {
     match bounded::apart(PATIENCE, || trial::run(&tag)) {
         Ok(Ok(trial)) => told(&trial),
         Ok(Err(error)) => refused(&error, program),
+        Err(failure @ Failure::NotBegun(_)) => Finding::unknown(NAME, format!("not tried: {failure}")),
         Err(failure) => {
             let cleared = bounded::apart(PATIENCE, || trial::clear(&tag).map_err(|error| error.to_string()));
             let cleared = match cleared {
@@ -44,7 +46,8 @@ fn told(trial: &Trial) -> Finding {
 
 fn refused(error: &Error, program: &Path) -> Finding {
     match error.kind() {
-        ErrorKind::Privilege => {
+        // Before anything was touched: the message names what is missing.
+        ErrorKind::Privilege if error.stage() == Stage::Request => {
             Finding::unknown(NAME, format!("not tried: {error}")).advise(format!("sudo {} doctor", program.display()))
         }
         _ => Finding::missing(NAME, format!("it failed: {error}"), "see the findings above for what the stage needs"),

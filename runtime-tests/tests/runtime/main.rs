@@ -2,6 +2,7 @@
 
 mod binds;
 mod crashes;
+mod doctor;
 mod embedder;
 mod hostile;
 mod identity;
@@ -39,6 +40,7 @@ fn main() {
         refusals::CASES,
         packages::CASES,
         plan::CASES,
+        doctor::CASES,
         oracle::CASES,
         second_opinion::CASES,
         spawner::CASES,
