@@ -1,0 +1,50 @@
+//! The outer process: it owns the bed, and clears it however the measurer ends.
+
+use std::os::fd::AsFd;
+use std::process::{Child, Command, ExitCode};
+
+use runtime_tests::{Bed, leaks, needs};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use squall::SignalStream;
+
+use crate::Outcome;
+use crate::args::Args;
+
+/// The tag of the bed, in the environment of the measurer and so of everything that it starts.
+pub const TAG: &str = "SQUALL_BENCH_TAG";
+
+/// Runs the measurer and looks for what is left.
+pub fn keep(args: &Args) -> Outcome<ExitCode> {
+    needs::check()?;
+    let program = crate::ground::program(args)?;
+    let tag = format!("bench-{:07}", std::process::id());
+    let bed = Bed::new(&tag, &program);
+    bed.make().map_err(|error| format!("cannot make {}: {error}", bed.directory().display()))?;
+    // Before the first process is started, so that none can come in between.
+    let signals = SignalStream::of(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
+    let mut measurer = Command::new(std::env::current_exe()?);
+    let mut measurer = measurer.args(std::env::args_os().skip(1)).env(TAG, &tag).spawn()?;
+    let (interrupted, code) = wait(&mut measurer, &signals)?;
+    let left = leaks::look_and_clear(&bed);
+    if interrupted {
+        // What ran has been ended by the clearing: that is no leak.
+        eprintln!("bench: interrupted; cleared away");
+        return Ok(ExitCode::from(130));
+    }
+    left.iter().for_each(|object| eprintln!("bench: {object}"));
+    Ok(ExitCode::from(if left.is_empty() { code } else { 1 }))
+}
+
+/// Waits for its end, and brings that about when a signal comes.
+fn wait(measurer: &mut Child, signals: &SignalStream) -> Outcome<(bool, u8)> {
+    let pidfd = pidfd_open(Pid::from_child(measurer), PidfdFlags::empty())?;
+    let mut waiting = [PollFd::new(&pidfd, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+    poll(&mut waiting, None)?;
+    let interrupted = !waiting[1].revents().is_empty();
+    if interrupted {
+        measurer.kill()?;
+    }
+    let code = measurer.wait()?.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    Ok((interrupted, code))
+}
