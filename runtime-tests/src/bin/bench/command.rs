@@ -48,7 +48,10 @@ pub fn timed(mut command: Command) -> Outcome<Done> {
     let (stdout, stderr) = (text(&mut stdout)?, text(&mut stderr)?);
     match status {
         Some(status) if status.success() => Ok(Done { microseconds, stdout, stderr }),
-        Some(status) => Err(format!("{command:?}: {status}: {}{}", stdout.trim(), stderr.trim()).into()),
+        Some(status) => {
+            let program = command.get_program().display();
+            Err(format!("{program}: {status}: {} {}", stdout.trim(), stderr.trim()).into())
+        }
         None => Err(format!("{command:?}: did not end within {PATIENCE:?}").into()),
     }
 }

@@ -1,6 +1,8 @@
 //! The outer process: it owns the bed, and clears it however the measurer ends.
 
+use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode};
 
 use runtime_tests::{Bed, leaks, needs};
@@ -24,7 +26,10 @@ pub fn keep(args: &Args) -> Outcome<ExitCode> {
     // Before the first process is started, so that none can come in between.
     let signals = SignalStream::of(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     let mut measurer = Command::new(std::env::current_exe()?);
-    let mut measurer = measurer.args(std::env::args_os().skip(1)).env(TAG, &tag).spawn()?;
+    measurer.args(std::env::args_os().skip(1)).env(TAG, &tag);
+    // SAFETY: between fork and exec it makes one system call.
+    unsafe { measurer.pre_exec(unblock_signals) };
+    let mut measurer = measurer.spawn()?;
     let (interrupted, code) = wait(&mut measurer, &signals)?;
     let left = leaks::look_and_clear(&bed);
     if interrupted {
@@ -34,6 +39,17 @@ pub fn keep(args: &Args) -> Outcome<ExitCode> {
     }
     left.iter().for_each(|object| eprintln!("bench: {object}"));
     Ok(ExitCode::from(if left.is_empty() { code } else { 1 }))
+}
+
+/// Blocked signals would reach the workers of everybody who does not unblock them, and these could not be told to end.
+fn unblock_signals() -> io::Result<()> {
+    // SAFETY: an empty set is valid, and outlives the call.
+    let result = unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Waits for its end, and brings that about when a signal comes.

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use runtime_tests::host;
+
 use crate::args::Args;
 use crate::command::within;
 use crate::container::{CPU_PERIOD_US, CPU_QUOTA_US, MEMORY_BYTES, PIDS, USER};
@@ -62,7 +64,7 @@ impl Kind {
                 "bwrap: overlay mounted beforehand; no cgroups, no limits, no masked paths; a user namespace instead of a change of user"
             }
             Kind::Podman => {
-                "podman: overlay mounted beforehand (--rootfs); runc, cgroupfs, no network, no seccomp filter; its own masked paths and mounts"
+                "podman: overlay mounted beforehand (--rootfs); runc, cgroupfs, no network, no filter; masked paths and mounts of its own; leaves its cgroups"
             }
         }
     }
@@ -168,7 +170,7 @@ impl<'g> Peer<'g> {
 
     /// Everything that podman keeps is in the bed: without `CONTAINERS_CONF` it would keep locks in /dev/shm.
     fn podman(&self) -> Command {
-        let home = self.ground.bed.work().join("podman");
+        let home = podman_home(self.ground);
         let mut command = Command::new("podman");
         command.env("CONTAINERS_CONF", self.ground.bed.work().join("containers.conf"));
         command.arg("--root").arg(home.join("root")).arg("--runroot").arg(home.join("runroot"));
@@ -193,12 +195,32 @@ impl<'g> Peer<'g> {
     }
 }
 
+/// Short, because podman takes no run root of more than 50 characters.
+fn podman_home(ground: &Ground) -> PathBuf {
+    ground.bed.directory().join("podman")
+}
+
+/// Removes the cgroups that podman leaves behind, some of them only after it has ended. What cannot be removed is the keeper's to tell.
+pub fn remove_podmans_cgroups(ground: &Ground) {
+    let parents = host::cgroup_directories(&ground.bed.cgroup());
+    let all = || parents.iter().flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());
+    let is_podmans = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libpod-");
+    for _ in 0..20 {
+        let left: Vec<PathBuf> = all().filter(is_podmans).map(|entry| entry.path()).collect();
+        if left.is_empty() {
+            return;
+        }
+        left.iter().flat_map(|directory| host::tree(directory)).for_each(|directory| drop(fs::remove_dir(directory)));
+        host::pause();
+    }
+}
+
 /// Podman's configuration.
 pub fn write_podman_configuration(ground: &Ground) -> Outcome<()> {
     let work = ground.bed.work();
     let text = format!(
         "[engine]\nlock_type = \"file\"\nevents_logger = \"none\"\ncgroup_manager = \"cgroupfs\"\ntmp_dir = \"{}\"\n",
-        work.join("podman/tmp").display()
+        podman_home(ground).join("tmp").display()
     );
     Ok(fs::write(work.join("containers.conf"), text)?)
 }

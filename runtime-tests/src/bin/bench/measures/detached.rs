@@ -55,8 +55,7 @@ fn run_peer(peer: &Peer<'_>) -> Outcome<f64> {
     let done = timed(command)?;
     let pid = peer.pid()?;
     // Its runtime waits until it is gone, and it is ours to reap; podman's belongs to conmon.
-    let reaper =
-        std::thread::spawn(move || drop(Pid::from_raw(pid).map(|pid| waitpid(Some(pid), WaitOptions::empty()))));
+    let reaper = std::thread::spawn(move || Pid::from_raw(pid).map(|pid| waitpid(Some(pid), WaitOptions::empty())));
     let deleted = timed(peer.delete()?);
     reaper.join().map_err(|_| "a thread panicked")?;
     deleted?;

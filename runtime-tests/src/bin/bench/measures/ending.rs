@@ -52,7 +52,10 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
 }
 
 fn start(ground: &Ground) -> Outcome<Running> {
-    ground.launch(ID, &ground.layers, container::STAY)
+    let running = ground.launch(ID, &ground.layers, container::STAY)?;
+    let pid = u32::try_from(running.record().init.pid)?;
+    host::until("the worker can be told to end", || catches_term(pid).then_some(()));
+    Ok(running)
 }
 
 fn exited(ended: Ended) -> Outcome<()> {
@@ -112,21 +115,25 @@ fn end_floor(floor: &Floor<'_>) -> Outcome<f64> {
         kill_process(worker, Signal::TERM)?;
         Ok(wait_for_end(&mut program, GRACE)?)
     })?;
-    status.ok_or("the floor did not end")?;
+    if status.is_none() {
+        kill_process(worker, Signal::KILL)?;
+        return Err("the floor did not end".into());
+    }
     Ok(span)
 }
 
-/// The worker, once it is one: its parent is the floor, and it runs another program.
+/// The floor's worker, once it can be told to end.
 fn worker_of(floor: &Child) -> Outcome<Pid> {
     let parent = floor.id().to_string();
-    let found = host::until("the floor's worker runs", || {
-        host::processes()
-            .into_iter()
-            .find(|pid| host::status(*pid, "PPid") == parent && host::status(*pid, "Name") == "probe")
-    });
-    // It says so when it can be told to end; here it gets the time instead.
-    std::thread::sleep(Duration::from_millis(20));
+    let is_worker = |pid: &u32| host::status(*pid, "PPid") == parent && catches_term(*pid);
+    let found = host::until("the floor's worker can be told to end", || host::processes().into_iter().find(is_worker));
     Ok(Pid::from_raw(found as i32).ok_or("no pid")?)
+}
+
+/// The first process of a pid namespace never hears a signal that it does not catch.
+fn catches_term(pid: u32) -> bool {
+    let caught = u64::from_str_radix(&host::status(pid, "SigCgt"), 16).unwrap_or_default();
+    caught & (1 << (libc::SIGTERM - 1)) != 0
 }
 
 fn delete(peer: &Peer<'_>) -> Outcome<f64> {
@@ -136,7 +143,7 @@ fn delete(peer: &Peer<'_>) -> Outcome<f64> {
     // Its runtime waits until it is gone, and it is ours to reap.
     let reaper = std::thread::spawn(move || {
         let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None);
-        drop(waitpid(Some(pid), WaitOptions::empty()));
+        let _ = waitpid(Some(pid), WaitOptions::empty());
     });
     let deleted = timed(peer.delete()?);
     reaper.join().map_err(|_| "a thread panicked")?;

@@ -18,6 +18,8 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
     let run = move || {
         let running = ground.launch("memory", &ground.layers, container::STAY)?;
         let monitor = u32::try_from(running.record().monitor.pid)?;
+        // The launch process answers before it becomes the monitor.
+        host::until("the monitor runs its own program", || (!is_ours(monitor)).then_some(()));
         let mut values = of("monitor", monitor)?;
         let helpers = children(me).into_iter().flat_map(|keeper| [vec![keeper], children(keeper)].concat());
         for (index, helper) in helpers.filter(|pid| *pid != monitor && is_ours(*pid)).enumerate() {

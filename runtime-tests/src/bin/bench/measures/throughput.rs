@@ -40,6 +40,8 @@ fn at_a_time(bench: &mut Bench<'_>, ways: &[Way<'_>], level: usize) -> Outcome<S
     let title = format!("Launches per second, {level} at a time, each until it is gone");
     let section =
         Section::new(format!("throughput-{level}"), title, Unit::PerSecond, series, |_| Some(FLOOR.to_owned()));
+    let order: Vec<String> = ways.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let section = section.in_order_of(&order);
     Ok(section.note(format!("each value is the rate over {LAUNCHES} launches")))
 }
 
