@@ -9,7 +9,8 @@
 //! floor STEPS detach   leaves it running; prints its pid
 //! ```
 //!
-//! To standard error, when there is a third argument: the microseconds from its start to the workload's exec.
+//! To standard error, when there is a third argument: when it started, when each part began, and when the workload was executed, in
+//! nanoseconds.
 
 #![no_main]
 
@@ -39,6 +40,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         sys::close(gate_writing);
         sys::close(report);
         steps.gate = gate;
+        steps.report = Some(report_writing);
         steps.run(init);
         steps::fail("the steps of init do not end with exec");
     }
@@ -47,10 +49,11 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     steps.run(admit);
     sys::write(gate_writing, b"1");
 
-    // Exec closes the last end of the pipe; nothing is ever written into it.
-    sys::read_to_end(report);
-    if let Some(_where) = argument(3) {
-        eprintln!("{}", (sys::monotonic_ns() - began) / 1000);
+    // Exec closes the last end of the pipe.
+    steps.marks.push_str(&sys::read_to_end(report));
+    let executed = sys::monotonic_ns();
+    if argument(3).is_some() {
+        eprintln!("start {began}\n{}end {executed}", steps.marks);
     }
     if argument(2) == Some(c"detach") {
         println!("{child}");

@@ -14,11 +14,23 @@ pub struct Steps {
     pub child: i32,
     /// What the child waits at.
     pub gate: i32,
+    /// Where the child says which part begins.
+    pub report: Option<i32>,
+    /// When the parent's parts began.
+    pub marks: String,
 }
 
 impl Default for Steps {
     fn default() -> Steps {
-        Steps { held: [-1; 256], namespaces: 0, into_cgroup: -1, child: 0, gate: -1 }
+        Steps {
+            held: [-1; 256],
+            namespaces: 0,
+            into_cgroup: -1,
+            child: 0,
+            gate: -1,
+            report: None,
+            marks: String::new(),
+        }
     }
 }
 
@@ -63,6 +75,7 @@ impl Steps {
 
     fn take(&mut self, name: &str, words: &mut Words<'_>) -> i32 {
         match name {
+            "part" => self.mark(words.next()),
             // Files and directories.
             "mkdir" => sys::mkdir(&words.text(), words.octal()),
             "rmdir" => sys::rmdir(&words.text()),
@@ -118,6 +131,18 @@ impl Steps {
             "drop-capabilities" => sys::drop_capabilities(),
             "exec" => sys::execute(words.rest()),
             _ => fail(&format!("there is no step '{name}'")),
+        }
+    }
+
+    /// A part of the work begins.
+    fn mark(&mut self, part: &str) -> i32 {
+        let line = format!("{part} {}\n", sys::monotonic_ns());
+        match self.report {
+            Some(report) => sys::write(report, line.as_bytes()),
+            None => {
+                self.marks.push_str(&line);
+                0
+            }
         }
     }
 

@@ -127,10 +127,17 @@ pub fn read_byte(fd: i32) -> i32 {
     unsafe { c_read(fd, (&raw mut byte).cast(), 1) as i32 - 1 }
 }
 
-pub fn read_to_end(fd: i32) {
-    let mut byte = 0u8;
-    // SAFETY: see the top of the file.
-    while unsafe { c_read(fd, (&raw mut byte).cast(), 1) } > 0 {}
+pub fn read_to_end(fd: i32) -> String {
+    let mut bytes = Vec::new();
+    let mut buffer = [0u8; 1024];
+    loop {
+        // SAFETY: see the top of the file.
+        let length = unsafe { c_read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+        match usize::try_from(length) {
+            Ok(length) if length > 0 => bytes.extend_from_slice(&buffer[..length]),
+            _ => return String::from_utf8_lossy(&bytes).into_owned(),
+        }
+    }
 }
 
 pub fn pipe() -> (i32, i32) {

@@ -49,7 +49,7 @@ pub fn timed(mut command: Command) -> Outcome<Done> {
     match status {
         Some(status) if status.success() => Ok(Done { microseconds, stdout, stderr }),
         Some(status) => {
-            let program = command.get_program().display();
+            let program = command.get_program().to_string_lossy();
             Err(format!("{program}: {status}: {} {}", stdout.trim(), stderr.trim()).into())
         }
         None => Err(format!("{command:?}: did not end within {PATIENCE:?}").into()),

@@ -8,6 +8,7 @@ use std::process::Command;
 use runtime_tests::Bed;
 use squall::cgroup::Layout;
 
+use crate::command::{timed, within};
 use crate::ground::Ground;
 use crate::{Outcome, bundle, floor_steps};
 
@@ -52,11 +53,19 @@ impl<'g> Floor<'g> {
         command
     }
 
-    /// The same; the microseconds from its start to the workload's exec go to standard error.
-    pub fn to_exec(&self) -> Command {
+    /// Runs the container; the answer is how long each part took until the workload's exec, in microseconds.
+    pub fn parts(&self) -> Outcome<Vec<(String, f64)>> {
         let mut command = self.whole();
         command.arg("tell");
-        command
+        let marks = timed(within(command, None)?)?.stderr;
+        let marks = marks.lines().map(mark).collect::<Outcome<Vec<_>>>()?;
+        let spans = marks.windows(2).map(|pair| (pair[0].0.to_owned(), (pair[1].1 - pair[0].1) as f64 / 1000.0));
+        Ok(spans.collect())
+    }
+
+    /// Runs the container; the answer is the microseconds from the program's start to the workload's exec.
+    pub fn to_exec(&self) -> Outcome<f64> {
+        Ok(self.parts()?.iter().map(|(_, span)| span).sum())
     }
 
     /// Until the workload runs; its pid goes to standard output.
@@ -71,6 +80,12 @@ impl<'g> Floor<'g> {
         let directories = runtime_tests::host::cgroup_directories(&self.cgroup);
         directories.iter().try_for_each(|directory| remove(directory))
     }
+}
+
+/// A part, and when it began.
+fn mark(line: &str) -> Outcome<(&str, u64)> {
+    let (part, instant) = line.split_once(' ').ok_or_else(|| format!("the floor says '{line}'"))?;
+    Ok((part, instant.parse()?))
 }
 
 fn remove(directory: &Path) -> Outcome<()> {

@@ -94,14 +94,16 @@ impl Steps<'_> {
 
     /// In the launch process: cgroups, limits, and everything of the host as descriptors.
     fn launch(&mut self, pins: &[PathBuf]) -> Outcome<()> {
-        step!(self, "[launch]");
+        step!(self, "[launch]\npart cgroup");
         for (_, hierarchy, directory) in self.hierarchies() {
             step!(self, "mkdir {directory} 755");
             self.limits(&hierarchy, &directory)?;
         }
+        step!(self, "part layers");
         for (index, pin) in pins.iter().enumerate() {
             step!(self, "clone-mount {} {}", LAYERS + index, pin.display());
         }
+        step!(self, "part binds");
         for (index, hierarchy, directory) in self.hierarchies() {
             step!(self, "clone-mount {} {directory}", CGROUPS + index);
             step!(self, "attributes {} {} {MS_PRIVATE}", CGROUPS + index, RDONLY | NOSUID | NODEV | NOEXEC);
@@ -116,7 +118,7 @@ impl Steps<'_> {
             step!(self, "clone-mounts {} {source}", BINDS + index);
             step!(self, "attributes-below {} {} {MS_PRIVATE}", BINDS + index, NOSUID | NODEV);
         }
-        step!(self, "namespaces {NAMESPACES}");
+        step!(self, "namespaces {NAMESPACES}\npart fork");
         Ok(())
     }
 
@@ -155,10 +157,10 @@ impl Steps<'_> {
 
     /// In the container's first process.
     fn init(&mut self, layers: usize) {
-        step!(self, "[init]\nkeyring\nloopback\numask 0");
+        step!(self, "[init]\npart clone\nkeyring\nloopback\numask 0");
         self.root(layers);
         self.mounts();
-        step!(self, "gate\nunshare {NEWCGROUP}\nsession\nunshare {NEWUTS}");
+        step!(self, "part join\ngate\nunshare {NEWCGROUP}\npart init\nsession\nunshare {NEWUTS}");
         step!(self, "hostname {}", text(&self.document["hostname"]));
         step!(self, "mount - / - {}", MS_REC | (1 << 19));
         for (target, name) in LINKS {
@@ -173,12 +175,12 @@ impl Steps<'_> {
         self.masked_paths();
         step!(self, "drop-bounding-set\nno-new-privileges\nuser {USER}\ndrop-capabilities");
         let argv: Vec<String> = list(&self.document["process"]["args"]).iter().map(text).collect();
-        step!(self, "exec {}", argv.join(" "));
+        step!(self, "part exec\nexec {}", argv.join(" "));
     }
 
     /// Staging file system and overlay (`src/root/staging.rs`).
     fn root(&mut self, layers: usize) {
-        step!(self, "mount - / - {}", MS_REC | MS_PRIVATE);
+        step!(self, "part root\nmount - / - {}", MS_REC | MS_PRIVATE);
         step!(self, "new-mount {SCRATCH} tmpfs {} size=4m mode=700\npivot-to-mount {SCRATCH}", NODEV | NOSUID);
         for index in 0..layers {
             step!(self, "mkdir {index} 700\nattach {} {index}", LAYERS + index);
@@ -195,6 +197,7 @@ impl Steps<'_> {
 
     /// Everything below the root, in the document's order.
     fn mounts(&mut self) {
+        step!(self, "part mounts");
         let mut binds = BINDS;
         for mount in list(&self.document["mounts"]) {
             let (kind, target) = (text(&mount["type"]), format!("/root{}", text(&mount["destination"])));

@@ -20,7 +20,7 @@ pub fn write(bed: &Bed, name: &str, count: usize) -> Vec<String> {
     let further = (1..count).map(|index| {
         bed.image(&format!("{name}-{index}"), |writer| {
             let text = format!("layer {index} of {name}\n");
-            let file = writer.file(&format!("etc/{index}"), &Attributes::new(0o644), text.as_bytes());
+            let file = writer.file(format!("etc/{index}"), &Attributes::new(0o644), text.as_bytes());
             file.expect("an image in memory");
         })
     });

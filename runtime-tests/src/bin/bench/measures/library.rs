@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::Bench;
-use crate::command::timed;
 use crate::floor::Floor;
 use crate::ground::{Ground, remove};
 use crate::report::{Section, Unit};
@@ -12,6 +11,10 @@ use crate::{Outcome, container};
 
 /// Before the names of stages, until they get a table of their own.
 const STAGE: &str = "stage ";
+/// Before the floor's share of a stage.
+const FLOORS: &str = "floor's ";
+/// What the record's stages leave out: from the binds until init's first word, so the clone above all.
+const FORK: &str = "fork";
 /// What is compared with.
 const FLOOR: &str = "floor, its start to exec";
 
@@ -22,7 +25,7 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
     for (pacing, suffix, pace) in bench.both_ways(60) {
         let candidates = vec![
             Candidate { name: "squall".to_owned(), run: Box::new(|| launch(ground)) },
-            Candidate::new(FLOOR, || Ok(timed(floor.to_exec())?.stderr.trim().parse()?)),
+            Candidate { name: FLOOR.to_owned(), run: Box::new(|| run_floor(&floor)) },
         ];
         let mut series = interleave(candidates, pace, &mut bench.shuffle);
         let stages = series.split_off(STAGE);
@@ -30,13 +33,31 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
         let name = format!("library-{suffix}");
         let section = Section::new(name, title, Unit::Microseconds, series, |_| Some(FLOOR.to_owned())).sorted();
         sections.push(section.note("squall: through the spawner, from a program that embeds it"));
-        let title = format!("Where a library call's time goes, by the record's stages, {pacing}");
-        let stages = Section::new(format!("stages-{suffix}"), title, Unit::Microseconds, stages, |_| None);
-        sections.push(stages.note(
-            "join is the wait of init for its cgroups; the stages of the launch process (up to clone, pid-file) and of init overlap",
+        let title = format!("Where that time goes, by the record's stages, {pacing}");
+        let floor_of = |row: &str| Some(format!("{FLOORS}{}", row.trim_start_matches(FLOORS)));
+        let stages = Section::new(format!("stages-{suffix}"), title, Unit::Microseconds, stages, floor_of);
+        sections.push(stages.in_order_of(&order()).note(
+            "fork: what the record's stages leave out, clone3 above all; join: init waits for its cgroups, which the launch process \
+             moves it into meanwhile",
         ));
     }
     Ok(sections)
+}
+
+/// The stages of both, side by side.
+fn order() -> Vec<String> {
+    let stages = squall::Stage::ALL.iter().map(|stage| stage.name());
+    let before_clone = ["start", FORK].into_iter().chain(stages.clone().skip_while(|stage| *stage != "clone"));
+    let all = stages.take_while(|stage| *stage != "clone").chain(before_clone);
+    all.flat_map(|stage| [stage.to_owned(), format!("{FLOORS}{stage}")]).collect()
+}
+
+/// The floor's parts, and their sum.
+fn run_floor(floor: &Floor<'_>) -> Outcome<Vec<Value>> {
+    let parts = floor.parts()?;
+    let whole = Value { of: FLOOR.to_owned(), amount: parts.iter().map(|(_, span)| span).sum() };
+    let parts = parts.into_iter().map(|(part, span)| Value { of: format!("{STAGE}{FLOORS}{part}"), amount: span });
+    Ok(parts.chain([whole]).collect())
 }
 
 /// One launch: the whole call, its record, each stage.
@@ -52,8 +73,9 @@ fn launch(ground: &Ground) -> Outcome<Vec<Value>> {
         value("squall, call to exec (record)", record.launch_microseconds as f64),
         value("squall, call to its return", call),
     ];
-    let stages = record.stages.iter();
-    values.extend(stages.map(|stage| value(&format!("{STAGE}{}", stage.stage), stage.microseconds as f64)));
+    let stages = record.stages.iter().map(|stage| (stage.stage.name(), stage.microseconds as f64));
+    let fork = record.launch_microseconds as f64 - stages.clone().map(|(_, span)| span).sum::<f64>();
+    values.extend(stages.chain([(FORK, fork)]).map(|(stage, span)| value(&format!("{STAGE}{stage}"), span)));
     remove(running)?;
     Ok(values)
 }
