@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode};
 
 use runtime_tests::{Bed, leaks, needs};
@@ -16,6 +17,9 @@ use crate::args::Args;
 /// The tag of the bed, in the environment of the measurer and so of everything that it starts.
 pub const TAG: &str = "SQUALL_BENCH_TAG";
 
+/// What the peers make for themselves, whatever directory they are told to use.
+const PEERS_OWN: [&str; 2] = ["/run/runc", "/run/crun"];
+
 /// Runs the measurer and looks for what is left.
 pub fn keep(args: &Args) -> Outcome<ExitCode> {
     needs::check()?;
@@ -23,6 +27,7 @@ pub fn keep(args: &Args) -> Outcome<ExitCode> {
     let tag = format!("bench-{:07}", std::process::id());
     let bed = Bed::new(&tag, &program);
     bed.make().map_err(|error| format!("cannot make {}: {error}", bed.directory().display()))?;
+    let absent: Vec<&Path> = PEERS_OWN.iter().map(Path::new).filter(|path| !path.exists()).collect();
     // Before the first process is started, so that none can come in between.
     let signals = SignalStream::of(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     let mut measurer = Command::new(std::env::current_exe()?);
@@ -32,6 +37,8 @@ pub fn keep(args: &Args) -> Outcome<ExitCode> {
     let mut measurer = measurer.spawn()?;
     let (interrupted, code) = wait(&mut measurer, &signals)?;
     let left = leaks::look_and_clear(&bed);
+    // Only an empty one can be removed: another's containers stay.
+    absent.iter().for_each(|path| drop(std::fs::remove_dir(path)));
     if interrupted {
         // What ran has been ended by the clearing: that is no leak.
         eprintln!("bench: interrupted; cleared away");
