@@ -6,6 +6,7 @@ use squall::cgroup::{CpuList, Limits, SwapLimit};
 use squall::request::{
     BadValue, Builder, Door, Identity, LaunchSpec, Network, OnExit, RootMode, Seccomp, storm, values,
 };
+use squall::seccomp::Profile;
 use squall::{Error, Problem, Result};
 
 use crate::args::Run;
@@ -235,7 +236,7 @@ fn seccomp(options: &[String]) -> Result<Option<AskedSeccomp>> {
             Some(("seccomp", "unconfined")) => asked = plain(Seccomp::Unconfined),
             Some(("seccomp", "default")) => asked = plain(Seccomp::Default),
             Some(("seccomp", path)) => {
-                let profile = squall::seccomp::Profile::read(&absolute(Path::new(path)))?;
+                let profile = Profile::read(&absolute(Path::new(path))).map_err(|error| within_file(error, path))?;
                 let warnings = profile.warnings().iter().map(|warning| format!("'{path}': {warning}")).collect();
                 asked = Some(AskedSeccomp { seccomp: Seccomp::Profile(profile.to_value()), warnings });
             }
@@ -249,6 +250,18 @@ fn seccomp(options: &[String]) -> Result<Option<AskedSeccomp>> {
         }
     }
     Ok(asked)
+}
+
+/// The problems of a file, each with its place there behind the file's name.
+fn within_file(error: Error, path: &str) -> Error {
+    if error.problems().is_empty() {
+        return error;
+    }
+    let named = |problem: &Problem| Problem {
+        field: "--security-opt".to_owned(),
+        reason: format!("'{path}': {}: {}", problem.field, problem.reason),
+    };
+    Error::invalid(DOOR.object, error.problems().iter().map(named).collect())
 }
 
 fn network(text: Option<&str>) -> std::result::Result<Network, BadValue> {

@@ -25,19 +25,17 @@ fn in_shell(script: &str) -> [&str; 4] {
 /// Three are the standard streams alone: not even a dynamic loader can open a library then. What is enough for the loader is not always
 /// enough for a launch, and then the error is Squall's, in one line, and nothing is left.
 fn few_descriptors_are_enough_or_the_error_says_so(bed: &Bed) {
-    let mut worked = 0;
-    for count in [3, 4, 5, 6, 8, 12, 16, 24, 32, 64] {
+    for count in [3, 4, 5, 6, 8, 12, 16, 24, 32, 40, 48, 64, 128] {
         let limit = format!("--nofile={count}:{count}");
         let output = bed.run(&["--rm"], &["exit", "7"]).under(&["prlimit", &limit]).output();
         match output.code() {
-            7 => worked += 1,
-            125 => assert_eq!(output.stderr.lines().count(), 1, "{count}: {output}"),
+            7 => {}
+            125 if count < 128 => assert_eq!(output.stderr.lines().count(), 1, "{count}: {output}"),
             // The loader's.
             127 => assert!(output.stderr.contains("shared libraries") || output.stderr.contains("prlimit"), "{output}"),
             other => panic!("{count}: {other}: {output}"),
         }
     }
-    assert!(worked >= 2, "a launch needs more than 32 descriptors");
     let containers = fs::read_dir(bed.run_root().join("containers")).map_or(0, Iterator::count);
     assert_eq!(containers, 0);
 }
@@ -90,7 +88,7 @@ fn a_mount_onto_proc_or_below_it_is_refused(bed: &Bed) {
         let flags = ["--rm", "--volume", &format!("{volume}:{destination}")];
         let output = bed.run(&flags, &["exit", "0"]).output();
         assert_eq!(output.code(), 125, "{destination}: {output}");
-        assert!(output.stderr.contains("--volume[0]"), "{destination}: {output}");
+        assert!(output.stderr.contains("--volume"), "{destination}: {output}");
         let output = bed.run(&["--rm", "--tmpfs", destination], &["exit", "0"]).output();
         assert_eq!(output.code(), 125, "{destination}: {output}");
     }

@@ -239,7 +239,7 @@ fn inodes_in_memory_run_out_for_the_worker_alone(bed: &Bed) {
         ("/tmp", &[][..]),
         ("/dev/shm", &[]),
         ("/scratch", &["--tmpfs", "/scratch:size=1m"]),
-        ("/tmp", &["--writable=1m"]),
+        ("/", &["--writable=1m", "--user", "0:0"]),
     ] {
         let flags = [&["--rm", "--memory", "256m"], flags].concat();
         let litter = bed.run(&flags, &["litter", directory, "1000000"]).json();
