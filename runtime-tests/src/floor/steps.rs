@@ -56,6 +56,11 @@ impl<'a> Words<'a> {
         u32::from_str_radix(self.next(), 8).unwrap_or_else(|_| fail("a mode was expected"))
     }
 
+    fn hexadecimals(&mut self) -> Vec<u64> {
+        let parse = |word| u64::from_str_radix(word, 16).unwrap_or_else(|_| fail("hexadecimal digits were expected"));
+        self.rest().split(' ').map(parse).collect()
+    }
+
     fn rest(&mut self) -> &'a str {
         std::mem::take(&mut self.0)
     }
@@ -129,6 +134,7 @@ impl Steps {
             "no-new-privileges" => sys::set_no_new_privileges(),
             "user" => sys::become_user(words.number() as u32),
             "drop-capabilities" => sys::drop_capabilities(),
+            "filter" => sys::install_filter(&words.hexadecimals()),
             "exec" => sys::execute(words.rest()),
             _ => fail(&format!("there is no step '{name}'")),
         }

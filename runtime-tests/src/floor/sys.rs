@@ -62,12 +62,14 @@ mod older {
     pub const PIVOT_ROOT: i64 = 155;
     pub const KEYCTL: i64 = 250;
     pub const CAPSET: i64 = 126;
+    pub const SECCOMP: i64 = 317;
 }
 #[cfg(not(target_arch = "x86_64"))]
 mod older {
     pub const PIVOT_ROOT: i64 = 41;
     pub const KEYCTL: i64 = 219;
     pub const CAPSET: i64 = 91;
+    pub const SECCOMP: i64 = 277;
 }
 
 pub const O_WRONLY: c_int = 1;
@@ -371,4 +373,17 @@ pub fn execute(line: &str) -> i32 {
     let envp = [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".as_ptr(), null_mut()];
     // SAFETY: both arrays end with a null pointer.
     unsafe { execve(argv[0], argv.as_ptr(), envp.as_ptr()) }
+}
+
+/// A filter for system calls: instructions of eight bytes.
+pub fn install_filter(instructions: &[u64]) -> i32 {
+    const SET_MODE_FILTER: c_long = 1;
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        instructions: *const u64,
+    }
+    let program = Program { length: instructions.len() as u16, instructions: instructions.as_ptr() };
+    // SAFETY: see the top of the file.
+    unsafe { syscall(older::SECCOMP, SET_MODE_FILTER, 0 as c_long, &raw const program) as i32 }
 }

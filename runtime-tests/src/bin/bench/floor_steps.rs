@@ -5,18 +5,20 @@
 //! birth), all while init builds its root; pid, mount, ipc, network, uts and cgroup namespaces; the loopback device up; a session keyring of
 //! its own; a clone of each pin, the staging tmpfs, the overlay with the same options; every standard mount with its options, the bound cgroups,
 //! the caller's bind; devices and links; both pivots; the read-only root; masked and read-only paths as libcontainer makes them (a tmpfs for
-//! each directory); bounding set, no_new_privs, ids, capabilities; exec of the same program; the wait; the removal of the cgroups.
+//! each directory); bounding set, no_new_privs, ids, capabilities; the same filter, compiled beforehand; exec of the same program; the wait; the
+//! removal of the cgroups.
 //!
 //! **Not in it**, because a container could be had without: the launch process of its own and the spawner; claim, record, pid file; the
 //! monitor with its program, socket, OOM events and own move into its cgroups; limits, priorities and signals put back; reading back what the
 //! kernel made of a limit; opening each mount point inside the root (here the paths are ours); finding out layout and layers; the second and third
-//! proc that libcontainer needs; its notify socket. And no filter: Squall runs without one here, too.
+//! proc that libcontainer needs; its notify socket; the filter's compilation.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use squall::cgroup::{CgroupPath, Hierarchy, Kind, Layout};
+use squall::seccomp::Profile;
 
 use crate::Outcome;
 use crate::container::USER;
@@ -63,7 +65,7 @@ pub fn write(document: &Value, layout: &Layout, pins: &[PathBuf]) -> Outcome<Str
     let path = CgroupPath::new(text(&document["linux"]["cgroupsPath"]))?;
     let mut steps = Steps { text: String::new(), document, layout, path };
     steps.launch(pins)?;
-    steps.init(pins.len());
+    steps.init(pins.len())?;
     steps.admit();
     steps.end();
     Ok(steps.text)
@@ -156,7 +158,7 @@ impl Steps<'_> {
     }
 
     /// In the container's first process.
-    fn init(&mut self, layers: usize) {
+    fn init(&mut self, layers: usize) -> Outcome<()> {
         step!(self, "[init]\npart clone\nkeyring\nloopback\numask 0");
         self.root(layers);
         self.mounts();
@@ -175,7 +177,17 @@ impl Steps<'_> {
         self.masked_paths();
         step!(self, "drop-bounding-set\nno-new-privileges\nuser {USER}\ndrop-capabilities");
         let argv: Vec<String> = list(&self.document["process"]["args"]).iter().map(text).collect();
-        step!(self, "part exec\nexec {}", argv.join(" "));
+        step!(self, "part exec\nfilter {}\nexec {}", self.filter()?, argv.join(" "));
+        Ok(())
+    }
+
+    /// The document's filter, compiled: the instructions as `struct sock_filter` has them, in hexadecimal.
+    fn filter(&self) -> Outcome<String> {
+        let filter = Profile::from_value(&self.document["linux"]["seccomp"])?.compile()?;
+        let words = filter.program().iter().map(|one| {
+            u64::from(one.code) | u64::from(one.jt) << 16 | u64::from(one.jf) << 24 | u64::from(one.k) << 32
+        });
+        Ok(words.map(|word| format!("{word:x}")).collect::<Vec<_>>().join(" "))
     }
 
     /// Staging file system and overlay (`src/root/staging.rs`).

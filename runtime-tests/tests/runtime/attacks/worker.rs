@@ -13,6 +13,7 @@ cases![
     a_working_directory_by_a_leaked_descriptor_is_refused,
     a_program_by_a_leaked_descriptor_is_refused,
     monitor_host_and_sibling_cannot_be_signalled_or_traced,
+    the_first_process_is_the_worker_and_leads_nowhere_else,
     cgroup_files_can_be_read_and_not_written,
     no_control_socket_is_reached_through_the_hosts_network,
     a_fork_bomb_stays_within_its_limit_and_ends_as_a_whole,
@@ -179,6 +180,24 @@ fn monitor_host_and_sibling_cannot_be_signalled_or_traced(bed: &Bed) {
     sibling.kill();
 }
 
+/// Of the first process of its namespace a worker sees what belongs to itself: program, root, descriptors.
+fn the_first_process_is_the_worker_and_leads_nowhere_else(bed: &Bed) {
+    for user in USERS {
+        let of =
+            |what: &str, path: &str| attempt(bed, user, &[what, path])["ok"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(of("link", "/proc/1/exe"), "/bin/probe", "{user}");
+        assert_eq!((of("link", "/proc/1/root"), of("link", "/proc/1/cwd")), ("/".to_owned(), "/".to_owned()), "{user}");
+        assert_eq!(of("list", "/proc/1/root/"), of("list", "/"), "{user}");
+        assert_eq!(of("list", "/proc/1/root/.."), of("list", "/"), "{user}");
+        let environment = of("read", "/proc/1/environ");
+        assert!(environment.starts_with("PATH=") && environment.matches('\0').count() == 1, "{user}: {environment:?}");
+        // Two are those by which the probe lists them.
+        assert_eq!(of("list", "/proc/1/fd"), r#"["0","1","2","3","4"]"#, "{user}");
+        let denied = attempt(bed, user, &["write", "/proc/1/exe", "x"]);
+        assert!([libc::EROFS, libc::ETXTBSY, libc::EACCES].contains(&errno(&denied)), "{user}: {denied}");
+    }
+}
+
 fn cgroup_files_can_be_read_and_not_written(bed: &Bed) {
     let flags = ["--memory", "64m", "--pids-limit", "20", "--user", "0:0"];
     let worker = bed.start(&flags, &["sleep", "600000"]);
@@ -262,9 +281,12 @@ fn a_crash_leaves_no_core_on_the_host(bed: &Bed) {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     let before = listing(bed.directory());
     let volume = format!("{}:/data", bed.work().display());
-    let output = bed.run(&["--rm", "--volume", &volume], &["crash"]).output();
+    // A caller that wants cores of its own; a worker that could write one.
+    let caller = ["prlimit", "--core=unlimited:"];
+    let flags = ["--rm", "--volume", &volume, "--workdir", "/data"];
+    let output = bed.run(&flags, &["crash"]).under(&caller).output();
     assert_eq!(output.code(), 128 + libc::SIGSEGV, "{output}");
-    let limits = bed.report(&["--rm"])["limits"].to_string();
+    let limits = bed.run(&["--rm"], &["report"]).under(&caller).json()["limits"].to_string();
     let core = limits.split("Max core file size").nth(1).map(|rest| rest.split_whitespace().next().unwrap_or_default());
     assert_eq!(core, Some("0"), "{limits} (core_pattern {pattern})");
     assert_eq!(listing(bed.directory()), before);
