@@ -28,6 +28,10 @@ pub const DEFAULT_KEEP_LAYERS: usize = 32;
 /// Where monitors live unless said otherwise: never in a worker's cgroup, and not in their caller's.
 pub const DEFAULT_MONITORS: &str = "/squall/monitors";
 
+/// What libcontainer makes in `/dev`: the devices that the OCI runtime specification has, and links.
+const DEVICES: [&str; 13] =
+    ["console", "core", "fd", "full", "null", "ptmx", "random", "stderr", "stdin", "stdout", "tty", "urandom", "zero"];
+
 /// What a launch cannot do without, and what for.
 pub(crate) const NEEDED: [(Capability, &str); 8] = [
     (Capability::CAP_SYS_ADMIN, "mounts and namespaces"),
@@ -184,7 +188,9 @@ impl Squall {
             settings.keep_layers = keep as usize;
         }
         let layers = without_repeats(layers);
-        let job = Job { called_ns, spec: spec.clone(), layers, stdio: stdio.streams, settings };
+        let filter = spec.seccomp.filter()?;
+        let notes = spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")).collect();
+        let job = Job { called_ns, spec: spec.clone(), layers, stdio: stdio.streams, filter, notes, settings };
         let record = match &self.launcher {
             Launcher::Direct => launch_directly(job),
             Launcher::Spawner(spawner) => launch_by(spawner, &job),
@@ -247,16 +253,11 @@ impl Squall {
 fn check_supported(spec: &LaunchSpec, monitors: &CgroupPath) -> Result<()> {
     let mut problems = Vec::new();
     let mut refuse = |field: String, reason: String| problems.push(Problem { field, reason });
-    if spec.seccomp.is_some() {
-        let reason = "a profile cannot be enforced by this version, and the worker would run without it";
-        refuse("seccomp".to_owned(), reason.to_owned());
-    }
     if overlaps(&spec.cgroup, monitors) {
         refuse("cgroup".to_owned(), format!("it is '{monitors}', where monitors live, or above or below it"));
     }
     for (index, mount) in spec.mounts.iter().enumerate() {
-        if mount.destination().as_str() == "/dev" {
-            let reason = "the container's devices are made there: mount below it";
+        if let Some(reason) = taken(mount.destination().as_str()) {
             refuse(format!("mounts[{index}].destination"), reason.to_owned());
         }
         if let Some(word) = impossible_propagation(mount) {
@@ -266,6 +267,17 @@ fn check_supported(spec: &LaunchSpec, monitors: &CgroupPath) -> Result<()> {
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
+}
+
+/// Why nothing can be mounted there, if that is so. What stands at `/dev/null` is bound over the masked paths, and what a program takes
+/// for a device has to be one.
+fn taken(destination: &str) -> Option<&'static str> {
+    let name = destination.strip_prefix("/dev")?;
+    match name.strip_prefix('/') {
+        None if name.is_empty() => Some("the container's devices are made there: mount below it"),
+        Some(name) if DEVICES.contains(&name) => Some("one of the container's own devices is made there"),
+        _ => None,
+    }
 }
 
 /// Whether one of two cgroups lies within the other.

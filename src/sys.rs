@@ -485,6 +485,7 @@ pub(crate) fn unshare_cgroup_namespace() -> Io<()> {
 }
 
 /// Gives this process, which has one thread, a user namespace of its own.
+#[cfg(feature = "cli")]
 pub(crate) fn unshare_user_namespace() -> Io<()> {
     // SAFETY: as for the mount namespace.
     check(unsafe { libc::unshare(libc::CLONE_NEWUSER) } as libc::c_long).map(drop)

@@ -1,11 +1,11 @@
 //! What one test has to itself.
 
-use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use squall::squashfs::{Attributes, Options, Writer};
@@ -22,22 +22,22 @@ pub struct Bed {
     tag: String,
     directory: PathBuf,
     program: PathBuf,
-    probe: OnceCell<String>,
+    probe: OnceLock<String>,
 }
 
 impl Bed {
     /// The bed of this tag; nothing is made.
-    pub(crate) fn new(tag: &str, program: &Path) -> Bed {
+    pub fn new(tag: &str, program: &Path) -> Bed {
         Bed {
             tag: tag.to_owned(),
             directory: memory_base().join(format!("squall-test-{tag}")),
             program: program.to_owned(),
-            probe: OnceCell::new(),
+            probe: OnceLock::new(),
         }
     }
 
     /// Makes its directories. The run root is Squall's to make.
-    pub(crate) fn make(&self) -> io::Result<()> {
+    pub fn make(&self) -> io::Result<()> {
         for (path, mode) in [(self.directory.clone(), 0o755), (self.images(), 0o755), (self.work(), 0o777)] {
             fs::create_dir(&path)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;

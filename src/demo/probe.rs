@@ -62,6 +62,9 @@ fn main() {
         "family" => family(Duration::from_millis(number(2))),
         "copy" => exit(copy()),
         "say" => say(&args[2..]),
+        "crash" => crash(),
+        "bomb" => bomb(),
+        "litter" => println!("{}", litter(arg(2), number(3))),
         "try" => println!("{}", attempt(arg(2), arg(3), arg(4))),
         _ => usage(),
     }
@@ -317,7 +320,17 @@ fn attempt(what: &str, path: &str, value: &str) -> String {
             "chroot" => done(c::chroot(c_path.as_ptr())),
             "setuid" => done(c::setuid(0)),
             "unshare" => done(c::unshare(value.parse().unwrap_or(0))),
-            "syscall" => done(c::syscall(value.parse().unwrap_or(-1), 0, 0, 0, 0, 0, 0) as c_int),
+            "syscall" => {
+                // Arguments, up to six, and the number: `syscall 17,3,0 41`.
+                let mut arguments = [0u64; 6];
+                for (argument, text) in arguments.iter_mut().zip(path.split(',')) {
+                    *argument = text.parse().unwrap_or(0);
+                }
+                let [a, b, c, d, e, f] = arguments;
+                done(c::syscall(value.parse().unwrap_or(-1), a, b, c, d, e, f) as c_int)
+            }
+            "foreign-syscall" => foreign_syscall(value.parse().unwrap_or(0)),
+            "connect" => std::os::unix::net::UnixStream::connect(path).map(|_| String::new()),
             "kill" => done(c::kill(path.parse().unwrap_or(0), value.parse().unwrap_or(0))),
             _ => usage(),
         }
@@ -328,6 +341,54 @@ fn attempt(what: &str, path: &str, value: &str) -> String {
             object([("errno".to_owned(), error.raw_os_error().unwrap_or(-1).to_string()), ("error".to_owned(), quoted(&error.to_string()))])
         }
     }
+}
+
+/// A call by the table of 32-bit programs, which every 64-bit program can make.
+fn foreign_syscall(number: i32) -> io::Result<String> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let result: i32;
+        // SAFETY: the calls that are tried take no argument; registers that the kernel changes on this way are declared.
+        unsafe {
+            std::arch::asm!("int 0x80", inlateout("eax") number => result, lateout("r8") _, lateout("r9") _, lateout("r10") _,
+                lateout("r11") _);
+        }
+        if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result.to_string()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = number;
+        Err(io::Error::from_raw_os_error(38)) // ENOSYS
+    }
+}
+
+/// Writes to where nothing is mapped.
+fn crash() {
+    // SAFETY: none. The kernel is to end this process for it.
+    unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };
+}
+
+/// Forks for ever, and so does every child.
+fn bomb() -> ! {
+    loop {
+        // SAFETY: this process has one thread.
+        unsafe { c::fork() };
+    }
+}
+
+/// Makes empty files until it is refused, or as many as asked.
+fn litter(directory: &str, most: u64) -> String {
+    let mut made = 0;
+    let refused = loop {
+        if made == most {
+            break "null".to_owned();
+        }
+        match fs::File::create(format!("{directory}/{made}")) {
+            Ok(_) => made += 1,
+            Err(error) => break error.raw_os_error().unwrap_or(-1).to_string(),
+        }
+    };
+    object([("made".to_owned(), made.to_string()), ("errno".to_owned(), refused)])
 }
 
 /// Writes until the file system is full, or as many bytes as asked.

@@ -1,6 +1,6 @@
 //! What this machine can do, what is missing, and what to do about it.
 //!
-//! One file for each area. An area looks at the machine through a [`Machine`], so that what it makes of files has unit tests with fixtures;
+//! One file for each area. An area looks at the machine through a `Machine`, so that what it makes of files has unit tests with fixtures;
 //! what can be tried is tried, by the same calls that a launch makes. Each area runs in a child process with a deadline, so that neither a
 //! hanging file nor a bug of ours keeps the page from being printed. Nothing on the machine is changed, but by the throw-away launch at the
 //! end, which clears away after itself and counts what is left.

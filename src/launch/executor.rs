@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::report::Reporter;
 use super::root_worker;
 use crate::error::{Error, ErrorKind};
+use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys::{self, ParentDeath};
 
@@ -32,6 +33,8 @@ pub(crate) struct Workload {
     pub(crate) step: Option<Rc<OwnedFd>>,
     /// Whether it is uid 0 and gets no user namespaces of its own.
     pub(crate) denies_user_namespaces: bool,
+    /// The worker's filter, installed as the very last thing.
+    pub(crate) filter: Option<Rc<Filter>>,
 }
 
 impl Executor for Workload {
@@ -70,11 +73,13 @@ impl Workload {
                 return Error::system(Stage::Exec, "worker of uid 0", "seccomp", error);
             }
         }
-        let failure = match &self.step {
-            Some(step) => root_worker::execute(step, program.clone(), &self.argv, &self.envp, &self.report),
-            None => sys::execve(&program, &self.argv, &self.envp),
-        };
-        refused(&program, "execve", failure)
+        match &self.step {
+            Some(step) => root_worker::become_step(step, &program, self),
+            None => match self.filter.as_deref().map_or(Ok(()), Filter::install) {
+                Ok(()) => refused(&program, "execve", sys::execve(&program, &self.argv, &self.envp)),
+                Err(error) => error,
+            },
+        }
     }
 
     /// The path of the program, found the way execvp does; it has to be readable as well.
@@ -177,6 +182,7 @@ mod tests {
             report: Rc::new(writing),
             step: None,
             denies_user_namespaces: false,
+            filter: None,
         }
     }
 

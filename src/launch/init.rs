@@ -30,6 +30,7 @@ use crate::oci;
 use crate::request::{LaunchSpec, Network, RootMode};
 use crate::root::target::{Links, TargetKind, open_target};
 use crate::root::{mounts, plan, staging};
+use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys::{self, ParentDeath};
 
@@ -50,6 +51,8 @@ pub(crate) struct Init<'a> {
     pub(crate) step: Option<&'a OwnedFd>,
     /// The worker's standard streams.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
+    /// The system calls that the worker may make.
+    pub(crate) filter: Option<&'a Filter>,
 }
 
 /// Becomes the workload, or reports why not and ends this process.
@@ -158,6 +161,7 @@ fn workload(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Workload> {
         report: Rc::clone(report),
         step: step.map(Rc::new),
         denies_user_namespaces: spec.user.uid() == 0,
+        filter: init.filter.cloned().map(Rc::new),
     })
 }
 
@@ -219,9 +223,9 @@ pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<Above>> {
     match &spec.root {
         RootMode::ReadOnly => Ok(None),
         RootMode::Writable { size_bytes } => {
-            let mut tmpfs = NewFilesystem::open(Stage::Root, "writable layer", "tmpfs")?.set("mode", "755")?;
-            if let Some(size_bytes) = size_bytes {
-                tmpfs = tmpfs.set("size", &size_bytes.to_string())?;
+            let mut tmpfs = NewFilesystem::open(Stage::Root, "writable layer", "tmpfs")?;
+            for (key, value) in plan::tmpfs_options(0o755, *size_bytes) {
+                tmpfs = tmpfs.set(&key, &value.unwrap_or_default())?;
             }
             let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
             let mount = tmpfs.create(attributes)?;

@@ -11,6 +11,7 @@ use crate::layer::OpenLayer;
 use crate::record::LaunchRecord;
 use crate::request::LaunchSpec;
 use crate::run_root::RunRoot;
+use crate::seccomp::Filter;
 use crate::stage::Stage;
 
 /// What does not change from launch to launch.
@@ -31,6 +32,10 @@ pub(crate) struct Job {
     pub(crate) spec: LaunchSpec,
     pub(crate) layers: Vec<OpenLayer>,
     pub(crate) stdio: [OwnedFd; 3],
+    /// The spec's seccomp profile, compiled.
+    pub(crate) filter: Option<Filter>,
+    /// What the caller should know and the record keeps.
+    pub(crate) notes: Vec<String>,
     pub(crate) settings: Settings,
 }
 

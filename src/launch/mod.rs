@@ -119,7 +119,8 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     let created_unix_ns = nanoseconds(ClockId::Realtime);
     let spec = &job.spec;
 
-    let mut notes = inheritance::clean()?;
+    let mut notes = job.notes.clone();
+    notes.extend(inheritance::clean()?);
     check_proc()?;
     check_pid_file(spec)?;
     job.settings.run_root.prepare()?;
@@ -155,6 +156,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         above: above.as_ref(),
         step: step.as_ref(),
         stdio: job.stdio.each_ref().map(AsFd::as_fd),
+        filter: job.filter.as_ref(),
     };
     let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd()).at(Stage::Clone, "init", "clone3")? {
         Fork::Child => {

@@ -12,13 +12,15 @@ use rustix::time::{ClockId, clock_gettime};
 use super::executor::refused;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::request::LaunchSpec;
+use crate::seccomp;
 use crate::stage::Stage;
 use crate::sys;
 
 const STAGE_RECORD: usize = 1 + 8;
 const ERROR_MARK: u8 = 0xff;
-/// An errno follows: what the program between init and the workload has to say (`step/main.rs`).
-const ERRNO_MARK: u8 = 0xfe;
+/// An errno follows, of execve or of seccomp: what the program between init and the workload has to say (`step/main.rs`).
+const EXECVE_MARK: u8 = 0xfe;
+const SECCOMP_MARK: u8 = 0xfd;
 
 /// Nanoseconds of CLOCK_MONOTONIC.
 pub(crate) fn monotonic_ns() -> u64 {
@@ -81,10 +83,12 @@ pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, patience: Duration)
             let error = serde_json::from_slice(&rest[1..]).unwrap_or_else(|_| cut_short());
             return Ok(Report { entered, outcome: Outcome::Failed(error) });
         }
-        if let [ERRNO_MARK, a, b, c, d] = rest {
+        if let [mark @ (EXECVE_MARK | SECCOMP_MARK), a, b, c, d] = rest {
             let errno = std::io::Error::from_raw_os_error(i32::from_le_bytes([*a, *b, *c, *d]));
             let program = CString::new(spec.args[0].as_str()).unwrap_or_default();
-            return Ok(Report { entered, outcome: Outcome::Failed(refused(&program, "execve", errno)) });
+            let error =
+                if *mark == SECCOMP_MARK { seccomp::refused(errno) } else { refused(&program, "execve", errno) };
+            return Ok(Report { entered, outcome: Outcome::Failed(error) });
         }
         let (Some(stage), Some(instant)) = (Stage::from_byte(*mark), rest.get(1..STAGE_RECORD)) else { break };
         let instant = u64::from_le_bytes(instant.try_into().unwrap_or_default());
@@ -145,7 +149,7 @@ mod tests {
     fn an_errno_of_the_program_in_between_is_the_workloads() {
         let report = report_of(|reporter| {
             reporter.enter(Stage::Exec);
-            let _ = rustix::io::write(reporter.0, &[ERRNO_MARK, libc::ENOEXEC as u8, 0, 0, 0]);
+            let _ = rustix::io::write(reporter.0, &[EXECVE_MARK, libc::ENOEXEC as u8, 0, 0, 0]);
         });
         let Outcome::Failed(error) = report.outcome else { panic!("it did not fail") };
         assert_eq!((error.kind(), error.errno()), (ErrorKind::ProgramNotExecutable, Some(libc::ENOEXEC)));

@@ -7,12 +7,17 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create};
 
-use crate::error::{Context, Result};
+use super::executor::Workload;
+use crate::error::{Context, Error, Result};
 use crate::request::LaunchSpec;
+use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys;
+
+/// What errors call the program in between.
+const STEP_NAME: &str = "squall-step";
 
 /// The program in between.
 const STEP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/squall-step"));
@@ -25,37 +30,59 @@ pub(super) fn step_for(spec: &LaunchSpec) -> Result<Option<OwnedFd>> {
     if spec.user.uid() != 0 && spec.user.uid() != owner {
         return Ok(None);
     }
-    const OBJECT: &str = "squall-step";
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Before 6.3 every memfd can be executed, and the flag is unknown.
-    let file = match memfd_create(OBJECT, flags | MemfdFlags::EXEC) {
-        Err(rustix::io::Errno::INVAL) => memfd_create(OBJECT, flags),
+    let file = match memfd_create(STEP_NAME, flags | MemfdFlags::EXEC) {
+        Err(rustix::io::Errno::INVAL) => memfd_create(STEP_NAME, flags),
         other => other,
     };
-    let file = file.at(Stage::Clone, OBJECT, "memfd_create")?;
-    let mut rest = STEP;
-    while !rest.is_empty() {
-        let written = rustix::io::write(&file, rest).at(Stage::Clone, OBJECT, "write")?;
-        rest = &rest[written..];
-    }
+    let file = file.at(Stage::Clone, STEP_NAME, "memfd_create")?;
+    write_all(&file, STEP).at(Stage::Clone, STEP_NAME, "write")?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(&file, seals).at(Stage::Clone, OBJECT, "fcntl(F_ADD_SEALS)")?;
+    fcntl_add_seals(&file, seals).at(Stage::Clone, STEP_NAME, "fcntl(F_ADD_SEALS)")?;
     Ok(Some(file))
 }
 
-/// Becomes the program in between, which becomes the workload; returns only if it cannot be executed.
-pub(super) fn execute(
-    step: &OwnedFd,
-    program: CString,
-    argv: &[CString],
-    envp: &[CString],
-    report: &OwnedFd,
-) -> std::io::Error {
-    let number = CString::new(report.as_raw_fd().to_string()).unwrap_or_default();
-    let argv: Vec<CString> = [program, number].into_iter().chain(argv.iter().cloned()).collect();
-    // It has to outlive this exec; the program in between lets it end with the next.
-    if let Err(errno) = rustix::io::fcntl_setfd(report, rustix::io::FdFlags::empty()) {
-        return errno.into();
+/// Becomes the program in between, which installs the worker's filter and becomes the workload; returns only with why it could not.
+pub(super) fn become_step(step: &OwnedFd, program: &CString, workload: &Workload) -> Error {
+    match execute(step, program, workload) {
+        Err(error) => error,
+        Ok(error) => super::executor::refused(program, "execveat(squall-step)", error),
     }
-    sys::execveat(step.as_fd(), &argv, envp)
+}
+
+fn execute(step: &OwnedFd, program: &CString, workload: &Workload) -> Result<std::io::Error> {
+    let filter = workload.filter.as_deref().map(filter_file).transpose()?;
+    let report = workload.report.as_fd();
+    // They have to outlive this exec; the program in between lets them end with the next.
+    for descriptor in [Some(report), filter.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
+        rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty()).at(
+            Stage::Exec,
+            STEP_NAME,
+            "fcntl(F_SETFD)",
+        )?;
+    }
+    let number = |fd: i32| CString::new(fd.to_string()).unwrap_or_default();
+    let ours = [program.clone(), number(report.as_raw_fd()), number(filter.as_ref().map_or(0, AsRawFd::as_raw_fd))];
+    let argv: Vec<CString> = ours.into_iter().chain(workload.argv.iter().cloned()).collect();
+    Ok(sys::execveat(step.as_fd(), &argv, &workload.envp))
+}
+
+/// The filter as the program in between reads it: the flags in eight bytes, then the instructions.
+fn filter_file(filter: &Filter) -> Result<OwnedFd> {
+    const OBJECT: &str = "seccomp filter";
+    let file = memfd_create("squall-filter", MemfdFlags::CLOEXEC).at(Stage::Exec, OBJECT, "memfd_create")?;
+    let mut bytes = u64::from(filter.flags().bits()).to_le_bytes().to_vec();
+    bytes.extend(filter.program().iter().flat_map(|instruction| instruction.to_bytes()));
+    write_all(&file, &bytes).at(Stage::Exec, OBJECT, "write")?;
+    rustix::fs::seek(&file, SeekFrom::Start(0)).at(Stage::Exec, OBJECT, "lseek")?;
+    Ok(file)
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::write(file, bytes)?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
 }

@@ -22,6 +22,7 @@ use super::job::{Job, Settings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
 use crate::request::{LaunchSpec, LayerPath};
+use crate::seccomp::Filter;
 use crate::stage::Stage;
 
 /// Descriptors in one message; the kernel takes 253 (SCM_MAX_FD).
@@ -37,6 +38,8 @@ struct Text {
     called_ns: u64,
     spec: LaunchSpec,
     layers: Vec<LayerText>,
+    filter: Option<Filter>,
+    notes: Vec<String>,
     settings: Settings,
 }
 
@@ -58,6 +61,8 @@ pub(crate) fn send_job(stream: &UnixStream, job: &Job) -> Result<()> {
         called_ns: job.called_ns,
         spec: job.spec.clone(),
         layers: layers.collect(),
+        filter: job.filter.clone(),
+        notes: job.notes.clone(),
         settings: job.settings.clone(),
     };
     let text = serde_json::to_vec(&text).expect("a job is plain data");
@@ -133,7 +138,15 @@ fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Job> {
         identity: layer.identity,
         format: layer.format,
     });
-    Ok(Job { called_ns: text.called_ns, spec: text.spec, layers: layers.collect(), stdio, settings: text.settings })
+    Ok(Job {
+        called_ns: text.called_ns,
+        spec: text.spec,
+        layers: layers.collect(),
+        stdio,
+        filter: text.filter,
+        notes: text.notes,
+        settings: text.settings,
+    })
 }
 
 fn malformed(text: &str) -> Error {

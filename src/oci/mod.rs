@@ -125,8 +125,8 @@ fn namespaces(spec: &LaunchSpec) -> Vec<(LinuxNamespaceType, Option<&'static str
 
 /// The profile as OCI has it.
 fn seccomp(spec: &LaunchSpec) -> Result<Option<LinuxSeccomp>> {
-    let Some(profile) = &spec.seccomp else { return Ok(None) };
-    serde_json::from_value(profile.clone()).map(Some).map_err(|error| {
+    let Some(profile) = spec.seccomp.profile()? else { return Ok(None) };
+    serde_json::from_value(profile.to_value()).map(Some).map_err(|error| {
         let problem = Problem { field: "seccomp".to_owned(), reason: format!("is no OCI seccomp profile: {error}") };
         Error::invalid(format!("container '{}'", spec.id), vec![problem])
     })

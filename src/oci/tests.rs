@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cgroup::{DeviceRules, Limits, SwapLimit};
-use crate::request::{Builder, Identity};
+use crate::request::{Builder, Identity, Seccomp};
 
 fn minimal() -> Builder {
     let user = Identity::new(1000, 1001, [27, 1001]).unwrap();
@@ -75,7 +75,7 @@ fn the_callers_mounts_come_last_in_order_and_take_the_place_of_ours() {
         &[],
     ));
     assert_eq!(destinations(&document)[6..], ["/run", "/var/tmp", "/tmp", "/tmp/h", "/sys/fs/cgroup"]);
-    assert_eq!(options(&document, "/tmp"), ["nosuid", "nodev", "mode=700", "size=8192"]);
+    assert_eq!(options(&document, "/tmp"), ["nosuid", "nodev", "mode=700", "size=8k", "nr_inodes=16"]);
 }
 
 #[test]
@@ -83,12 +83,12 @@ fn standard_mounts_have_the_options_of_the_fast_way() {
     let document = json_of(minimal());
     for (destination, expected) in [
         ("/proc", "nosuid nodev noexec"),
-        ("/dev", "nosuid strictatime mode=755 size=65536k"),
+        ("/dev", "nosuid strictatime mode=755 size=65536k nr_inodes=65536"),
         ("/dev/pts", "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5"),
-        ("/dev/shm", "nosuid nodev noexec mode=1777 size=65536k"),
+        ("/dev/shm", "nosuid nodev noexec mode=1777 size=65536k nr_inodes=65536"),
         ("/sys", "ro nosuid nodev noexec"),
         ("/sys/fs/cgroup", "ro nosuid nodev noexec"),
-        ("/tmp", "nosuid nodev mode=1777 size=64m"),
+        ("/tmp", "nosuid nodev mode=1777 size=65536k nr_inodes=65536"),
     ] {
         assert_eq!(options(&document, destination), expected.split(' ').collect::<Vec<_>>(), "{destination}");
     }
@@ -142,22 +142,24 @@ fn limits_and_device_rules_become_resources() {
 
 #[test]
 fn what_is_not_limited_is_absent() {
-    let linux = json_of(minimal().limits(Limits::none()))["linux"].take();
+    let linux = json_of(minimal().limits(Limits::none()).seccomp(Seccomp::Unconfined))["linux"].take();
     assert_eq!(linux["resources"], json!({}));
     assert_eq!(linux["cgroupsPath"], "/squall/c1");
     assert_eq!(linux.get("seccomp"), None);
 }
 
 #[test]
-fn a_seccomp_profile_passes_through_and_another_object_is_refused() {
+fn a_seccomp_profile_is_part_of_the_document_and_the_default_one_is_too() {
     let profile =
         json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["mount"], "action": "SCMP_ACT_ERRNO" }] });
-    let seccomp = json_of(minimal().seccomp(profile))["linux"]["seccomp"].take();
+    let seccomp = json_of(minimal().seccomp(Seccomp::Profile(profile)))["linux"]["seccomp"].take();
     assert_eq!(seccomp["defaultAction"], "SCMP_ACT_ALLOW");
     assert_eq!(seccomp["syscalls"][0]["names"], json!(["mount"]));
-    let spec = minimal().seccomp(json!({ "defaultAction": "SCMP_ACT_MAYBE" })).build().unwrap();
-    let error = document(&spec, Path::new("/r")).unwrap_err();
-    assert_eq!((error.kind(), error.problems()[0].field.as_str()), (ErrorKind::Invalid, "seccomp"));
+    let seccomp = json_of(minimal())["linux"]["seccomp"].take();
+    assert_eq!(seccomp["defaultAction"], "SCMP_ACT_ERRNO");
+    let odd = minimal().seccomp(Seccomp::Profile(json!({ "defaultAction": "SCMP_ACT_MAYBE" })));
+    let error = odd.build().unwrap_err();
+    assert_eq!((error.kind(), error.problems()[0].field.as_str()), (ErrorKind::Invalid, "seccomp.defaultAction"));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 pub use self::cgroups::PlannedCgroups;
 pub use self::features::PlannedFeature;
+pub use self::filter::PlannedFilter;
 pub use self::layers::{PlannedLayer, PlannedOverlay};
 pub use self::mounts::{PlannedMount, PlannedMountKind};
 pub use self::namespaces::PlannedNamespace;
@@ -54,8 +55,8 @@ pub struct Plan {
     pub mounts: Vec<PlannedMount>,
     /// What is done to cgroups, in order.
     pub cgroups: PlannedCgroups,
-    /// The seccomp profile; nothing where nothing is filtered.
-    pub filter: Option<Value>,
+    /// What becomes of each system call; nothing where nothing is filtered.
+    pub filter: Option<PlannedFilter>,
     /// What of the kernel is used, what instead of it, and why.
     pub features: Vec<PlannedFeature>,
     /// Limits that will not be applied as asked.
@@ -85,7 +86,7 @@ impl Plan {
             overlay: layers::overlay(spec, layers.iter().filter(|layer| layer.used).count()),
             layers,
             mounts: mounts::of(spec, &machine.layout),
-            filter: filter::listing(spec),
+            filter: filter::of(spec)?,
             features: features::of(spec, &machine.layout),
             notes: obstacles::notes(),
             obstacles: obstacles::of(spec, settings, &machine, foresight.obstacles),

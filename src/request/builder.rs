@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::bad_value::BadValue;
 use super::environment::{Environment, Variable};
 use super::hostname::Hostname;
@@ -14,6 +12,7 @@ use super::kept::Kept;
 use super::mount::{Bind, Mount, Tmpfs};
 use super::path::{AbsolutePath, Destination, LayerPath};
 use super::rules::{Rules, mount_problems};
+use super::seccomp::Seccomp;
 use super::spec::{Fields, LaunchSpec, Network, OnExit, RootMode};
 use crate::cgroup::{CgroupPath, Limits};
 use crate::error::{Error, Problem, Result};
@@ -89,7 +88,7 @@ pub struct Builder {
     limits: Limits,
     pid_file: Option<AbsolutePath>,
     timeout: Option<Duration>,
-    seccomp: Option<Value>,
+    seccomp: Seccomp,
     keep_layers: Option<u32>,
     on_exit: OnExit,
     problems: Kept<Problem>,
@@ -121,7 +120,7 @@ impl Builder {
             limits: Limits::default(),
             pid_file: None,
             timeout: None,
-            seccomp: None,
+            seccomp: Seccomp::Default,
             keep_layers: None,
             on_exit: OnExit::Keep,
             problems: Kept::default(),
@@ -259,9 +258,9 @@ impl Builder {
         self
     }
 
-    /// An OCI seccomp profile; `null` is the same as none. Field `seccomp`.
-    pub fn seccomp(mut self, profile: Value) -> Builder {
-        self.seccomp = Some(profile).filter(|profile| !profile.is_null());
+    /// The system calls that the worker may make; [`Seccomp::Default`] otherwise. Field `seccomp`.
+    pub fn seccomp(mut self, seccomp: Seccomp) -> Builder {
+        self.seccomp = seccomp;
         self
     }
 
@@ -331,7 +330,7 @@ impl Builder {
             mounts: &[],
             limits: &self.limits,
             timeout: self.timeout,
-            seccomp: self.seccomp.as_ref(),
+            seccomp: &self.seccomp,
         }
     }
 
@@ -381,7 +380,7 @@ mod tests {
         assert_eq!(spec.layers[1].as_str(), "/top.sqsh");
         assert_eq!((spec.network, &spec.root, spec.cwd.as_str()), (Network::None, &RootMode::ReadOnly, "/"));
         assert_eq!(spec.user.groups(), [1000]);
-        assert!(spec.mounts.is_empty() && spec.env.variables().is_empty() && spec.seccomp.is_none());
+        assert!(spec.mounts.is_empty() && spec.env.variables().is_empty() && spec.seccomp == Seccomp::Default);
     }
 
     #[test]
@@ -407,7 +406,7 @@ mod tests {
             .cgroup("../x")
             .pid_file("pid")
             .timeout(Duration::ZERO)
-            .seccomp(Value::from(1))
+            .seccomp(Seccomp::Profile(1.into()))
             .root(RootMode::Writable { size_bytes: Some(1) })
             .limits(limits);
         let expected = [

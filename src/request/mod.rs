@@ -21,8 +21,10 @@ mod mount;
 mod open_layer;
 mod path;
 mod rules;
+mod seccomp;
 mod spec;
 pub mod storm;
+pub(crate) mod text_file;
 pub mod values;
 
 pub use bad_value::BadValue;
@@ -37,4 +39,5 @@ pub(crate) use kept::Kept;
 pub use mount::{Bind, Mount, Tmpfs};
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
 pub use path::{AbsolutePath, Destination, LayerPath};
+pub use seccomp::Seccomp;
 pub use spec::{Fields, LaunchSpec, Network, OnExit, RootMode};

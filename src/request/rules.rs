@@ -11,9 +11,11 @@ use super::environment::Environment;
 use super::kept::Kept;
 use super::mount::Mount;
 use super::path::LayerPath;
+use super::seccomp::Seccomp;
 use super::spec::{Fields, RootMode};
 use crate::cgroup::{Limits, SwapLimit};
 use crate::error::Problem;
+use crate::seccomp;
 
 /// Most layers of one overlay: the kernel's `OVL_MAX_STACK`.
 pub(crate) const MAX_LAYERS: usize = 500;
@@ -68,7 +70,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) mounts: &'a [Mount],
     pub(crate) limits: &'a Limits,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) seccomp: Option<&'a Value>,
+    pub(crate) seccomp: &'a Seccomp,
 }
 
 impl<'a> Rules<'a> {
@@ -82,7 +84,7 @@ impl<'a> Rules<'a> {
             mounts: &fields.mounts,
             limits: &fields.limits,
             timeout: fields.timeout,
-            seccomp: fields.seccomp.as_ref(),
+            seccomp: &fields.seccomp,
         }
     }
 
@@ -230,14 +232,25 @@ impl Found {
         }
     }
 
-    fn seccomp(&mut self, profile: Option<&Value>) {
+    fn seccomp(&mut self, seccomp: &Seccomp) {
+        let Seccomp::Profile(profile) = seccomp else { return };
         match profile {
-            None => {}
-            Some(profile @ Value::Object(_)) if is_deeper_than(profile, MAX_SECCOMP_DEPTH) => {
+            Value::Object(_) if is_deeper_than(profile, MAX_SECCOMP_DEPTH) => {
                 self.add("seccomp", format!("is nested more than {MAX_SECCOMP_DEPTH} levels deep: no profile is"));
             }
-            Some(Value::Object(_)) => {}
-            Some(_) => self.add("seccomp", "is not an object: expected an OCI seccomp profile"),
+            Value::Object(_) => self.profile(profile),
+            _ => self.add("seccomp", "is not an object: expected an OCI seccomp profile"),
+        }
+    }
+
+    /// What is wrong within a profile has its place below the field.
+    fn profile(&mut self, profile: &Value) {
+        let problems = match seccomp::Profile::from_value(profile) {
+            Ok(profile) => profile.lets_execute().err().into_iter().collect(),
+            Err(error) => error.problems().to_vec(),
+        };
+        for problem in problems {
+            self.add(format!("seccomp.{}", problem.field), problem.reason);
         }
     }
 }
@@ -385,11 +398,13 @@ mod tests {
     fn a_profile_is_an_object_of_bounded_depth() {
         let problems = |profile: &Value| {
             let mut found = Found::default();
-            found.seccomp(Some(profile));
+            found.seccomp(&Seccomp::Profile(profile.clone()));
             found.0.into_problems().len()
         };
-        let nested =
-            |levels: usize| (1..levels).fold(serde_json::json!({}), |inner, _| serde_json::json!({ "a": inner }));
+        let nested = |levels: usize| {
+            let inner = (2..levels).fold(serde_json::json!({}), |inner, _| serde_json::json!({ "a": inner }));
+            serde_json::json!({ "defaultAction": "SCMP_ACT_ALLOW", "x": inner })
+        };
         assert_eq!(problems(&nested(MAX_SECCOMP_DEPTH)), 0);
         assert_eq!(problems(&nested(MAX_SECCOMP_DEPTH + 1)), 1);
         for other in [Value::Null, 1.into(), "x".into(), serde_json::json!([])] {

@@ -14,6 +14,7 @@ use super::identity::Identity;
 use super::mount::Mount;
 use super::path::{AbsolutePath, LayerPath};
 use super::rules::Rules;
+use super::seccomp::Seccomp;
 use crate::cgroup::{CgroupPath, Limits};
 use crate::error::{Error, Result};
 
@@ -88,8 +89,8 @@ pub struct Fields {
     pub pid_file: Option<AbsolutePath>,
     /// How long the workload may run.
     pub timeout: Option<Duration>,
-    /// An OCI seccomp profile (an object), as it came; it is compiled elsewhere. Without it nothing is filtered.
-    pub seccomp: Option<serde_json::Value>,
+    /// The system calls that the worker may make.
+    pub seccomp: Seccomp,
     /// How many idle layers stay mounted; the configuration's number where absent.
     pub keep_layers: Option<u32>,
     /// What becomes of the record in the end.
@@ -180,8 +181,11 @@ mod tests {
                 LaunchSpec::builder(&id).layers(layers).args(args).env(env).cwd(&path).limits(limits).root(root);
             let builder = builder.bind(&path, "/mnt", &["ro", "rnosuid", "slave"]).tmpfs("/tmp", Some(bytes), 0o1777);
             let builder = builder.hostname(&id).cgroup(format!("/squall/{id}")).pid_file(path);
-            let builder =
-                builder.timeout(Duration::from_nanos(nanos)).seccomp(serde_json::json!({ "n": bytes, "a": [id] }));
+            let builder = builder.timeout(Duration::from_nanos(nanos)).seccomp(if flag {
+                Seccomp::Unconfined
+            } else {
+                Seccomp::Default
+            });
             let builder = keep.into_iter().fold(builder, Builder::keep_layers);
             Identity::new(ids[0], ids[1], [ids[2]]).into_iter().fold(builder, Builder::user)
         })

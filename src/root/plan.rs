@@ -55,7 +55,20 @@ pub(crate) const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// The directories that programs expect to write to, and the room they get when the root is read-only. The memory counts against the
 /// container's own limit.
-const SCRATCH: [(&str, &str, &str); 3] = [("/run", "755", "16m"), ("/tmp", "1777", "64m"), ("/var/tmp", "1777", "64m")];
+const SCRATCH: [(&str, u32, u64); 3] =
+    [("/run", 0o755, 16 * MIB), ("/tmp", 0o1777, 64 * MIB), ("/var/tmp", 0o1777, 64 * MIB)];
+
+const MIB: u64 = 1 << 20;
+
+/// What Storm and Docker give `/dev` and `/dev/shm`.
+const DEV_BYTES: u64 = 64 * MIB;
+
+/// What an inode of tmpfs takes of the kernel's memory, with its directory entry, roughly: so a file system full of empty files takes about
+/// as much again as one full of data.
+const BYTES_PER_INODE: u64 = 1024;
+
+/// Fewest inodes, so that a tiny file system still holds some files.
+const MIN_INODES: u64 = 16;
 
 /// Every mount below the root, in order: the standard ones, small writable directories for a read-only root, then the caller's own in the
 /// caller's order, so that a later one may lie below an earlier one.
@@ -75,33 +88,45 @@ pub(crate) fn scratch(spec: &LaunchSpec) -> Vec<MountStep> {
         return Vec::new();
     }
     let free = SCRATCH.iter().filter(|(path, _, _)| !asks_for(spec, path));
-    let steps = free.map(|(path, mode, size)| {
-        let options = [("mode", *mode), ("size", *size)];
-        MountStep { links: Links::Follow, ..new("tmpfs", path, &options, NOSUID | NODEV) }
+    let steps = free.map(|(path, mode, size)| MountStep {
+        links: Links::Follow,
+        ..new("tmpfs", path, tmpfs_options(*mode, Some(*size)), NOSUID | NODEV)
     });
     steps.collect()
 }
 
 /// The mounts that every container has (OCI runtime specification, "Default Filesystems", and what Storm asks of runc).
 pub(crate) fn standard() -> Vec<MountStep> {
+    let devpts = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
+    let devpts = devpts.map(|(key, value)| (key.to_owned(), value.map(str::to_owned))).to_vec();
     vec![
-        new("proc", "/proc", &[], NOSUID | NODEV | NOEXEC),
-        new("tmpfs", "/dev", &[("mode", "755"), ("size", "65536k")], NOSUID | STRICTATIME),
-        new(
-            "devpts",
-            "/dev/pts",
-            &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")],
-            NOSUID | NOEXEC,
-        ),
-        new("tmpfs", "/dev/shm", &[("mode", "1777"), ("size", "65536k")], NOSUID | NODEV | NOEXEC),
-        new("mqueue", "/dev/mqueue", &[], NOSUID | NODEV | NOEXEC),
-        new("sysfs", "/sys", &[], NOSUID | NODEV | NOEXEC | RDONLY),
+        new("proc", "/proc", Vec::new(), NOSUID | NODEV | NOEXEC),
+        new("tmpfs", "/dev", tmpfs_options(0o755, Some(DEV_BYTES)), NOSUID | STRICTATIME),
+        new("devpts", "/dev/pts", devpts, NOSUID | NOEXEC),
+        new("tmpfs", "/dev/shm", tmpfs_options(0o1777, Some(DEV_BYTES)), NOSUID | NODEV | NOEXEC),
+        new("mqueue", "/dev/mqueue", Vec::new(), NOSUID | NODEV | NOEXEC),
+        new("sysfs", "/sys", Vec::new(), NOSUID | NODEV | NOEXEC | RDONLY),
     ]
 }
 
-fn new(kind: &'static str, destination: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> MountStep {
-    let value = |value: &str| (!value.is_empty()).then(|| value.to_owned());
-    let options = options.iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect();
+/// The options of a tmpfs. One with a size has a bound for its inodes as well: they lie in the kernel's memory, and the size does not
+/// count them.
+pub(crate) fn tmpfs_options(mode: u32, size_bytes: Option<u64>) -> Vec<(String, Option<String>)> {
+    let mut options = vec![("mode".to_owned(), Some(format!("{mode:o}")))];
+    if let Some(bytes) = size_bytes {
+        let size = if bytes % 1024 == 0 { format!("{}k", bytes / 1024) } else { bytes.to_string() };
+        options.push(("size".to_owned(), Some(size)));
+        options.push(("nr_inodes".to_owned(), Some((bytes / BYTES_PER_INODE).max(MIN_INODES).to_string())));
+    }
+    options
+}
+
+fn new(
+    kind: &'static str,
+    destination: &str,
+    options: Vec<(String, Option<String>)>,
+    attributes: MountAttrFlags,
+) -> MountStep {
     let source = if destination == "/dev/shm" { "shm" } else { kind };
     MountStep {
         destination: destination.to_owned(),
@@ -132,7 +157,7 @@ fn cgroups(layout: &Layout) -> Vec<MountStep> {
         [one] if one.is_v2() => return vec![cgroup(CGROUP_ROOT.to_owned(), 0)],
         _ => {}
     }
-    let mut steps = vec![new("tmpfs", CGROUP_ROOT, &[("mode", "755"), ("size", "64k")], NOSUID | NODEV | NOEXEC)];
+    let mut steps = vec![new("tmpfs", CGROUP_ROOT, tmpfs_options(0o755, Some(64 << 10)), NOSUID | NODEV | NOEXEC)];
     for (index, hierarchy) in layout.hierarchies().iter().enumerate() {
         match &hierarchy.kind {
             Kind::V2 { .. } => steps.push(cgroup(format!("{CGROUP_ROOT}/unified"), index)),
@@ -173,8 +198,7 @@ pub(crate) fn asked(spec: &LaunchSpec) -> Vec<MountStep> {
                 What::Bind { index: binds - 1 }
             }
             Mount::Tmpfs(tmpfs) => {
-                let mut options = vec![("mode".to_owned(), Some(format!("{:o}", tmpfs.mode)))];
-                options.extend(tmpfs.size_bytes.map(|bytes| ("size".to_owned(), Some(bytes.to_string()))));
+                let options = tmpfs_options(tmpfs.mode, tmpfs.size_bytes);
                 What::New { kind: "tmpfs", source: "tmpfs", options, attributes: NOSUID | NODEV }
             }
         };

@@ -7,7 +7,7 @@ use super::architecture::NATIVE;
 use super::flags::Flags;
 use super::instruction::Instruction;
 use super::interpreter::{CallData, Fault, interpret};
-use crate::error::{Context, Result};
+use crate::error::{Error, Result};
 use crate::stage::Stage;
 
 /// A program for the kernel, and how it is installed. Plain data: it may cross a process border.
@@ -45,7 +45,13 @@ impl Filter {
     ///
     /// Errors: what seccomp(2) answers: `Privilege` without either (EACCES), `Unsupported` where the kernel lacks a flag.
     pub fn install(&self) -> Result<()> {
-        let installed = crate::sys::install_seccomp_filter(&self.program, self.flags.bits());
-        installed.at(Stage::Exec, "seccomp filter", "seccomp(SECCOMP_SET_MODE_FILTER)")
+        crate::sys::install_seccomp_filter(&self.program, self.flags.bits()).map_err(refused)
     }
+}
+
+/// What the kernel says of a filter, whoever was to install it.
+pub(crate) fn refused(error: std::io::Error) -> Error {
+    let unknown = error.raw_os_error() == Some(libc::EINVAL);
+    let error = Error::system(Stage::Exec, "seccomp filter", "seccomp(SECCOMP_SET_MODE_FILTER)", error);
+    if unknown { error.meaning("this kernel does not know a flag or an action of the profile") } else { error }
 }

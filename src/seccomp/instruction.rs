@@ -39,6 +39,13 @@ pub struct Instruction {
 }
 
 impl Instruction {
+    /// As it lies in memory, for a program that is handed it.
+    pub(crate) fn to_bytes(self) -> [u8; 8] {
+        let [a, b] = self.code.to_ne_bytes();
+        let [c, d, e, f] = self.k.to_ne_bytes();
+        [a, b, self.jt, self.jf, c, d, e, f]
+    }
+
     /// One that does not compare.
     pub(super) fn plain(code: u16, k: u32) -> Instruction {
         Instruction { code, jt: 0, jf: 0, k }

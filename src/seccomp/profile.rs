@@ -1,5 +1,7 @@
 //! A seccomp profile, checked.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::action::Action;
@@ -15,6 +17,7 @@ use super::schema;
 use super::treatment::{self, Treatments};
 use super::warning::Warning;
 use crate::error::{Error, Problem, Result};
+use crate::request::text_file::{self, FinalLink};
 
 /// What errors call a profile whose file they do not know.
 const OBJECT: &str = "seccomp profile";
@@ -36,6 +39,16 @@ impl Profile {
     /// Errors: `Invalid`, with every problem and its place (the first 100).
     pub fn parse(text: &[u8]) -> Result<Profile> {
         Profile::parse_as(OBJECT, text)
+    }
+
+    /// Reads a profile file by its path: a regular file, opened without ever waiting.
+    ///
+    /// Errors: those of [`Profile::parse`] with the path as object, `Invalid` for what is no regular file or too long, and what open(2)
+    /// and read(2) answer.
+    pub fn read(path: &Path) -> Result<Profile> {
+        let object = format!("seccomp profile '{}'", path.display());
+        let file = text_file::open(path, &object, FinalLink::Follow)?;
+        Profile::parse_as(&object, &text_file::read(&file, &object, node::MAX_BYTES as u64)?)
     }
 
     /// The same, with what errors are to call the file.

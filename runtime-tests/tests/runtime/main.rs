@@ -1,10 +1,10 @@
 //! Squall against the kernel. Each module holds the tests of one part; the harness is the library of this package.
 
+mod attacks;
 mod binds;
 mod crashes;
 mod doctor;
 mod embedder;
-mod hostile;
 mod identity;
 mod inheritance;
 mod leaking;
@@ -15,24 +15,29 @@ mod namespaces;
 mod oracle;
 mod packages;
 mod plan;
+mod programs;
 mod refusals;
 mod roles;
+mod seccomp;
 mod second_opinion;
 mod spawner;
 mod storm;
 mod streams;
 mod traps;
 
-fn main() {
-    roles::become_one_of(&[oracle::ROLES, embedder::ROLES]);
-    runtime_tests::harness::main(&[
+/// Every test but those that leak on purpose.
+fn every_case() -> Vec<runtime_tests::Case> {
+    [
         namespaces::CASES,
         identity::CASES,
         mounts::CASES,
         binds::CASES,
         inheritance::CASES,
         streams::CASES,
-        hostile::CASES,
+        attacks::CASES,
+        attacks::image::CASES,
+        attacks::worker::CASES,
+        attacks::caller::CASES,
         life_cycle::CASES,
         limits::CASES,
         crashes::CASES,
@@ -41,11 +46,18 @@ fn main() {
         packages::CASES,
         plan::CASES,
         doctor::CASES,
+        programs::CASES,
+        seccomp::CASES,
         oracle::CASES,
         second_opinion::CASES,
         spawner::CASES,
         traps::CASES,
         leaking::CASES,
-        leaking::leaking(),
-    ])
+    ]
+    .concat()
+}
+
+fn main() {
+    roles::become_one_of(&[oracle::ROLES, embedder::ROLES]);
+    runtime_tests::harness::main(&[&every_case(), leaking::leaking()])
 }

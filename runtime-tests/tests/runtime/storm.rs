@@ -19,7 +19,7 @@ cases![
 const ID: &str = "6700-0f7f0ac5-4b9c-4f4b-9d8e-2f1c2a3b4c5d";
 
 /// A worker directory as a supervisor makes it.
-fn worker_directory(bed: &Bed) -> String {
+pub fn worker_directory(bed: &Bed) -> String {
     let directory = bed.file(ID);
     for path in [directory.clone(), format!("{directory}/artifacts"), format!("{directory}/tmp")] {
         fs::create_dir(&path).unwrap();
@@ -35,7 +35,7 @@ fn bind(source: &str, destination: &str, access: &str) -> Value {
 }
 
 /// The document of Storm's contract, with its paths made real: the programs of the host stand in for an image's.
-fn document(bed: &Bed, directory: &str) -> Value {
+pub fn document(bed: &Bed, directory: &str) -> Value {
     let programs = ["/usr", "/bin", "/lib", "/lib64"].into_iter().filter(|path| fs::metadata(path).is_ok());
     let mut mounts: Vec<Value> = programs.map(|path| bind(path, path, "ro")).collect();
     mounts.push(bind("/etc/hosts", "/etc/hosts", "ro"));
@@ -67,7 +67,7 @@ fn text(bed: &Bed) -> String {
     bed.work().to_string_lossy().into_owned()
 }
 
-fn write(bed: &Bed, document: &Value) -> String {
+pub fn write(bed: &Bed, document: &Value) -> String {
     let path = bed.file("oci-config.json");
     fs::write(&path, document.to_string()).unwrap();
     path

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the caller's supplementary groups reach a worker without any | `identity::user_and_groups_are_the_ones_asked_for_and_no_others` |
 //! | signal mask, ignored signals and `LISTEN_FDS` of the caller are inherited | `inheritance::whatever_the_callers_circumstances_the_worker_starts_the_same`, `inheritance::signals_that_the_caller_ignores_or_blocks_reach_the_worker`, `oracle` (`status/SigIgn`, `status/SigBlk`) |
-//! | a seccomp profile is ignored in silence | [`a_seccomp_profile_is_refused_while_it_cannot_be_enforced`] |
+//! | a seccomp profile is ignored in silence | `seccomp::every_action_of_a_profile_is_in_force` |
 //! | creating from a program with threads hangs or fails | `spawner::eight_threads_launch_forty_containers_through_one_forked_spawner`, `spawner::a_program_with_threads_can_neither_fork_a_spawner_nor_launch_directly` |
 //! | a failed create leaves zombies and sockets and loses the errno | [`a_hundred_failed_launches_leave_nothing_in_their_program`], [`a_failure_within_init_keeps_its_errno`] |
 //! | the caller's dumpable flag, OOM score, directory and signals change | [`a_launch_changes_nothing_of_its_program`] |
@@ -35,7 +35,6 @@ use squall::request::{Builder, Identity, LaunchSpec};
 use squall::{Error, ErrorKind, Squall};
 
 cases![
-    a_seccomp_profile_is_refused_while_it_cannot_be_enforced,
     propagation_that_cannot_be_given_is_refused,
     a_hundred_failed_launches_leave_nothing_in_their_program,
     a_failure_within_init_keeps_its_errno,
@@ -45,7 +44,7 @@ cases![
     a_death_of_init_before_the_workload_is_an_error_that_names_the_stage,
 ];
 
-fn spec(bed: &Bed, probe: &[&str]) -> Builder {
+pub fn spec(bed: &Bed, probe: &[&str]) -> Builder {
     let user = Identity::new(4711, 4711, []).unwrap();
     let builder =
         LaunchSpec::builder("worker").layers([bed.probe()]).args([&["/bin/probe"], probe].concat()).user(user);
@@ -60,13 +59,6 @@ fn refusal(squall: &Squall, spec: Builder) -> Error {
 fn run(squall: &Squall, spec: Builder) {
     let running = squall.launch(&spec.build().unwrap(), squall::Stdio::null().unwrap());
     running.unwrap_or_else(|error| panic!("{error}")).wait().unwrap().remove().unwrap();
-}
-
-fn a_seccomp_profile_is_refused_while_it_cannot_be_enforced(bed: &Bed) {
-    let squall = bed.library().build().unwrap();
-    let error = refusal(&squall, spec(bed, &["exit", "0"]).seccomp(json!({ "defaultAction": "SCMP_ACT_ERRNO" })));
-    assert_eq!((error.kind(), error.problems()[0].field.as_str()), (ErrorKind::Invalid, "seccomp"), "{error}");
-    assert!(squall.containers().unwrap().containers.is_empty(), "nothing was touched");
 }
 
 fn propagation_that_cannot_be_given_is_refused(bed: &Bed) {

@@ -119,6 +119,10 @@ pub struct Run {
     /// The network: the host's, or one of its own with only a loopback device [default: none]
     #[arg(long, value_name = "host|none")]
     pub network: Option<String>,
+    /// The system calls that the worker may make: seccomp=FILE (an OCI or Docker profile), seccomp=unconfined, or seccomp=default; with
+    /// --spec for a document that has no profile
+    #[arg(long = "security-opt", value_name = "OPTION")]
+    pub security_options: Vec<String>,
     /// Where init's pid is written
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! A plan, for a person to read.
 
 use squall::cgroup::Act;
-use squall::plan::{Plan, PlannedLayer, PlannedMount, PlannedMountKind};
+use squall::plan::{Plan, PlannedFilter, PlannedLayer, PlannedMount, PlannedMountKind};
 
 use crate::print;
 
@@ -14,7 +14,7 @@ pub fn show(plan: &Plan) {
     cgroups(plan);
     section("seccomp filter");
     match &plan.filter {
-        Some(profile) => say!("{profile:#}"),
+        Some(filter) => show_filter(filter),
         None => say!("  none"),
     }
     section("kernel features");
@@ -26,6 +26,12 @@ pub fn show(plan: &Plan) {
     list("obstacles: a launch would fail by these, as things are", plan.obstacles.iter().cloned());
     section("OCI document");
     say!("{:#}", plan.document);
+}
+
+fn show_filter(filter: &PlannedFilter) {
+    filter.listing.to_string().lines().for_each(|line| say!("  {line}"));
+    say!("  one program of {} instructions", filter.instructions);
+    filter.warnings.iter().for_each(|warning| say!("  warning: {warning}"));
 }
 
 fn section(title: &str) {

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use squall::cgroup::{CpuList, Limits, SwapLimit};
-use squall::request::{BadValue, Builder, Door, Identity, LaunchSpec, Network, OnExit, RootMode, storm, values};
+use squall::request::{
+    BadValue, Builder, Door, Identity, LaunchSpec, Network, OnExit, RootMode, Seccomp, storm, values,
+};
 use squall::{Error, Problem, Result};
 
 use crate::args::Run;
@@ -37,6 +39,7 @@ const DOOR: Door<'static> = Door {
         ("cgroup", "--cgroup-parent"),
         ("pid_file", "--pidfile"),
         ("timeout", "--timeout"),
+        ("seccomp", "--security-opt seccomp"),
         ("limits.memory_bytes", "--memory"),
         ("limits.memory_swap_bytes", "--memory-swap"),
         ("limits.cpu_quota_us", "--cpus"),
@@ -55,14 +58,14 @@ pub struct Asked {
 pub fn launch_spec(run: &Run) -> Result<Asked> {
     match &run.spec {
         Some(path) => from_storm(path, run),
-        None => from_flags(run).map(|spec| Asked { spec, warnings: Vec::new() }),
+        None => from_flags(run),
     }
 }
 
 /// Storm's command file; its user is looked up, and a deadline may be added.
 fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
     let command = storm::read(path)?;
-    let warnings = command.warnings().to_vec();
+    let mut warnings = command.warnings().to_vec();
     let identity = command.resolve_user()?;
     let mut fields = command.launch_spec(identity)?.into_fields();
     if let Some(text) = &run.timeout {
@@ -72,10 +75,14 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
     if run.rm && run.detach {
         fields.on_exit = OnExit::Remove;
     }
+    if let Some(asked) = seccomp(&run.security_options)?.filter(|_| fields.seccomp == Seccomp::Unconfined) {
+        warnings.extend(asked.warnings);
+        fields.seccomp = asked.seccomp;
+    }
     Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings })
 }
 
-fn from_flags(run: &Run) -> Result<LaunchSpec> {
+fn from_flags(run: &Run) -> Result<Asked> {
     let mut flags = Flags::default();
     let id = run.name.clone().unwrap_or_else(random_id);
     let (layers, args) = layers_and_args(run);
@@ -91,6 +98,11 @@ fn from_flags(run: &Run) -> Result<LaunchSpec> {
             "{}/{id}",
             run.cgroup_parent.as_deref().unwrap_or(DEFAULT_CGROUP_PARENT).trim_end_matches('/')
         ));
+    let mut warnings = Vec::new();
+    if let Some(asked) = flags.take("--security-opt", seccomp(&run.security_options)).flatten() {
+        warnings = asked.warnings;
+        builder = builder.seccomp(asked.seccomp);
+    }
     if let Some(user) = flags.take("--user", user(run.user.as_deref())) {
         builder = builder.user(user);
     }
@@ -116,7 +128,8 @@ fn from_flags(run: &Run) -> Result<LaunchSpec> {
     if run.rm && run.detach {
         builder = builder.on_exit(OnExit::Remove);
     }
-    flags.finish(builder.build_for(DOOR)).map_err(|error| under_its_flag(error, run))
+    let spec = flags.finish(builder.build_for(DOOR)).map_err(|error| under_its_flag(error, run))?;
+    Ok(Asked { spec, warnings })
 }
 
 /// A refusal of the library in the words of the command line. Volumes come before tmpfs, and the library counts both as mounts.
@@ -205,6 +218,37 @@ fn user(text: Option<&str>) -> Result<Identity> {
             Identity::new(uid, gid, [gid]).map_err(|bad| Error::invalid("caller", vec![bad.at("--user")]))
         }
     }
+}
+
+/// What a worker may call, and what of the profile's file is not done as it is written.
+struct AskedSeccomp {
+    seccomp: Seccomp,
+    warnings: Vec<String>,
+}
+
+/// `seccomp=…`, the last of several; `no-new-privileges` holds for every worker and may be said all the same.
+fn seccomp(options: &[String]) -> Result<Option<AskedSeccomp>> {
+    let plain = |seccomp| Some(AskedSeccomp { seccomp, warnings: Vec::new() });
+    let mut asked = None;
+    for option in options {
+        match option.split_once(['=', ':']) {
+            Some(("seccomp", "unconfined")) => asked = plain(Seccomp::Unconfined),
+            Some(("seccomp", "default")) => asked = plain(Seccomp::Default),
+            Some(("seccomp", path)) => {
+                let profile = squall::seccomp::Profile::read(&absolute(Path::new(path)))?;
+                let warnings = profile.warnings().iter().map(|warning| format!("'{path}': {warning}")).collect();
+                asked = Some(AskedSeccomp { seccomp: Seccomp::Profile(profile.to_value()), warnings });
+            }
+            None | Some(("no-new-privileges", "true")) if option.starts_with("no-new-privileges") => {}
+            _ => {
+                let bad = BadValue::new(format!(
+                    "'{option}' is not known: expected seccomp=FILE, seccomp=unconfined or seccomp=default"
+                ));
+                return Err(Error::invalid("command line", vec![bad.at("--security-opt")]));
+            }
+        }
+    }
+    Ok(asked)
 }
 
 fn network(text: Option<&str>) -> std::result::Result<Network, BadValue> {

@@ -13,19 +13,17 @@ mod resources;
 mod schema;
 
 use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open};
 use rustix::io::Errno;
 
 use self::findings::Findings;
 use super::builder::{Builder, Door};
 use super::identity::Identity;
-use super::open_layer::kind;
 use super::path::AbsolutePath;
 use super::spec::LaunchSpec;
-use crate::error::{Context, Error, ErrorKind, Problem, Result};
+use super::text_file::{self, FinalLink};
+use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
 
 /// What errors call a document whose path is not known.
@@ -70,16 +68,7 @@ pub struct StormCommand {
 /// Errors: those of [`parse`] with the file's path as object; `Invalid` for what is not a regular file or too long; `System` for what
 /// open(2) and read(2) answer.
 pub fn read(path: &Path) -> Result<StormCommand> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
-    let object = format!("command file '{}'", path.display());
-    let file = match open(path, flags, Mode::empty()) {
-        Err(errno @ Errno::LOOP) => {
-            let error = Error::system(Stage::Request, object, "open", errno);
-            return Err(error.meaning("a symbolic link: expected a regular file").with_kind(ErrorKind::Invalid));
-        }
-        file => File::from(file.at(Stage::Request, &object, "open")?),
-    };
-    read_open(&file, path)
+    read_open(&text_file::open(path, &object(path), FinalLink::Refuse)?, path)
 }
 
 /// Reads a command file that is open already, from where its offset stands; `path` is for errors only. The open file is set to
@@ -87,20 +76,12 @@ pub fn read(path: &Path) -> Result<StormCommand> {
 ///
 /// Errors: those of [`read`] without open(2).
 pub fn read_open(file: &File, path: &Path) -> Result<StormCommand> {
-    let object = format!("command file '{}'", path.display());
-    let stat = fstat(file).at(Stage::Request, &object, "fstat")?;
-    let refused = |reason: String| Error::invalid(object.as_str(), vec![Problem { field: "document".into(), reason }]);
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {}
-        other => return Err(refused(format!("is {}: expected a regular file", kind(other)))),
-    }
-    if u64::try_from(stat.st_size).unwrap_or_default() > document::MAX_BYTES {
-        return Err(refused(document::too_long().to_string()));
-    }
-    fcntl_setfl(file, OFlags::RDONLY).at(Stage::Request, &object, "fcntl(F_SETFL)")?;
-    // One byte more than is allowed: the file may have grown since.
-    let text = read_up_to(file, document::MAX_BYTES + 1).at(Stage::Request, &object, "read")?;
-    parse_as(&object, &text)
+    let object = object(path);
+    parse_as(&object, &text_file::read(file, &object, document::MAX_BYTES)?)
+}
+
+fn object(path: &Path) -> String {
+    format!("command file '{}'", path.display())
 }
 
 /// Parses a command file's text. Pure; time and memory are bounded whatever the text is (16 MiB of the worst: about 1 s and 160 MB).
@@ -108,12 +89,6 @@ pub fn read_open(file: &File, path: &Path) -> Result<StormCommand> {
 /// Errors: `Invalid`, with line and column for what is not JSON, else with every problem and its place (the first 100).
 pub fn parse(text: &[u8]) -> Result<StormCommand> {
     parse_as(OBJECT, text)
-}
-
-fn read_up_to(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    file.take(bytes).read_to_end(&mut text)?;
-    Ok(text)
 }
 
 fn parse_as(object: &str, text: &[u8]) -> Result<StormCommand> {

@@ -1,10 +1,12 @@
 //! The command file's fields, one function for each object of it.
 
+use serde_json::Value;
+
 use super::document::Node;
 use super::findings::{Findings, Place};
 use super::{DOOR, StormCommand, resources};
 use crate::request::bad_value::{BadValue, quoted};
-use crate::request::{AbsolutePath, Bind, Builder, ContainerId, LayerPath, Mount, Network};
+use crate::request::{AbsolutePath, Bind, Builder, ContainerId, LayerPath, Mount, Network, Seccomp};
 
 /// The media type of a layer, the one that there is.
 const LAYER_TYPE: &str = "application/vnd.squashfs";
@@ -24,7 +26,7 @@ pub(super) fn command(tree: &Node, findings: &Findings) -> Option<StormCommand> 
     let username = top.needed("username").and_then(|place| user_name(&place));
     let pid_file = top.needed("pidFile").and_then(|place| path(&place));
     let container_script_path = top.needed("containerScriptPath").and_then(|place| path(&place));
-    let mut builder = Builder::empty().network(Network::Host);
+    let mut builder = Builder::empty().network(Network::Host).seccomp(Seccomp::Unconfined);
     if let Some(id) = top.needed("containerId").and_then(|place| container_id(&place)) {
         builder = builder.id(id);
     }
@@ -181,7 +183,12 @@ fn with_linux(mut builder: Builder, linux: &Place<'_>) -> Builder {
     }
     if let Some(place) = linux.member("seccomp") {
         match place.node().to_value() {
-            Some(profile) => builder = builder.seccomp(profile),
+            Some(Value::Null) => {}
+            Some(profile) => {
+                let seccomp = Seccomp::Profile(profile);
+                seccomp.warnings().iter().for_each(|warning| place.warning(warning));
+                builder = builder.seccomp(seccomp);
+            }
             None => place.problem("is nested too deeply for a profile"),
         }
     }

@@ -22,10 +22,13 @@ fn is(index: u8, value: u64) -> Value {
     json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" })
 }
 
+/// Operator, value and second value; arguments that meet it, and that do not.
+type Comparison = (&'static str, u64, u64, &'static [u64], &'static [u64]);
+
 #[test]
 fn every_operator_compares_64_bits_without_sign() {
     const BIG: u64 = 0x1_0000_0001;
-    let table: [(&str, u64, u64, &[u64], &[u64]); 7] = [
+    let table: [Comparison; 7] = [
         ("NE", BIG, 0, &[0, 1, BIG - 1, u64::MAX], &[BIG]),
         ("EQ", BIG, 0, &[BIG], &[0, 1, BIG + 1, u64::MAX]),
         ("LT", BIG, 0, &[0, 1, BIG - 1], &[BIG, BIG + 1, u64::MAX]),

@@ -17,6 +17,7 @@ cases![
     whiteouts_hide_what_is_below,
     five_hundred_layers_are_one_root,
     the_same_layer_twice_is_as_good_as_once,
+    a_hundred_thousand_entries_cost_a_launch_nothing,
     a_file_that_is_no_image_is_refused_and_named,
 ];
 
@@ -268,4 +269,19 @@ fn a_file_that_is_no_image_is_refused_and_named(bed: &Bed) {
         assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{output}");
         assert!(output.stderr.contains(&path), "{output}");
     }
+}
+
+fn a_hundred_thousand_entries_cost_a_launch_nothing(bed: &Bed) {
+    const ENTRIES: usize = 100_000;
+    let layer = bed.image("many", |writer| {
+        add_probe(writer, "bin/probe", 0o755);
+        for index in 0..ENTRIES {
+            writer.file(format!("many/{index:06}"), &Attributes::new(0o644), &b""[..]).unwrap();
+        }
+        writer.symlink("many/tmp", &Attributes::new(0o777), "/proc/self").unwrap();
+    });
+    let listed = bed.run_layers(&[&layer], &["--rm"], &["/bin/probe", "try", "list", "/many"]).json();
+    assert_eq!(listed["ok"].as_str().unwrap().matches("\",\"").count(), ENTRIES, "one less comma than entries");
+    let last = bed.run_layers(&[&layer], &["--rm"], &["/bin/probe", "try", "stat", "/many/099999"]).json();
+    assert_eq!(last["ok"], "100644 0 0");
 }

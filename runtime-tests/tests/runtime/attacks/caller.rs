@@ -1,0 +1,157 @@
+//! A caller that means harm, or is in a state that nobody thought of: the launch still gives the same worker, or a clear error.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use runtime_tests::{Bed, cases};
+use serde_json::Value;
+
+cases![
+    few_descriptors_are_enough_or_the_error_says_so,
+    a_file_size_limit_of_zero_spoils_no_record,
+    a_processor_time_limit_is_not_the_workers,
+    ten_thousand_variables_change_nothing_and_do_not_reach_the_worker,
+    ten_thousand_variables_for_the_worker_arrive,
+    an_unreadable_working_directory_is_no_hindrance,
+    a_mount_onto_proc_or_below_it_is_refused,
+    a_mount_onto_a_device_does_not_become_the_mask,
+    a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside,
+];
+
+fn in_shell(script: &str) -> [&str; 4] {
+    ["sh", "-c", script, "sh"]
+}
+
+/// Three are the standard streams alone: not even a dynamic loader can open a library then. What is enough for the loader is not always
+/// enough for a launch, and then the error is Squall's, in one line, and nothing is left.
+fn few_descriptors_are_enough_or_the_error_says_so(bed: &Bed) {
+    let mut worked = 0;
+    for count in [3, 4, 5, 6, 8, 12, 16, 24, 32, 64] {
+        let limit = format!("--nofile={count}:{count}");
+        let output = bed.run(&["--rm"], &["exit", "7"]).under(&["prlimit", &limit]).output();
+        match output.code() {
+            7 => worked += 1,
+            125 => assert_eq!(output.stderr.lines().count(), 1, "{count}: {output}"),
+            // The loader's.
+            127 => assert!(output.stderr.contains("shared libraries") || output.stderr.contains("prlimit"), "{output}"),
+            other => panic!("{count}: {other}: {output}"),
+        }
+    }
+    assert!(worked >= 2, "a launch needs more than 32 descriptors");
+    let containers = fs::read_dir(bed.run_root().join("containers")).map_or(0, Iterator::count);
+    assert_eq!(containers, 0);
+}
+
+fn a_file_size_limit_of_zero_spoils_no_record(bed: &Bed) {
+    let output = bed.run(&["--name", "worker"], &["exit", "7"]).under(&["prlimit", "--fsize=0:"]).output();
+    assert_eq!(output.code(), 7, "{output}");
+    assert_eq!(bed.worker("worker").inspect()["exit"]["exit"]["code"], 7);
+}
+
+fn a_processor_time_limit_is_not_the_workers(bed: &Bed) {
+    let output = bed.run(&["--rm"], &["burn", "2500"]).under(&["prlimit", "--cpu=1:"]).output();
+    assert_eq!(output.code(), 0, "{output}");
+}
+
+fn ten_thousand_variables_change_nothing_and_do_not_reach_the_worker(bed: &Bed) {
+    let script = "i=0; while [ $i -lt 10000 ]; do export \"V$i=$i\"; i=$((i+1)); done; exec \"$@\"";
+    let report = bed.run(&["--rm"], &["report"]).under(&in_shell(script)).json();
+    assert_eq!(report["env"].as_array().unwrap().len(), 1, "PATH alone");
+}
+
+fn ten_thousand_variables_for_the_worker_arrive(bed: &Bed) {
+    let flags: Vec<String> = (0..10_000).flat_map(|index| ["-e".to_owned(), format!("V{index}={index}")]).collect();
+    let flags: Vec<&str> = ["--rm"].into_iter().chain(flags.iter().map(String::as_str)).collect();
+    let report = bed.report(&flags);
+    let env: Vec<&str> = report["env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!((env.len(), env[1], env[10_000]), (10_001, "V0=0", "V9999=9999"));
+}
+
+fn an_unreadable_working_directory_is_no_hindrance(bed: &Bed) {
+    let closed = bed.work().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
+    let script = format!("cd '{}' && exec \"$@\"", closed.display());
+    let caller = in_shell(&script);
+    assert_eq!(bed.run(&["--rm"], &["exit", "7"]).under(&caller).output().code(), 7);
+    // Without the capabilities that make root see everything.
+    let dropped = ["setpriv", "--bounding-set", "-dac_read_search", "--inh-caps", "-dac_read_search"];
+    let output = bed.run(&["--rm"], &["exit", "7"]).under(&[&caller[..], &dropped].concat()).output();
+    assert_eq!(output.code(), 7, "{output}");
+}
+
+/// CVE-2019-16884 and CVE-2025-52881: with a false /proc the runtime writes what confines the worker to nowhere, or elsewhere.
+fn a_mount_onto_proc_or_below_it_is_refused(bed: &Bed) {
+    let volume = bed.file("false-proc");
+    fs::create_dir_all(format!("{volume}/self/attr")).unwrap();
+    for destination in
+        ["/proc", "/proc/", "/proc/self", "/proc/self/attr", "/proc/sys", "/proc/1/fd", "//proc", "/./proc"]
+    {
+        let flags = ["--rm", "--volume", &format!("{volume}:{destination}")];
+        let output = bed.run(&flags, &["exit", "0"]).output();
+        assert_eq!(output.code(), 125, "{destination}: {output}");
+        assert!(output.stderr.contains("--volume[0]"), "{destination}: {output}");
+        let output = bed.run(&["--rm", "--tmpfs", destination], &["exit", "0"]).output();
+        assert_eq!(output.code(), 125, "{destination}: {output}");
+    }
+}
+
+/// CVE-2025-31133: what is bound over a masked path is whatever stands at /dev/null at that moment.
+fn a_mount_onto_a_device_does_not_become_the_mask(bed: &Bed) {
+    let file = bed.file("null");
+    fs::write(&file, "of the caller").unwrap();
+    for device in ["/dev/null", "/dev/zero", "/dev/tty", "/dev/full", "/dev/random", "/dev/urandom"] {
+        let output =
+            bed.run(&["--rm", "--volume", &format!("{file}:{device}")], &["try", "read", "/proc/kcore"]).output();
+        let refused = output.code() == 125 && output.stderr.contains("--volume[0]");
+        assert!(refused, "{device}: {output}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "of the caller");
+}
+
+/// CVE-2021-30465: a container that shares a volume with the next one swaps a directory on the way of the next one's mount for a link,
+/// between the moment it is looked at and the moment it is used.
+fn a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside(bed: &Bed) {
+    let shared = bed.work().join("shared");
+    let victim = bed.work().join("victim");
+    let payload = bed.work().join("payload");
+    for directory in [&shared, &victim, &payload, &shared.join("here"), &shared.join("here/deep")] {
+        fs::create_dir(directory).unwrap();
+    }
+    fs::write(payload.join("mark"), "payload").unwrap();
+    std::os::unix::fs::symlink("/", shared.join("elsewhere")).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let swapper = scope.spawn(|| {
+            let mut swaps = 0_u64;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let (one, other) = (shared.join("here"), shared.join("elsewhere"));
+                let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(rustix::fs::CWD, &one, rustix::fs::CWD, &other, exchange).unwrap();
+                swaps += 1;
+            }
+            swaps
+        });
+        let volumes = [format!("{}:/shared", shared.display()), format!("{}:/shared/here/deep", payload.display())];
+        for round in 0..30 {
+            let flags = ["--rm", "--volume", &volumes[0], "--volume", &volumes[1]];
+            let output = bed.run(&flags, &["report"]).output();
+            if output.code() == 125 {
+                // It was noticed on the way, or the directory was not there at that moment.
+                assert_eq!(output.stderr.lines().count(), 1, "{output}");
+                continue;
+            }
+            let points: Vec<String> =
+                crate::mounts::mounts(&output.json()).into_iter().map(|line| line.point).collect();
+            // Inside its own root a link may lead it anywhere but onto what confines the worker.
+            let wrong = ["/", "/proc", "/dev", "/sys"]
+                .iter()
+                .any(|point| points.iter().filter(|found| found == point).count() > 1);
+            assert!(!wrong, "round {round}: {points:?}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(swapper.join().unwrap() > 100);
+    });
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
+    assert!(!std::path::Path::new("/deep").exists(), "a mount point was made in the host's root");
+}

@@ -1,0 +1,303 @@
+//! A worker that means harm, and has all of its user's rights: it wants out, or to hurt its host, its monitor or its neighbours.
+
+use std::fs;
+use std::path::Path;
+
+use runtime_tests::{Bed, cases, host};
+use serde_json::Value;
+
+cases![
+    no_door_to_the_kernel_that_the_default_profile_closes_is_open,
+    namespaces_are_denied_by_every_call_that_makes_one,
+    the_call_tables_of_other_architectures_are_closed,
+    a_working_directory_by_a_leaked_descriptor_is_refused,
+    a_program_by_a_leaked_descriptor_is_refused,
+    monitor_host_and_sibling_cannot_be_signalled_or_traced,
+    cgroup_files_can_be_read_and_not_written,
+    no_control_socket_is_reached_through_the_hosts_network,
+    a_fork_bomb_stays_within_its_limit_and_ends_as_a_whole,
+    inodes_in_memory_run_out_for_the_worker_alone,
+    memory_in_tmpfs_is_bounded_by_its_size_and_counts_as_the_containers,
+    a_crash_leaves_no_core_on_the_host,
+    nothing_is_mounted_or_unmounted_by_a_worker,
+    no_device_is_made_by_a_worker,
+];
+
+/// Users for whom a protection has to hold.
+const USERS: [&str; 2] = ["65534:65534", "0:0"];
+
+fn errno(answer: &Value) -> i32 {
+    answer["errno"].as_i64().unwrap_or_else(|| panic!("it was possible: {answer}")) as i32
+}
+
+fn attempt(bed: &Bed, user: &str, what: &[&str]) -> Value {
+    bed.attempt(&["--rm", "--user", user], what)
+}
+
+/// What one system call answers inside, with these arguments.
+fn call(bed: &Bed, user: &str, number: libc::c_long, arguments: &str) -> Value {
+    attempt(bed, user, &["syscall", arguments, &number.to_string()])
+}
+
+fn no_door_to_the_kernel_that_the_default_profile_closes_is_open(bed: &Bed) {
+    // Arguments that the kernel would refuse by another errno than EPERM if it were asked, or that would succeed.
+    let table: [(&str, libc::c_long, &str, i32); 28] = [
+        ("keyrings: a key", libc::SYS_add_key, "0,0,0,0,0", libc::EPERM),
+        ("keyrings: the session's", libc::SYS_keyctl, "1,0", libc::EPERM),
+        ("keyrings: a request", libc::SYS_request_key, "0,0,0,0", libc::EPERM),
+        ("bpf", libc::SYS_bpf, "0,0,0", libc::EPERM),
+        ("perf events", libc::SYS_perf_event_open, "0,0,0,0,0", libc::EPERM),
+        ("userfaultfd, of one's own faults", libc::SYS_userfaultfd, "1", libc::EPERM),
+        ("io_uring", libc::SYS_io_uring_setup, "0,0", libc::EPERM),
+        ("AF_VSOCK", libc::SYS_socket, "40,1,0", libc::EPERM),
+        ("AF_PACKET", libc::SYS_socket, "17,3,0", libc::EPERM),
+        ("AF_ALG", libc::SYS_socket, "38,5,0", libc::EPERM),
+        ("netlink of the audit", libc::SYS_socket, "16,3,9", libc::EPERM),
+        ("a pair of another family", libc::SYS_socketpair, "30,1,0,0", libc::EPERM),
+        ("handles: a name", libc::SYS_name_to_handle_at, "0,0,0,0,0", libc::EPERM),
+        ("handles: an open", libc::SYS_open_by_handle_at, "0,0,0", libc::EPERM),
+        ("descriptors of others", libc::SYS_pidfd_getfd, "0,0,0", libc::EPERM),
+        ("comparing processes", libc::SYS_kcmp, "1,1,0,0,0", libc::EPERM),
+        ("unmounting", libc::SYS_umount2, "0,2", libc::EPERM),
+        ("mounts, the new way", libc::SYS_fsopen, "0,0", libc::EPERM),
+        ("a tree of mounts", libc::SYS_open_tree, "0,0,0", libc::EPERM),
+        ("another kernel", libc::SYS_kexec_load, "0,0,0,0", libc::EPERM),
+        ("modules", libc::SYS_finit_module, "0,0,0", libc::EPERM),
+        ("personality: READ_IMPLIES_EXEC", libc::SYS_personality, "4194304", libc::EPERM),
+        ("personality: no address randomisation", libc::SYS_personality, "262144", libc::EPERM),
+        ("the kernel's log", libc::SYS_syslog, "10,0,0", libc::EPERM),
+        ("quotas", libc::SYS_quotactl, "0,0,0,0", libc::EPERM),
+        ("moving pages", libc::SYS_move_pages, "0,0,0,0,0,0", libc::EPERM),
+        ("clone3, whose flags no filter sees", libc::SYS_clone3, "0,0", libc::ENOSYS),
+        ("a call newer than the profile (mseal)", 462, "0,0,0", libc::ENOSYS),
+    ];
+    let mut open = Vec::new();
+    for (what, number, arguments, expected) in table {
+        let answer = call(bed, "65534:65534", number, arguments);
+        open.extend((answer["errno"] != expected).then(|| format!("{what}: {answer}, not errno {expected}")));
+    }
+    assert!(open.is_empty(), "{}", open.join("\n"));
+    // The doors beside them are open: what the kernel itself answers.
+    assert_eq!(errno(&call(bed, "65534:65534", libc::SYS_mbind, "1,0,0,0,0,0")), libc::EINVAL, "NUMA stays");
+    for family in ["1,1,0", "2,1,0", "10,1,0", "16,3,0"] {
+        assert_eq!(call(bed, "65534:65534", libc::SYS_socket, family)["ok"], "", "socket({family})");
+    }
+    for persona in ["0", "8", "131072", "4294967295"] {
+        assert_eq!(call(bed, "65534:65534", libc::SYS_personality, persona)["ok"], "", "personality({persona})");
+    }
+}
+
+/// CVE-2022-0492 began with a user namespace, whose root could mount a cgroup hierarchy and name a release agent.
+fn namespaces_are_denied_by_every_call_that_makes_one(bed: &Bed) {
+    const KINDS: [(&str, i32); 7] = [
+        ("mount", libc::CLONE_NEWNS),
+        ("cgroup", libc::CLONE_NEWCGROUP),
+        ("uts", libc::CLONE_NEWUTS),
+        ("ipc", libc::CLONE_NEWIPC),
+        ("user", libc::CLONE_NEWUSER),
+        ("pid", libc::CLONE_NEWPID),
+        ("network", libc::CLONE_NEWNET),
+    ];
+    for user in USERS {
+        for (kind, flag) in KINDS {
+            for number in [libc::SYS_unshare, libc::SYS_clone] {
+                // With these flags the kernel would refuse another way: CLONE_FS with a new mount or user namespace is EINVAL.
+                let answer = call(bed, user, number, &format!("{}", flag | libc::CLONE_FS));
+                assert_eq!(answer["errno"], libc::EPERM, "{kind} by call {number} as {user}: {answer}");
+            }
+        }
+        assert_eq!(call(bed, user, libc::SYS_setns, "0,0")["errno"], libc::EPERM, "setns as {user}");
+    }
+    // Root that wants no filter gets one all the same, for what would give its capabilities back.
+    let flags = ["--rm", "--user", "0:0", "--security-opt", "seccomp=unconfined"];
+    let answer = bed.attempt(&flags, &["unshare", "none", &libc::CLONE_NEWUSER.to_string()]);
+    assert_eq!(answer["errno"], libc::EPERM, "{answer}");
+}
+
+fn the_call_tables_of_other_architectures_are_closed(bed: &Bed) {
+    if cfg!(not(target_arch = "x86_64")) {
+        return;
+    }
+    // getpid by int 0x80: the process is ended, SIGSYS.
+    let foreign = bed.run(&["--rm"], &["try", "foreign-syscall", "none", "20"]).output();
+    assert_eq!(foreign.code(), 128 + libc::SIGSYS, "{foreign}");
+    // getpid by x32's table.
+    let x32 = bed.run(&["--rm"], &["try", "syscall", "0", &(0x4000_0000 + libc::SYS_getpid).to_string()]).output();
+    assert!(x32.code() == 128 + libc::SIGSYS || errno(&x32.json()) == libc::ENOSYS, "{x32}");
+}
+
+/// CVE-2024-21626: a working directory of the host's, by a descriptor that the runtime still had open.
+fn a_working_directory_by_a_leaked_descriptor_is_refused(bed: &Bed) {
+    for number in 3..24 {
+        for path in
+            [format!("/proc/self/fd/{number}"), format!("/proc/self/fd/{number}/.."), format!("/proc/1/fd/{number}")]
+        {
+            let output = bed.run(&["--rm", "--workdir", &path], &["report"]).output();
+            assert_eq!(output.code(), 125, "{path}: {output}");
+        }
+    }
+    let layer = bed.image("links", |writer| {
+        runtime_tests::bed::add_probe(writer, "bin/probe", 0o755);
+        for number in 3..24 {
+            let attributes = squall::squashfs::Attributes::new(0o777);
+            writer.symlink(format!("work-{number}"), &attributes, format!("/proc/self/fd/{number}")).unwrap();
+        }
+    });
+    for number in 3..24 {
+        let flags = ["--rm", "--workdir", &format!("/work-{number}")];
+        let output = bed.run_layers(&[&layer], &flags, &["/bin/probe", "report"]).output();
+        assert_eq!(output.code(), 125, "{number}: {output}");
+    }
+}
+
+fn a_program_by_a_leaked_descriptor_is_refused(bed: &Bed) {
+    for user in USERS {
+        for number in 3..24 {
+            for path in [format!("/proc/self/fd/{number}/bin/true"), format!("/proc/self/fd/{number}")] {
+                let output = bed.run_layers(&[bed.probe()], &["--rm", "--user", user], &[&path]).output();
+                assert!([126, 127].contains(&output.code()), "{path} as {user}: {output}");
+            }
+        }
+    }
+}
+
+fn monitor_host_and_sibling_cannot_be_signalled_or_traced(bed: &Bed) {
+    const PTRACE_ATTACH: &str = "16";
+    let sibling = bed.start(&["--user", "65534:65534"], &["sleep", "600000"]);
+    let targets = [sibling.pid(), sibling.monitor(), std::process::id()];
+    for user in USERS {
+        for pid in targets {
+            let signal = attempt(bed, user, &["kill", &pid.to_string(), "9"]);
+            assert_eq!(errno(&signal), libc::ESRCH, "signal to {pid} as {user}");
+            let trace = call(bed, user, libc::SYS_ptrace, &format!("{PTRACE_ATTACH},{pid},0,0"));
+            assert_eq!(errno(&trace), libc::ESRCH, "ptrace of {pid} as {user}");
+        }
+        // Everybody that it sees is of its own container.
+        attempt(bed, user, &["kill", "-1", "9"]);
+    }
+    assert!(targets.into_iter().all(host::is_alive));
+    sibling.kill();
+}
+
+fn cgroup_files_can_be_read_and_not_written(bed: &Bed) {
+    let flags = ["--memory", "64m", "--pids-limit", "20", "--user", "0:0"];
+    let worker = bed.start(&flags, &["sleep", "600000"]);
+    let root = format!("/proc/{}/root/sys/fs/cgroup", worker.pid());
+    let mut tried = 0;
+    for controller in fs::read_dir(&root).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+        for file in fs::read_dir(controller.path()).unwrap().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            let inside = format!("/sys/fs/cgroup/{}/{name}", controller.file_name().to_string_lossy());
+            if ["cgroup.procs", "tasks", "release_agent", "notify_on_release", "memory.limit_in_bytes", "pids.max"]
+                .contains(&name.as_str())
+            {
+                let answer = bed.attempt(&["--rm", "--user", "0:0"], &["write", &inside, "1"]);
+                assert!([libc::EROFS, libc::EACCES, libc::ENOENT].contains(&errno(&answer)), "{inside}: {answer}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 2, "{tried} files tried below {root}");
+    let above = bed.attempt(&["--rm", "--user", "0:0"], &["mkdir", "/sys/fs/cgroup/memory/x"]);
+    assert!([libc::EROFS, libc::EACCES, libc::ENOENT].contains(&errno(&above)), "{above}");
+    worker.kill();
+}
+
+/// Abstract sockets belong to a network namespace, which a worker may share with the host; paths do not.
+fn no_control_socket_is_reached_through_the_hosts_network(bed: &Bed) {
+    let sibling = bed.start(&["--name", "sibling"], &["sleep", "600000"]);
+    let socket = bed.run_root().join("containers/sibling/monitor.sock");
+    assert!(socket.exists());
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    let ours: Vec<&str> = sockets.lines().filter(|line| line.contains("squall") && line.contains('@')).collect();
+    assert!(ours.is_empty(), "an abstract socket: {ours:?}");
+    for user in USERS {
+        let answer =
+            bed.attempt(&["--rm", "--network", "host", "--user", user], &["connect", socket.to_str().unwrap(), ""]);
+        assert_eq!(errno(&answer), libc::ENOENT, "{answer}");
+    }
+    // Even a worker that is given the whole host to read cannot reach it, unless it is root: the run root is closed.
+    let volume = format!("{}:{}:ro", bed.directory().display(), bed.directory().display());
+    let flags = ["--rm", "--network", "host", "--volume", &volume, "--user", "65534:65534"];
+    let answer = bed.attempt(&flags, &["connect", socket.to_str().unwrap(), ""]);
+    assert_eq!(errno(&answer), libc::EACCES, "{answer}");
+    sibling.kill();
+}
+
+fn a_fork_bomb_stays_within_its_limit_and_ends_as_a_whole(bed: &Bed) {
+    let worker = bed.start(&["--pids-limit", "40", "--cpus", "0.5"], &["bomb"]);
+    host::until("the limit is reached", || {
+        (worker.cgroup_file("pids.current")?.parse::<u32>().ok()? == 40).then_some(())
+    });
+    bed.squall(&["stop", "--time", "0", &worker.id]).ok();
+    assert_eq!(worker.cgroup_file("pids.current"), None, "its cgroup is gone, and so is everybody in it");
+    assert_eq!(worker.wait(), 137);
+}
+
+fn inodes_in_memory_run_out_for_the_worker_alone(bed: &Bed) {
+    for (directory, flags) in [
+        ("/tmp", &[][..]),
+        ("/dev/shm", &[]),
+        ("/scratch", &["--tmpfs", "/scratch:size=1m"]),
+        ("/tmp", &["--writable=1m"]),
+    ] {
+        let flags = [&["--rm", "--memory", "256m"], flags].concat();
+        let litter = bed.run(&flags, &["litter", directory, "1000000"]).json();
+        assert_eq!(litter["errno"], libc::ENOSPC, "{directory}: {litter}");
+        assert!(litter["made"].as_u64().unwrap() <= 65536, "{directory}: {litter}");
+    }
+}
+
+fn memory_in_tmpfs_is_bounded_by_its_size_and_counts_as_the_containers(bed: &Bed) {
+    let full = bed.attempt(&["--rm"], &["fill", "/tmp/all", "1000000000"]);
+    assert_eq!(errno(&full), libc::ENOSPC, "{full}");
+    // 32 MiB are less than /tmp holds: the container ends, nobody else.
+    let worker = bed.start(&["--memory", "32m", "--memory-swap", "32m"], &["try", "fill", "/tmp/all", "1000000000"]);
+    assert_eq!(worker.wait(), 137);
+    let oom = worker.inspect()["exit"]["oom"].take();
+    assert!(oom["kills"].as_u64().is_some_and(|kills| kills > 0), "{oom}");
+}
+
+fn a_crash_leaves_no_core_on_the_host(bed: &Bed) {
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let before = listing(bed.directory());
+    let volume = format!("{}:/data", bed.work().display());
+    let output = bed.run(&["--rm", "--volume", &volume], &["crash"]).output();
+    assert_eq!(output.code(), 128 + libc::SIGSEGV, "{output}");
+    let limits = bed.report(&["--rm"])["limits"].to_string();
+    let core = limits.split("Max core file size").nth(1).map(|rest| rest.split_whitespace().next().unwrap_or_default());
+    assert_eq!(core, Some("0"), "{limits} (core_pattern {pattern})");
+    assert_eq!(listing(bed.directory()), before);
+}
+
+/// Everything below a directory but the run root.
+fn listing(directory: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name() != "run" && entry.file_name() != "images" {
+            all.push(entry.path().display().to_string());
+            all.extend(listing(&entry.path()));
+        }
+    }
+    all.sort();
+    all
+}
+
+fn nothing_is_mounted_or_unmounted_by_a_worker(bed: &Bed) {
+    for profile in ["seccomp=unconfined", "no-new-privileges"] {
+        for user in USERS {
+            let flags = ["--rm", "--user", user, "--security-opt", profile];
+            for what in [["mount", "/tmp", ""], ["chroot", "/tmp", ""]] {
+                let answer = bed.attempt(&flags, &what);
+                assert_eq!(errno(&answer), libc::EPERM, "{what:?} as {user} with {profile}");
+            }
+        }
+    }
+}
+
+fn no_device_is_made_by_a_worker(bed: &Bed) {
+    for user in USERS {
+        let answer = attempt(bed, user, &["mknod", "/tmp/disk", ""]);
+        assert_eq!(errno(&answer), libc::EPERM, "as {user}");
+    }
+}
