@@ -32,7 +32,7 @@ impl<'d> Findings<'d> {
     }
 
     fn problem(&self, field: String, offset: Option<usize>, reason: &str) {
-        let position = offset.map(|offset| Position::of(self.text, offset).to_string()).unwrap_or_default();
+        let position = offset.map(|offset| format!(",{}", Position::of(self.text, offset))).unwrap_or_default();
         self.problems.borrow_mut().push(Problem { field, reason: format!("{reason}{position}") });
     }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::seccomp::Seccomp;
+
 /// Runs workers in containers whose root is an overlay of mounted squashfs layers.
 #[derive(Debug, Parser)]
 #[command(name = "squall", version, about, max_term_width = 110)]
@@ -46,6 +48,8 @@ pub enum Command {
     Demo(Demo),
     /// Tell what this machine can do, what is missing, and what to do about it
     Doctor(Doctor),
+    /// Check and explain seccomp profiles
+    Seccomp(Seccomp),
     /// Serve launches for another program (used by the library)
     #[command(hide = true)]
     Spawner,

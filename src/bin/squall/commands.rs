@@ -14,7 +14,7 @@ use squall::{
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Plan, Ps, Reap, Rm, Run, Stats, Stop};
-use crate::{foreground, plan_page, print, request};
+use crate::{foreground, plan_page, print, request, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -35,6 +35,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Reap(arguments) => reap(&squall, &arguments),
         Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => doctor(&cli.root, &arguments),
+        Command::Seccomp(arguments) => seccomp::run(&arguments),
         Command::Spawner => serve_standard_input().map(|()| 0),
     }
 }

@@ -8,6 +8,7 @@ mod commands;
 mod foreground;
 mod plan_page;
 mod request;
+mod seccomp;
 
 use clap::Parser;
 

@@ -213,23 +213,3 @@ fn an_installed_filter_is_in_force_for_its_thread() {
     assert_eq!(answer.join().unwrap(), Err(rustix::io::Errno::XDEV));
     assert_eq!(memfd(), Ok(()));
 }
-
-/// Podman's profile, where it is installed.
-#[test]
-fn podmans_profile_makes_a_short_program() {
-    let Ok(text) = std::fs::read("/usr/share/containers/seccomp.json") else { return };
-    let profile = Profile::parse(&text).unwrap();
-    let filter = profile.compile().unwrap();
-    assert!(filter.program().len() < 210, "{}", filter.program().len());
-    for (name, args, expected) in [
-        ("read", NO_ARGS, Action::Allow),
-        ("bpf", NO_ARGS, EPERM),
-        ("personality", [8, 0, 0, 0, 0, 0], Action::Allow),
-        ("personality", [9, 0, 0, 0, 0, 0], ENOSYS),
-        ("socket", [16, 0, 9, 0, 0, 0], Action::Errno(22)),
-        ("socket", [16, 0, 8, 0, 0, 0], Action::Allow),
-        ("socket", [2, 0, 9, 0, 0, 0], Action::Allow),
-    ] {
-        assert_eq!(filter.decide(number(name), &args), Ok(expected), "{name}");
-    }
-}
