@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::seccomp::{Filter, Profile};
+use crate::seccomp::{Filter, Profile, brief_warnings};
 
 /// The filter that a worker gets as the last thing before its program.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,8 +40,7 @@ impl Seccomp {
     /// What of a profile of the caller's is not done as it is written.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let Seccomp::Profile(value) = self else { return Vec::new() };
-        Profile::from_value(value)
-            .map_or_else(|_| Vec::new(), |profile| profile.warnings().iter().map(ToString::to_string).collect())
+        Profile::from_value(value).map_or_else(|_| Vec::new(), |profile| brief_warnings(profile.warnings()))
     }
 
     /// The profile as a program for the kernel. The default one is compiled once in a program's life.

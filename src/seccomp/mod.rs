@@ -64,4 +64,4 @@ pub use profile::Profile;
 #[cfg(fuzzing)]
 pub use second_opinion::SecondOpinion;
 pub use value::parse as parse_number;
-pub use warning::Warning;
+pub use warning::{Warning, brief as brief_warnings};

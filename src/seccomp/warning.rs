@@ -58,6 +58,27 @@ pub enum Warning {
     },
 }
 
+/// Warnings as lines, all unknown calls in one: a profile that is made for several architectures has dozens.
+pub fn brief(warnings: &[Warning]) -> Vec<String> {
+    let unknown = |warning: &Warning| match warning {
+        Warning::UnknownCall { name, .. } => Some(name.clone()),
+        _ => None,
+    };
+    let names: Vec<String> = warnings.iter().filter_map(unknown).collect();
+    let mut lines: Vec<String> =
+        warnings.iter().filter(|warning| unknown(warning).is_none()).map(Warning::to_string).collect();
+    match names.as_slice() {
+        [] => {}
+        [name] => lines.push(format!("system call {name} is not known on this architecture and is skipped")),
+        names => lines.push(format!(
+            "{} system calls are not known on this architecture and are skipped: {}",
+            names.len(),
+            names.join(" ")
+        )),
+    }
+    lines
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -85,5 +106,20 @@ impl fmt::Display for Warning {
             }
             Warning::More { count } => write!(f, "{count} more warnings are not shown"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_calls_are_one_line_however_many_they_are() {
+        let unknown = |name: &str| Warning::UnknownCall { name: name.to_owned(), field: "f".to_owned() };
+        let other = Warning::UnknownField { field: "x".to_owned() };
+        let lines = brief(&[unknown("a"), other.clone(), unknown("b")]);
+        assert_eq!((lines.len(), &lines[0]), (2, &other.to_string()));
+        assert!(lines[1].starts_with("2 system calls") && lines[1].ends_with(": a b"), "{lines:?}");
+        assert!(brief(&[unknown("a")])[0].contains("system call a is"));
     }
 }

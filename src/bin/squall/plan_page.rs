@@ -2,6 +2,7 @@
 
 use squall::cgroup::Act;
 use squall::plan::{Plan, PlannedFilter, PlannedLayer, PlannedMount, PlannedMountKind};
+use squall::seccomp::brief_warnings;
 
 use crate::print;
 
@@ -31,7 +32,7 @@ pub fn show(plan: &Plan) {
 fn show_filter(filter: &PlannedFilter) {
     filter.listing.to_string().lines().for_each(|line| say!("  {line}"));
     say!("  one program of {} instructions", filter.instructions);
-    filter.warnings.iter().for_each(|warning| say!("  warning: {warning}"));
+    brief_warnings(&filter.warnings).iter().for_each(|warning| say!("  warning: {warning}"));
 }
 
 fn section(title: &str) {

@@ -6,7 +6,7 @@ use squall::cgroup::{CpuList, Limits, SwapLimit};
 use squall::request::{
     BadValue, Builder, Door, Identity, LaunchSpec, Network, OnExit, RootMode, Seccomp, storm, values,
 };
-use squall::seccomp::Profile;
+use squall::seccomp::{Profile, brief_warnings};
 use squall::{Error, Problem, Result};
 
 use crate::args::Run;
@@ -237,7 +237,8 @@ fn seccomp(options: &[String]) -> Result<Option<AskedSeccomp>> {
             Some(("seccomp", "default")) => asked = plain(Seccomp::Default),
             Some(("seccomp", path)) => {
                 let profile = Profile::read(&absolute(Path::new(path))).map_err(|error| within_file(error, path))?;
-                let warnings = profile.warnings().iter().map(|warning| format!("'{path}': {warning}")).collect();
+                let warnings = brief_warnings(profile.warnings());
+                let warnings = warnings.into_iter().map(|warning| format!("'{path}': {warning}")).collect();
                 asked = Some(AskedSeccomp { seccomp: Seccomp::Profile(profile.to_value()), warnings });
             }
             None | Some(("no-new-privileges", "true")) if option.starts_with("no-new-privileges") => {}
