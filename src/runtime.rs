@@ -28,7 +28,7 @@ pub const DEFAULT_KEEP_LAYERS: usize = 32;
 /// Where monitors live unless said otherwise: never in a worker's cgroup, and not in their caller's.
 pub const DEFAULT_MONITORS: &str = "/squall/monitors";
 
-/// What libcontainer makes in `/dev`: the devices that the OCI runtime specification has, and links.
+/// What is made in `/dev`, here and by other runtimes: the devices that the OCI runtime specification has, and links.
 const DEVICES: [&str; 13] =
     ["console", "core", "fd", "full", "null", "ptmx", "random", "stderr", "stdin", "stdout", "tty", "urandom", "zero"];
 
@@ -261,8 +261,9 @@ fn check_supported(spec: &LaunchSpec, monitors: &CgroupPath) -> Result<()> {
             refuse(format!("mounts[{index}].destination"), reason.to_owned());
         }
         if let Some(word) = impossible_propagation(mount) {
-            let reason =
-                format!("propagation '{word}' cannot be given: libcontainer makes the mount a slave, or leaves it out");
+            let reason = format!(
+                "propagation '{word}' cannot be given: mounts of a container stay there, and are copied with its root"
+            );
             refuse(format!("mounts[{index}].options"), reason);
         }
     }

@@ -135,8 +135,8 @@ pub(crate) fn attributes(options: &BindOptions) -> MountAttr {
     }
 }
 
-/// The two that cannot be given are refused with the request: libcontainer makes the whole tree a slave on its way, and leaves out what
-/// is unbindable.
+/// The two that cannot be given are refused with the request: what is mounted in a container is to stay there, and the kernel leaves what is
+/// unbindable out of the copy that becomes the root.
 fn propagation(asked: Propagation) -> u64 {
     match asked {
         Propagation::Slave | Propagation::RecursiveSlave => libc::MS_SLAVE,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
-use rustix::fs::{Access, FileType, Mode, OFlags, access};
+use rustix::fs::{Access, FileType, access};
 use rustix::io::Errno;
 
 use super::report::Reporter;
@@ -62,7 +62,6 @@ impl Workload {
             Ok(program) => program,
             Err(error) => return error,
         };
-        reopen_null_streams();
         reporter.enter(Stage::Exec);
         // From here on the report pipe is what init dies by: the worker outlives its launch process and its monitor.
         let _ = sys::on_parent_death(ParentDeath::Survive);
@@ -109,24 +108,6 @@ impl Workload {
     fn search_path(&self) -> &[u8] {
         let path = self.envp.iter().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
         path.unwrap_or(DEFAULT_PATH.as_bytes())
-    }
-}
-
-/// libcontainer has put the container's own /dev/null in the place of the host's, but opened it for reading only: nothing could be written to
-/// the output of a detached worker. What cannot be opened stays as it is.
-fn reopen_null_streams() {
-    const NULL: (u32, u32) = (1, 3);
-    for number in 0..3 {
-        let Ok(stream) = sys::duplicate(number) else { continue };
-        let is_null = rustix::fs::fstat(&stream).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode).is_char_device()
-                && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == NULL
-        });
-        if is_null {
-            if let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-                let _ = sys::move_to(null.as_fd(), number);
-            }
-        }
     }
 }
 

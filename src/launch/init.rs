@@ -15,6 +15,7 @@ use libcontainer::process::args::{ContainerArgs, ContainerType};
 use libcontainer::process::channel;
 use libcontainer::process::init::container_init_process;
 use libcontainer::syscall::syscall::SyscallType;
+use nix::unistd::{Gid, setgroups};
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::MountAttrFlags;
 use rustix::process::umask;
@@ -24,12 +25,11 @@ use super::executor::Workload;
 use super::report::Reporter;
 use crate::cgroup::Layout;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::fsmount::{NewFilesystem, attach};
+use crate::fsmount::NewFilesystem;
 use crate::layer::LayerMount;
 use crate::oci;
 use crate::request::{LaunchSpec, Network, RootMode};
-use crate::root::target::{Links, TargetKind, open_target};
-use crate::root::{mounts, plan, staging};
+use crate::root::{devices, masks, mounts, plan, staging};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys::{self, ParentDeath};
@@ -51,6 +51,8 @@ pub(crate) struct Init<'a> {
     pub(crate) step: Option<&'a OwnedFd>,
     /// The worker's standard streams.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
+    /// The paths of this machine that no worker sees.
+    pub(crate) masked: &'a [String],
     /// The system calls that the worker may make.
     pub(crate) filter: Option<&'a Filter>,
 }
@@ -83,17 +85,20 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     })?;
 
     reporter.enter(Stage::Mounts);
-    mount_host_view()?;
-    mounts::mount_all(root.as_fd(), &plan::mount_plan(init.spec, init.layout), init.sources)?;
+    let mounted = mounts::mount_all(root.as_fd(), &plan::mount_plan(init.spec, init.layout), init.sources)?;
+    let root = {
+        let copy = staging::copy_tree(root.as_fd(), &init.spec.root)?;
+        masks::protect(&mounted.in_copy(copy.as_fd())?, &oci::READ_ONLY_PATHS, init.masked)?;
+        copy
+    };
     check_working_directory(root.as_fd(), init.spec)?;
-    drop(root);
 
     reporter.enter(Stage::Join);
     wait_for_cgroups(init)?;
 
     reporter.enter(Stage::Init);
     let workload = workload(init, report)?;
-    run_libcontainer(init, workload)
+    run_libcontainer(init, root, workload)
 }
 
 /// The launch process moves init while init builds its root, because the first move has to wait for the kernel. The cgroup namespace comes
@@ -121,18 +126,6 @@ fn start_clean(init: &Init<'_>) -> Result<()> {
         sys::move_to(stream.as_fd(), target as i32).at(Stage::Clone, format!("standard stream {target}"), "dup2")?;
     }
     Ok(())
-}
-
-/// A proc of the container's pid namespace beside the root: libcontainer reads its mount table and reopens its namespace through it.
-fn mount_host_view() -> Result<()> {
-    rustix::fs::mkdir("/proc", Mode::from_raw_mode(0o555)).at(Stage::Mounts, "staging /proc", "mkdir")?;
-    let attributes =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let proc = NewFilesystem::open(Stage::Mounts, "staging /proc", "proc")?.create(attributes)?;
-    let staging = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let staging = staging.at(Stage::Mounts, "staging file system", "open")?;
-    let target = open_target(staging.as_fd(), "/proc", TargetKind::Directory, Links::Refuse)?;
-    attach(proc.as_fd(), target.as_fd()).at(Stage::Mounts, "staging /proc", "move_mount")
 }
 
 /// libcontainer would only say that chdir failed.
@@ -165,9 +158,35 @@ fn workload(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Workload> {
     })
 }
 
-/// Hands over to libcontainer: uts namespace and host name, devices, pivot into the root, masked and read-only paths, ids, groups,
-/// capabilities, no_new_privs; its last step is our executor.
-fn run_libcontainer(init: &Init<'_>, workload: Workload) -> Result<Never> {
+/// The user's groups and no others. libcontainer leaves the caller's where a list is empty; these are never.
+fn set_groups(spec: &LaunchSpec) -> Result<()> {
+    let groups: Vec<Gid> = spec.user.groups().iter().map(|group| Gid::from_raw(*group)).collect();
+    setgroups(&groups).map_err(|errno| rustix::io::Errno::from_raw_os_error(errno as i32)).at(
+        Stage::Init,
+        "groups",
+        "setgroups",
+    )
+}
+
+/// The container's own null device takes the place of the host's, which nothing could be done with from within but to hold it.
+fn reopen_null_streams() -> Result<()> {
+    let null = devices::open_null_of_root()?;
+    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    for (number, stream) in streams.into_iter().enumerate() {
+        let object = || format!("standard stream {number}");
+        if devices::is_null(stream).at(Stage::Init, object(), "fstat")? {
+            sys::move_to(null.as_fd(), number as i32).at(Stage::Init, object(), "dup2")?;
+        }
+    }
+    Ok(())
+}
+
+/// Goes into the finished root and hands over to libcontainer: uts namespace and host name, working directory, ids, capabilities,
+/// no_new_privs, descriptors; its last step is our executor.
+///
+/// It is told to make a process of a container that exists ("tenant"), which is true by now: the other way it would make the root's mounts
+/// once more, and devices and masked paths that are made (`root`).
+fn run_libcontainer(init: &Init<'_>, root: OwnedFd, workload: Workload) -> Result<Never> {
     const OBJECT: &str = "init";
     let failed = |call: &'static str| move |error: &dyn std::error::Error| Error::libcontainer(OBJECT, call, error);
     let (mut main_sender, _main_receiver) = channel::main_channel().map_err(|error| failed("main_channel")(&error))?;
@@ -178,11 +197,17 @@ fn run_libcontainer(init: &Init<'_>, workload: Workload) -> Result<Never> {
     NotifySocket::new(NOTIFY_SOCKET)
         .notify_container_start()
         .map_err(|error| failed("notify_container_start")(&error))?;
+    // The socket stays behind on the staging file system, and is open.
+    staging::leave(root.as_fd())?;
+    drop(root);
+    reopen_null_streams()?;
+    set_groups(init.spec)?;
     let args = ContainerArgs {
-        container_type: ContainerType::InitContainer,
+        // The descriptor is for a caller that waits, and there is none.
+        container_type: ContainerType::TenantContainer { exec_notify_fd: -1 },
         syscall: SyscallType::Linux,
         spec: Rc::new(oci::init_document(init.spec)?),
-        rootfs: PathBuf::from(staging::ROOT),
+        rootfs: PathBuf::from("/"),
         console_socket: None,
         notify_listener: listener,
         preserve_fds: 0,

@@ -140,6 +140,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     clock.lap(Stage::Cgroup);
 
     let sources = Sources::clone_all(spec, &layout)?;
+    let masked = crate::oci::masked_paths();
     clock.lap(Stage::Binds);
 
     let step = root_worker::step_for(spec)?;
@@ -156,6 +157,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         above: above.as_ref(),
         step: step.as_ref(),
         stdio: job.stdio.each_ref().map(AsFd::as_fd),
+        masked: &masked,
         filter: job.filter.as_ref(),
     };
     let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd()).at(Stage::Clone, "init", "clone3")? {

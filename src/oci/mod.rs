@@ -2,8 +2,8 @@
 //!
 //! Two documents come from here. [`document`] is complete: it is what any OCI runtime needs to make the same container, what `plan` shows
 //! and what the oracle in `runtime-tests` gives to libcontainer's own builder. `init_document` is the part of it that libcontainer's
-//! init carries out on the fast way, where the namespaces exist and everything is mounted already. What both say (process, masked and
-//! read-only paths, host name) comes from the same functions.
+//! init carries out on the fast way, where root, mounts, devices, protected paths and groups are there already, and all namespaces but one.
+//! What both say (process, host name) comes from the same functions, and what only the complete one says is what the fast way works by.
 //!
 //! What a container of Squall has and no document can say, so that a runtime given [`document`] makes it otherwise:
 //!
@@ -23,6 +23,7 @@ mod mounts;
 mod resources;
 
 use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
@@ -73,11 +74,14 @@ const UMASK: u32 = 0o022;
 pub fn document(spec: &LaunchSpec, root: &Path) -> Result<Spec> {
     let seccomp = seccomp(spec)?;
     let build = || -> Built<Spec> {
-        let mut process =
-            process(spec, spec.env.variables().iter().map(|variable| variable.as_str().to_owned()).collect())?;
+        let env = spec.env.variables().iter().map(|variable| variable.as_str().to_owned()).collect();
+        let mut process = process(spec, env, spec.user.groups().to_vec())?;
         process.set_oom_score_adj(Some(0));
         let mut linux = linux(&namespaces(spec))?;
         linux
+            .set_masked_paths(Some(masked_paths()))
+            .set_readonly_paths(Some(READ_ONLY_PATHS.map(str::to_owned).to_vec()))
+            .set_rootfs_propagation(Some("slave".to_owned()))
             .set_cgroups_path(Some(PathBuf::from(spec.cgroup.as_str())))
             .set_resources(Some(resources::of(&spec.limits)?));
         linux.set_seccomp(seccomp);
@@ -88,15 +92,17 @@ pub fn document(spec: &LaunchSpec, root: &Path) -> Result<Spec> {
     build().map_err(|error| impossible(&error))
 }
 
-/// The document for libcontainer's init.
+/// The document for libcontainer's init, which finds itself in the finished root.
 ///
-/// The mount namespace is listed *with* a path: without the entry libcontainer would use chroot, and without the path it would unshare once
-/// more. The environment is a dummy: init looks HOME up through the image's own NSS modules, as root's child, if it is not there.
+/// The mount namespace is left out: libcontainer would enter it once more. So are the groups, which it would set only after mounting a proc
+/// to ask whether it may. The environment is a dummy: init looks HOME up through the image's own NSS modules, as root's child, if it is
+/// not there.
 pub(crate) fn init_document(spec: &LaunchSpec) -> Result<Spec> {
-    let namespaces = [(LinuxNamespaceType::Mount, Some("/proc/self/ns/mnt")), (LinuxNamespaceType::Uts, None)];
     let build = || -> Built<Spec> {
-        let process = process(spec, vec!["HOME=/".to_owned()])?;
-        let mut document = container(spec, Path::new(ROOT), process, linux(&namespaces)?)?;
+        let process = process(spec, vec!["HOME=/".to_owned()], Vec::new())?;
+        let mut linux = linux(&[LinuxNamespaceType::Uts])?;
+        linux.set_masked_paths(Some(Vec::new())).set_readonly_paths(Some(Vec::new()));
+        let mut document = container(spec, Path::new(ROOT), process, linux)?;
         document.set_mounts(Some(Vec::new()));
         Ok(document)
     };
@@ -113,14 +119,14 @@ fn container(spec: &LaunchSpec, root: &Path, process: Process, linux: Linux) -> 
 
 /// Every namespace of a container, in the order in which they are entered. Without a host name of its own the uts namespace keeps the
 /// host's name, but nobody can change the host's from within.
-fn namespaces(spec: &LaunchSpec) -> Vec<(LinuxNamespaceType, Option<&'static str>)> {
+fn namespaces(spec: &LaunchSpec) -> Vec<LinuxNamespaceType> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network as Net, Pid, Uts};
     let mut kinds = vec![Pid, Mount, Ipc, Uts, Cgroup];
     match spec.network {
         Network::Host => {}
         Network::None => kinds.push(Net),
     }
-    kinds.into_iter().map(|kind| (kind, None)).collect()
+    kinds
 }
 
 /// The profile as OCI has it.
@@ -132,11 +138,11 @@ fn seccomp(spec: &LaunchSpec) -> Result<Option<LinuxSeccomp>> {
     })
 }
 
-fn process(spec: &LaunchSpec, env: Vec<String>) -> Built<Process> {
+fn process(spec: &LaunchSpec, env: Vec<String>, groups: Vec<u32>) -> Built<Process> {
     let user = UserBuilder::default()
         .uid(spec.user.uid())
         .gid(spec.user.gid())
-        .additional_gids(spec.user.groups().to_vec())
+        .additional_gids(groups)
         .umask(UMASK)
         .build()?;
     ProcessBuilder::default()
@@ -169,7 +175,12 @@ const CPUS: &str = "/sys/devices/system/cpu";
 /// that depends on the machine: a virtual one shows none.
 fn thermal_throttles(cpus: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(cpus).into_iter().flatten().flatten();
+    let is_processor = |name: &std::ffi::OsStr| {
+        let number = name.as_bytes().strip_prefix(b"cpu");
+        number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+    };
     let mut paths: Vec<String> = entries
+        .filter(|entry| is_processor(&entry.file_name()))
         .map(|entry| entry.path().join("thermal_throttle"))
         .filter(|path| path.is_dir())
         .filter_map(|path| path.into_os_string().into_string().ok())
@@ -178,23 +189,17 @@ fn thermal_throttles(cpus: &Path) -> Vec<String> {
     paths
 }
 
-fn linux(namespaces: &[(LinuxNamespaceType, Option<&str>)]) -> Built<Linux> {
-    let namespaces: Built<Vec<_>> = namespaces.iter().map(|(kind, path)| namespace(*kind, *path)).collect();
-    let paths = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
-    LinuxBuilder::default()
-        .namespaces(namespaces?)
-        .masked_paths([paths(&MASKED_PATHS), thermal_throttles(Path::new(CPUS))].concat())
-        .readonly_paths(paths(&READ_ONLY_PATHS))
-        .rootfs_propagation("slave")
-        .build()
+/// Every path of this machine that is masked. Asked before the container has a root of its own: the machine's processors are not to be seen
+/// from within a file system that is being put together.
+pub(crate) fn masked_paths() -> Vec<String> {
+    let everywhere = MASKED_PATHS.iter().map(|path| (*path).to_owned());
+    everywhere.chain(thermal_throttles(Path::new(CPUS))).collect()
 }
 
-fn namespace(kind: LinuxNamespaceType, path: Option<&str>) -> Built<LinuxNamespace> {
-    let builder = LinuxNamespaceBuilder::default().typ(kind);
-    match path {
-        Some(path) => builder.path(PathBuf::from(path)).build(),
-        None => builder.build(),
-    }
+fn linux(namespaces: &[LinuxNamespaceType]) -> Built<Linux> {
+    let namespaces: Built<Vec<LinuxNamespace>> =
+        namespaces.iter().map(|kind| LinuxNamespaceBuilder::default().typ(*kind).build()).collect();
+    LinuxBuilder::default().namespaces(namespaces?).build()
 }
 
 /// The builders refuse what is missing or out of range, and a validated launch spec is neither.

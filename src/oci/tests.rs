@@ -170,14 +170,32 @@ fn the_inits_document_agrees_with_the_complete_one_on_all_that_it_holds() {
     for field in ["root", "hostname", "ociVersion"] {
         assert_eq!(init[field], complete[field], "{field}");
     }
-    for field in ["user", "args", "cwd", "capabilities", "noNewPrivileges"] {
+    for field in ["args", "cwd", "capabilities", "noNewPrivileges"] {
         assert_eq!(init["process"][field], complete["process"][field], "{field}");
     }
-    for field in ["maskedPaths", "readonlyPaths", "rootfsPropagation"] {
-        assert_eq!(init["linux"][field], complete["linux"][field], "{field}");
+    for field in ["uid", "gid", "umask"] {
+        assert_eq!(init["process"]["user"][field], complete["process"]["user"][field], "{field}");
     }
-    assert_eq!(init["mounts"], json!([]), "everything is mounted before");
-    assert_eq!(init["linux"]["namespaces"][0], json!({ "type": "mount", "path": "/proc/self/ns/mnt" }));
+}
+
+#[test]
+fn the_inits_document_has_nothing_of_what_is_done_before() {
+    let init = serde_json::to_value(init_document(&minimal().build().unwrap()).unwrap()).unwrap();
+    assert_eq!(init["mounts"], json!([]));
+    for field in ["maskedPaths", "readonlyPaths"] {
+        assert_eq!(init["linux"][field], json!([]), "{field}");
+    }
+    assert_eq!(init["process"]["user"]["additionalGids"], json!([]));
+    assert_eq!(init["linux"]["namespaces"], json!([{ "type": "uts" }]));
+}
+
+#[test]
+fn the_complete_document_masks_and_protects() {
+    let linux = json_of(minimal())["linux"].take();
+    let masked = linux["maskedPaths"].as_array().unwrap();
+    assert!(MASKED_PATHS.iter().all(|path| masked.contains(&json!(path))), "{masked:?}");
+    assert_eq!(linux["readonlyPaths"], json!(READ_ONLY_PATHS));
+    assert_eq!(linux["rootfsPropagation"], "slave");
 }
 
 #[test]

@@ -1,18 +1,24 @@
 //! The staging file system: a private tmpfs on which the overlay is put together, inside the container's own mount namespace.
 //!
 //! Pivoting into it first detaches the whole of the host's mount tree, so nothing of the host can be reached by path from here on, and the
-//! host's mount table never sees a container. Runs in the container's first process, before libcontainer.
+//! host's mount table never sees a container. A second pivot leaves it for the finished root. Runs in the container's first process, before
+//! libcontainer.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, chown, fstat, mkdir, open};
-use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::mount::{
+    MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, open_tree,
+    unmount,
+};
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::error::{Context, Error, Result};
 use crate::fsmount::{NewFilesystem, attach};
+use crate::request::RootMode;
 use crate::stage::Stage;
+use crate::sys::{self, MountAttr};
 
 /// Where the container's root stands on the staging file system.
 pub(crate) const ROOT: &str = "/root";
@@ -37,15 +43,7 @@ pub(crate) fn enter() -> Result<()> {
     let host =
         open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, "/", "open")?;
     attach(staging.as_fd(), host.as_fd()).at(Stage::Root, OBJECT, "move_mount")?;
-    fchdir(&staging).at(Stage::Root, OBJECT, "fchdir")?;
-    pivot_root(".", ".").map_err(|errno| {
-        Error::system(Stage::Root, OBJECT, "pivot_root", errno)
-            .meaning("the host's root is perhaps an initial ramdisk, which cannot be pivoted away from")
-    })?;
-    // The old root lies over the new one now.
-    fchdir(&host).at(Stage::Root, "/", "fchdir")?;
-    unmount(".", UnmountFlags::DETACH).at(Stage::Root, "/", "umount(MNT_DETACH)")?;
-    chdir("/").at(Stage::Root, OBJECT, "chdir")
+    pivot(staging.as_fd(), Stage::Root, OBJECT)
 }
 
 /// The overlay's parts, all detached.
@@ -78,6 +76,45 @@ pub(crate) fn mount_overlay(parts: &OverlayParts<'_>) -> Result<OwnedFd> {
     mount("overlay", ROOT, "overlay", flags, data.as_c_str())
         .map_err(|errno| Error::system(Stage::Root, "overlay", format!("mount({options})"), errno))?;
     open(ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, ROOT, "open")
+}
+
+/// Lays a copy of the whole tree below the root over it, which is what the worker will see; a read-only root is read-only from here on.
+///
+/// The kernel lists mounts by the instant of their making, and binds are made before the root that they lie on. In the copy every mount
+/// comes after the one below it, in the order of the plan, as whoever reads the table expects.
+pub(crate) fn copy_tree(root: BorrowedFd<'_>, mode: &RootMode) -> Result<OwnedFd> {
+    const OBJECT: &str = "root";
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let copy = open_tree(root, "", flags).at(Stage::Mounts, OBJECT, "open_tree")?;
+    if *mode == RootMode::ReadOnly {
+        let attr = MountAttr { set: MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), ..MountAttr::default() };
+        sys::mount_setattr(copy.as_fd(), false, attr).at(Stage::Mounts, OBJECT, "mount_setattr(ro)")?;
+    }
+    attach(copy.as_fd(), root).at(Stage::Mounts, OBJECT, "move_mount")?;
+    Ok(copy)
+}
+
+/// Makes the finished root the one of this process and its mount namespace. The staging file system goes: what the overlay needs of it, the
+/// overlay keeps.
+pub(crate) fn leave(root: BorrowedFd<'_>) -> Result<()> {
+    pivot(root, Stage::Init, "root")
+}
+
+/// Makes a mount that is attached somewhere the root, and detaches all that was there before.
+fn pivot(new: BorrowedFd<'_>, stage: Stage, object: &str) -> Result<()> {
+    let old = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(stage, "/", "open")?;
+    fchdir(new).at(stage, object, "fchdir")?;
+    pivot_root(".", ".").map_err(|errno| {
+        Error::system(stage, object, "pivot_root", errno)
+            .meaning("the host's root is perhaps an initial ramdisk, which cannot be pivoted away from")
+    })?;
+    // The old root lies over the new one now.
+    fchdir(&old).at(stage, "/", "fchdir")?;
+    unmount(".", UnmountFlags::DETACH).at(stage, "/", "umount(MNT_DETACH)")?;
+    chdir("/").at(stage, object, "chdir")
 }
 
 /// Relative names keep 500 layers within the page that mount(2) takes. The three features are named because a kernel may have them on by

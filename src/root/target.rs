@@ -31,64 +31,87 @@ pub(crate) enum Links {
 /// As many links as the kernel itself follows (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
 
-/// Opens the mount point, making what is missing of it.
-pub(crate) fn open_target(root: BorrowedFd<'_>, path: &str, kind: TargetKind, links: Links) -> Result<OwnedFd> {
-    let target = match resolve(root, path, links) {
-        Ok(target) => target,
-        Err(Errno::NOENT) => create(root, path, kind, links)?,
-        Err(errno) => return Err(refused(path, errno)),
-    };
-    check_kind(target, path, kind)
+/// Where a mount point is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The directory that the path begins at and never leaves.
+    pub(crate) top: BorrowedFd<'a>,
+    pub(crate) path: &'a str,
+    /// What errors call it: the whole path inside the container.
+    pub(crate) name: &'a str,
 }
 
-fn resolve(root: BorrowedFd<'_>, path: &str, links: Links) -> rustix::io::Result<OwnedFd> {
+/// A mount point, open.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) fd: OwnedFd,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// Opens the mount point, making what is missing of it.
+pub(crate) fn open_target(place: Place<'_>, kind: TargetKind, links: Links) -> Result<Target> {
+    let target = match resolve(place.top, place.path, links) {
+        Ok(target) => target,
+        Err(Errno::NOENT) => create(place, kind, links)?,
+        Err(errno) => return Err(refused(place.name, errno)),
+    };
+    check_kind(target, place.name, kind)
+}
+
+fn resolve(top: BorrowedFd<'_>, path: &str, links: Links) -> rustix::io::Result<OwnedFd> {
     let follow = match links {
         Links::Follow => ResolveFlags::empty(),
         Links::Refuse => ResolveFlags::NO_SYMLINKS,
     };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | follow;
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    openat2(top, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
-/// Walks down from the root. Links that lead nowhere yet are replaced by their target, the way a shell user would make it.
-fn create(root: BorrowedFd<'_>, path: &str, kind: TargetKind, links: Links) -> Result<OwnedFd> {
-    let mut wanted: Vec<String> = components(path);
-    let mut reached = 0;
+/// Walks down from the top. Links that lead nowhere yet are replaced by their target, the way a shell user would make it.
+fn create(place: Place<'_>, kind: TargetKind, links: Links) -> Result<OwnedFd> {
+    let refused = |errno| refused(place.name, errno);
+    let mut wanted: Vec<String> = components(place.path);
     let mut links_followed = 0;
+    let mut reached = 0;
+    let mut parent = resolve(place.top, "/", links).map_err(refused)?;
     while reached < wanted.len() {
         let prefix = wanted[..=reached].join("/");
-        match resolve(root, &prefix, links) {
-            Ok(_) => reached += 1,
-            Err(Errno::NOENT) => {
-                let parent = resolve(root, parent_of(&wanted[..reached]).as_str(), links)
-                    .map_err(|errno| refused(path, errno))?;
-                let name = wanted[reached].clone();
-                if let Some(link) = read_link(parent.as_fd(), &name) {
-                    links_followed += 1;
-                    if links_followed > MAX_LINKS || links == Links::Refuse {
-                        return Err(refused(path, Errno::LOOP));
-                    }
-                    wanted = substitute(&wanted, reached, &link);
-                    reached = 0;
-                    continue;
-                }
-                let last = reached + 1 == wanted.len();
-                make(parent.as_fd(), &name, if last { kind } else { TargetKind::Directory })
-                    .map_err(|errno| refused(path, errno))?;
+        match resolve(place.top, &prefix, links) {
+            Ok(found) => {
+                parent = found;
                 reached += 1;
+                continue;
             }
-            Err(errno) => return Err(refused(path, errno)),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(refused(errno)),
+        }
+        let name = &wanted[reached];
+        let kind = if reached + 1 == wanted.len() { kind } else { TargetKind::Directory };
+        match make(parent.as_fd(), name, kind) {
+            Ok(()) => {}
+            // A link that leads nowhere, or somebody made it meanwhile; the next turn sees which.
+            Err(Errno::EXIST) => {
+                links_followed += 1;
+                match read_link(parent.as_fd(), name) {
+                    _ if links_followed > MAX_LINKS => return Err(refused(Errno::LOOP)),
+                    Some(_) if links == Links::Refuse => return Err(refused(Errno::LOOP)),
+                    Some(link) => {
+                        wanted = substitute(&wanted, reached, &link);
+                        parent = resolve(place.top, "/", links).map_err(refused)?;
+                        reached = 0;
+                    }
+                    None => {}
+                }
+            }
+            Err(errno) => return Err(refused(errno)),
         }
     }
-    resolve(root, &wanted.join("/"), links).map_err(|errno| refused(path, errno))
+    Ok(parent)
 }
 
 fn components(path: &str) -> Vec<String> {
     path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect()
-}
-
-fn parent_of(components: &[String]) -> String {
-    if components.is_empty() { "/".into() } else { components.join("/") }
 }
 
 fn read_link(directory: BorrowedFd<'_>, name: &str) -> Option<String> {
@@ -104,27 +127,24 @@ fn substitute(path: &[String], index: usize, link: &str) -> Vec<String> {
 }
 
 fn make(directory: BorrowedFd<'_>, name: &str, kind: TargetKind) -> rustix::io::Result<()> {
-    let made = match kind {
+    match kind {
         TargetKind::Directory => mkdirat(directory, name, Mode::from_raw_mode(0o755)),
         TargetKind::File => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(directory, name, flags, Mode::from_raw_mode(0o644)).map(drop)
         }
-    };
-    match made {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
     }
 }
 
-fn check_kind(target: OwnedFd, path: &str, kind: TargetKind) -> Result<OwnedFd> {
-    let found = FileType::from_raw_mode(fstat(&target).at(Stage::Mounts, path, "fstat")?.st_mode);
+fn check_kind(fd: OwnedFd, path: &str, kind: TargetKind) -> Result<Target> {
+    let stat = fstat(&fd).at(Stage::Mounts, path, "fstat")?;
+    let found = FileType::from_raw_mode(stat.st_mode);
     let right = match kind {
         TargetKind::Directory => found == FileType::Directory,
         TargetKind::File => found != FileType::Directory,
     };
     if right {
-        return Ok(target);
+        return Ok(Target { fd, device: stat.st_dev, inode: stat.st_ino });
     }
     let (is, must) = match kind {
         TargetKind::Directory => ("not a directory", "the source is one"),
@@ -164,11 +184,15 @@ mod tests {
         (directory, fd)
     }
 
+    fn at<'a>(root: &'a OwnedFd, path: &'a str) -> Place<'a> {
+        Place { top: root.as_fd(), path, name: path }
+    }
+
     #[test]
     fn missing_components_are_made_inside_the_root() {
         let (directory, root) = root();
-        open_target(root.as_fd(), "/a/b/c", TargetKind::Directory, Links::Follow).unwrap();
-        open_target(root.as_fd(), "/a/b/hosts", TargetKind::File, Links::Follow).unwrap();
+        open_target(at(&root, "/a/b/c"), TargetKind::Directory, Links::Follow).unwrap();
+        open_target(at(&root, "/a/b/hosts"), TargetKind::File, Links::Follow).unwrap();
         assert!(directory.path().join("a/b/c").is_dir());
         assert!(directory.path().join("a/b/hosts").is_file());
     }
@@ -180,7 +204,7 @@ mod tests {
         for link in [out.to_owned(), format!("../../../../../../../..{out}"), "/".to_owned()] {
             let (directory, root) = root();
             symlink(&link, directory.path().join("data")).unwrap();
-            open_target(root.as_fd(), "/data/victim", TargetKind::Directory, Links::Follow).unwrap();
+            open_target(at(&root, "/data/victim"), TargetKind::Directory, Links::Follow).unwrap();
             assert!(!outside.path().join("victim").exists(), "{link}");
         }
     }
@@ -190,7 +214,7 @@ mod tests {
         let (directory, root) = root();
         std::fs::create_dir(directory.path().join("var")).unwrap();
         symlink("/run", directory.path().join("var/run")).unwrap();
-        open_target(root.as_fd(), "/var/run/nscd", TargetKind::Directory, Links::Follow).unwrap();
+        open_target(at(&root, "/var/run/nscd"), TargetKind::Directory, Links::Follow).unwrap();
         assert!(directory.path().join("run/nscd").is_dir());
     }
 
@@ -199,7 +223,7 @@ mod tests {
         let (directory, root) = root();
         symlink("b", directory.path().join("a")).unwrap();
         symlink("a", directory.path().join("b")).unwrap();
-        let error = open_target(root.as_fd(), "/a/x", TargetKind::Directory, Links::Follow).unwrap_err();
+        let error = open_target(at(&root, "/a/x"), TargetKind::Directory, Links::Follow).unwrap_err();
         assert_eq!(error.errno(), Some(libc::ELOOP));
     }
 
@@ -207,7 +231,7 @@ mod tests {
     fn a_link_in_place_of_a_system_directory_is_refused() {
         let (directory, root) = root();
         symlink("/elsewhere", directory.path().join("proc")).unwrap();
-        let error = open_target(root.as_fd(), "/proc", TargetKind::Directory, Links::Refuse).unwrap_err();
+        let error = open_target(at(&root, "/proc"), TargetKind::Directory, Links::Refuse).unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");
     }
 
@@ -216,7 +240,7 @@ mod tests {
         let (directory, root) = root();
         std::fs::write(directory.path().join("file"), "").unwrap();
         std::fs::create_dir(directory.path().join("directory")).unwrap();
-        assert!(open_target(root.as_fd(), "/file", TargetKind::Directory, Links::Follow).is_err());
-        assert!(open_target(root.as_fd(), "/directory", TargetKind::File, Links::Follow).is_err());
+        assert!(open_target(at(&root, "/file"), TargetKind::Directory, Links::Follow).is_err());
+        assert!(open_target(at(&root, "/directory"), TargetKind::File, Links::Follow).is_err());
     }
 }

@@ -5,12 +5,15 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use runtime_tests::{Bed, cases};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde_json::Value;
 
 cases![
     the_standard_mounts_come_first_in_order_and_with_their_options,
     dev_holds_the_standard_devices_and_nothing_else,
     masked_paths_are_empty_even_for_root,
+    the_heat_of_a_processor_is_masked_where_the_machine_shows_it,
     read_only_paths_cannot_be_written_even_by_root,
     the_root_is_read_only_with_three_small_places_to_write,
     a_writable_root_takes_writes_up_to_its_size,
@@ -143,6 +146,26 @@ fn masked_paths_are_empty_even_for_root(bed: &Bed) {
         assert!(answer["ok"] == "" || answer["ok"] == "[]", "{path}: {answer}");
         let answer = bed.attempt(&["--rm", "--user", "0:0"], &["create", &format!("{path}/file"), "x"]);
         assert!(answer["errno"].is_i64(), "{path}: {answer}");
+    }
+}
+
+/// A virtual machine shows no heat, so this test brings its own; a container's own `/sys` would not have it, and gets the machine's.
+fn the_heat_of_a_processor_is_masked_where_the_machine_shows_it(bed: &Bed) {
+    const CPUS: &str = "/sys/devices/system/cpu";
+    // SAFETY: only the mount namespace of this process, which has one thread, is unshared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+    mount("none", CPUS, "tmpfs", MountFlags::empty(), None).unwrap();
+    for cpu in ["cpu0", "cpu1"] {
+        let directory = format!("{CPUS}/{cpu}/thermal_throttle");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(format!("{directory}/core_throttle_count"), "7").unwrap();
+    }
+    let list = |path: &str| bed.attempt(&["--rm", "--user", "0:0", "-v", "/sys:/sys:ro"], &["list", path]);
+    assert_eq!(list(&format!("{CPUS}/cpu0"))["ok"], r#"["thermal_throttle"]"#);
+    for cpu in ["cpu0", "cpu1"] {
+        let answer = list(&format!("{CPUS}/{cpu}/thermal_throttle"));
+        assert_eq!(answer["ok"], "[]", "{cpu}: {answer}");
     }
 }
 
