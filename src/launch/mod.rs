@@ -96,13 +96,14 @@ impl Stopwatch {
             .push(StageTime { stage, microseconds: microseconds(Duration::from_nanos(to.saturating_sub(from))) });
     }
 
-    /// Init's stages: each ends where the next begins, and the last with the pipe.
+    /// Init's stages: each ends where the next begins, and the last with the pipe. The first one, the clone, began before there was an init
+    /// to say so: with the end of the stage before it.
     fn add_report(&mut self, report: &Report, end: u64) {
         let ends = report.entered.iter().skip(1).map(|(_, instant)| *instant).chain([end]);
-        for ((stage, begin), end) in report.entered.iter().zip(ends) {
-            self.push(*stage, *begin, end);
+        for ((stage, _), end) in report.entered.iter().zip(ends) {
+            self.push(*stage, self.last, end);
+            self.last = end;
         }
-        self.last = end;
     }
 }
 

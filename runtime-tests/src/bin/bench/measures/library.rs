@@ -1,5 +1,6 @@
 //! From the library's call to the workload's exec.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Bench;
@@ -13,8 +14,9 @@ use crate::{Outcome, container};
 const STAGE: &str = "stage ";
 /// Before the floor's share of a stage.
 const FLOORS: &str = "floor's ";
-/// What the record's stages leave out: from the binds until init's first word, so the clone above all.
+/// The floor's part that belongs to the stage of the record which goes from the binds until init is cleaned of what it has from its caller.
 const FORK: &str = "fork";
+const CLONE: &str = "clone";
 /// What is compared with.
 const FLOOR: &str = "floor, its start to exec";
 
@@ -36,10 +38,11 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
         let title = format!("Where that time goes, by the record's stages, {pacing}");
         let floor_of = |row: &str| Some(format!("{FLOORS}{}", row.trim_start_matches(FLOORS)));
         let stages = Section::new(format!("stages-{suffix}"), title, Unit::Microseconds, stages, floor_of);
-        sections.push(stages.in_order_of(&order()).note(
-            "fork: what the record's stages leave out, clone3 above all; join: init waits for its cgroups, which the launch process \
-             moves it into meanwhile",
-        ));
+        sections.push(
+            stages
+                .in_order_of(&order())
+                .note("join: init waits for its cgroups, which the launch process moves it into meanwhile"),
+        );
     }
     Ok(sections)
 }
@@ -47,8 +50,8 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
 /// The stages of both, side by side.
 fn order() -> Vec<String> {
     let stages = squall::Stage::ALL.iter().map(|stage| stage.name());
-    let before_clone = ["start", FORK].into_iter().chain(stages.clone().skip_while(|stage| *stage != "clone"));
-    let all = stages.take_while(|stage| *stage != "clone").chain(before_clone);
+    let from_clone = ["start"].into_iter().chain(stages.clone().skip_while(|stage| *stage != CLONE));
+    let all = stages.take_while(|stage| *stage != CLONE).chain(from_clone);
     all.flat_map(|stage| [stage.to_owned(), format!("{FLOORS}{stage}")]).collect()
 }
 
@@ -56,8 +59,12 @@ fn order() -> Vec<String> {
 fn run_floor(floor: &Floor<'_>) -> Outcome<Vec<Value>> {
     let parts = floor.parts()?;
     let whole = Value { of: FLOOR.to_owned(), amount: parts.iter().map(|(_, span)| span).sum() };
-    let parts = parts.into_iter().map(|(part, span)| Value { of: format!("{STAGE}{FLOORS}{part}"), amount: span });
-    Ok(parts.chain([whole]).collect())
+    let mut stages = BTreeMap::new();
+    for (part, span) in parts {
+        *stages.entry(if part == FORK { CLONE.to_owned() } else { part }).or_insert(0.0) += span;
+    }
+    let stages = stages.into_iter().map(|(part, span)| Value { of: format!("{STAGE}{FLOORS}{part}"), amount: span });
+    Ok(stages.chain([whole]).collect())
 }
 
 /// One launch: the whole call, its record, each stage.
@@ -73,9 +80,8 @@ fn launch(ground: &Ground) -> Outcome<Vec<Value>> {
         value("squall, call to exec (record)", record.launch_microseconds as f64),
         value("squall, call to its return", call),
     ];
-    let stages = record.stages.iter().map(|stage| (stage.stage.name(), stage.microseconds as f64));
-    let fork = record.launch_microseconds as f64 - stages.clone().map(|(_, span)| span).sum::<f64>();
-    values.extend(stages.chain([(FORK, fork)]).map(|(stage, span)| value(&format!("{STAGE}{stage}"), span)));
+    let stages = record.stages.iter();
+    values.extend(stages.map(|time| value(&format!("{STAGE}{}", time.stage.name()), time.microseconds as f64)));
     remove(running)?;
     Ok(values)
 }
