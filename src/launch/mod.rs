@@ -227,7 +227,7 @@ fn admit(cgroup: &Cgroup, joining: Joining, procs: &[OwnedFd], child: &Cloned, g
 
 fn mount_layers(job: &Job) -> Result<Vec<LayerMount>> {
     let store = LayerStore::new(job.settings.run_root.layers(), job.settings.keep_layers);
-    job.layers.iter().map(|layer| store.mount(layer)).collect()
+    store.mount_all(&job.layers)
 }
 
 /// The namespaces of init from its birth. Uts is left to libcontainer, which sets the host name in it, and cgroup comes after joining.

@@ -1,6 +1,6 @@
 //! Which of the three ways a launch would take to a layer's mount now, found without opening a device.
 //!
-//! The same questions in the same order as [`LayerStore::mount`] asks them; where the launch asks the device, this reads what sysfs shows
+//! The same questions in the same order as [`LayerStore::mount_all`] asks them; where the launch asks the device, this reads what sysfs shows
 //! of it. What it says can be untrue a moment later: anybody may take away the pin.
 
 use std::fs;
@@ -28,7 +28,7 @@ impl Forecast {
 }
 
 impl LayerStore {
-    /// What [`LayerStore::mount`] would do for this layer.
+    /// What [`LayerStore::mount_all`] would do for this layer.
     pub(crate) fn forecast(&self, layer: &OpenLayer) -> Forecast {
         self.forecast_by(layer, Path::new("/sys/block"))
     }

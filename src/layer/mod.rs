@@ -92,8 +92,17 @@ impl LayerStore {
         LayerStore { directory, keep }
     }
 
+    /// A detached mount of each layer, in their order. Where a device was bound for one, there may be pins too many afterwards.
+    pub(crate) fn mount_all<'l>(&self, layers: impl IntoIterator<Item = &'l OpenLayer>) -> Result<Vec<LayerMount>> {
+        let mounts: Vec<LayerMount> = layers.into_iter().map(|layer| self.mount(layer)).collect::<Result<_>>()?;
+        if mounts.iter().any(|layer| layer.source == LayerSource::Attached) {
+            self.trim_after_attach();
+        }
+        Ok(mounts)
+    }
+
     /// A detached mount of the layer, by the cheapest way there is: clone the pin, mount the bound device, bind a device.
-    pub(crate) fn mount(&self, layer: &OpenLayer) -> Result<LayerMount> {
+    fn mount(&self, layer: &OpenLayer) -> Result<LayerMount> {
         let slot = Slot { directory: self.directory.join(layer.identity.layer_id()), layer };
         let mounted = match slot.clone_pin() {
             Some(mount) => LayerMount { mount, source: LayerSource::Pin },
@@ -120,12 +129,15 @@ impl LayerStore {
         slot.write_hint(device.number);
         let mount = slot.pin(mount, &device)?;
         drop(lock);
-        self.trim_after_attach();
         Ok(LayerMount { mount, source: LayerSource::Attached })
     }
 
-    /// A new pin may be one too many. Failing to unmount an idle one is no reason to fail this launch; `squall reap` reports it.
+    /// Unmounts what is too much. Looking at every layer costs a dozen calls each, so they are counted first: no more layers than may stay
+    /// means no more pins. Failing to unmount an idle one is no reason to fail this launch; `squall reap` reports it.
     fn trim_after_attach(&self) {
+        if fs::read_dir(&self.directory).is_ok_and(|layers| layers.count() <= self.keep) {
+            return;
+        }
         match self.trim(self.keep, Trim::Do) {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "idle layers stay mounted"),
