@@ -59,7 +59,6 @@ pub use flags::Flags;
 pub use instruction::Instruction;
 pub use interpreter::{CallData, Fault, interpret};
 pub use listing::{Case, Conditional, Group, Listing};
-pub use node::MAX_BYTES as MAX_PROFILE_BYTES;
 pub use profile::Profile;
 #[cfg(fuzzing)]
 pub use second_opinion::SecondOpinion;

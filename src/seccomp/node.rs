@@ -8,7 +8,7 @@ use serde_json::{Number, Value};
 use crate::request::BadValue;
 
 /// Longest profile file: the largest known (docker's) has 20 KiB.
-pub const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
 /// Deepest nesting: a profile has 6 levels.
 const MAX_DEPTH: usize = 32;

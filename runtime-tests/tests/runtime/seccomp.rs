@@ -17,6 +17,7 @@ cases![
     what_is_wrong_with_a_profile_is_told_by_its_place_before_anything_is_touched,
     a_profile_under_which_nothing_could_start_is_refused,
     unknown_calls_are_skipped_with_a_warning,
+    the_command_checks_and_explains_profiles,
 ];
 
 /// Programs need these to start, to find out what the probe tries, and to end.
@@ -232,4 +233,27 @@ fn unknown_calls_are_skipped_with_a_warning(bed: &Bed) {
     let output = output.output();
     assert_eq!(output.json()["errno"], 1, "{output}");
     assert!(output.stderr.contains("no_such_call") && output.stderr.contains("warning"), "{output}");
+}
+
+fn the_command_checks_and_explains_profiles(bed: &Bed) {
+    let run = |args: &[&str]| bed.squall(&[&["seccomp"], args].concat()).output();
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../seccomp-profiles/default.json");
+    let good = run(&["check", default, "--json"]);
+    assert_eq!((good.code(), &good.json()["valid"]), (0, &json!(true)), "{good}");
+    let wrong = bed.file("wrong");
+    fs::write(
+        &wrong,
+        "{\n  \"defaultAction\": \"SCMP_ACT_ALLOW\",\n  \"syscalls\": [{\"names\": [\"read\"], \"action\": \"NO\"}]\n}",
+    )
+    .unwrap();
+    let refused = run(&["check", &wrong]);
+    assert_eq!(refused.code(), 125, "{refused}");
+    let told = refused.text() + &refused.stderr;
+    assert!(told.contains("syscalls[0].action") && told.contains("line 3"), "{refused}");
+    let socket = run(&["explain", default, "socket", "17", "3", "--json"]).json();
+    assert_eq!(socket["action"]["action"], "SCMP_ACT_ERRNO", "{socket}");
+    let allowed = run(&["explain", default, "read"]);
+    assert!(allowed.code() == 0 && allowed.text().contains("allow"), "{allowed}");
+    assert_eq!(run(&["explain", default, "no_such_call"]).code(), 125);
+    assert!(!bed.run_root().exists());
 }

@@ -1,13 +1,9 @@
 //! `squall seccomp`: profiles checked and explained. It reads one file, touches nothing and needs no privilege.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 use serde_json::json;
-use squall::seccomp::{MAX_PROFILE_BYTES, Profile, parse_number};
-use squall::{Error, ErrorKind, Problem, Result, Stage};
+use squall::seccomp::{Profile, parse_number};
+use squall::{Error, ErrorKind, Problem, Result};
 
 /// Most arguments of a system call.
 const MAX_ARGS: usize = 6;
@@ -64,7 +60,7 @@ pub fn run(arguments: &Seccomp) -> Result<i32> {
 }
 
 fn check(arguments: &Check) -> Result<i32> {
-    let checked = read(&arguments.file).and_then(|profile| Ok((profile.compile()?, profile)));
+    let checked = Profile::read(&arguments.file).and_then(|profile| Ok((profile.compile()?, profile)));
     let (filter, profile) = match checked {
         Err(error) if error.kind() == ErrorKind::Invalid => return Ok(report_invalid(arguments, &error)),
         checked => checked?,
@@ -113,7 +109,7 @@ fn explain(arguments: &Explain) -> Result<i32> {
         wrong("SYSCALL", format!("'{}' is no system call here: expected a name or a number", arguments.call))
     })?;
     let args = args(&arguments.args)?;
-    let profile = read(&arguments.file)?;
+    let profile = Profile::read(&arguments.file)?;
     let explanation = profile.explain(number, &args);
     if arguments.json {
         say!("{}", json!(explanation));
@@ -138,17 +134,4 @@ fn args(texts: &[String]) -> Result<[u64; MAX_ARGS]> {
 
 fn wrong(field: &str, reason: String) -> Error {
     Error::invalid("command line", vec![Problem { field: field.to_owned(), reason }])
-}
-
-fn read(path: &Path) -> Result<Profile> {
-    let object = format!("seccomp profile '{}'", path.display());
-    let failed = |call: &'static str| {
-        let object = object.clone();
-        move |error: std::io::Error| Error::system(Stage::Request, object, call, error)
-    };
-    let file = File::open(path).map_err(failed("open"))?;
-    let mut text = Vec::new();
-    // One byte more than a profile may have, so that a longer one is seen to be longer.
-    file.take(MAX_PROFILE_BYTES as u64 + 1).read_to_end(&mut text).map_err(failed("read"))?;
-    Profile::parse_as(&object, &text)
 }
