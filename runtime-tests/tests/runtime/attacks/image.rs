@@ -255,19 +255,21 @@ fn a_file_that_is_no_image_is_refused_and_named(bed: &Bed) {
     let mut scrambled = good.clone();
     // The superblock's offsets of all tables (squashfs_fs.h), pointing far outside.
     scrambled[48..96].fill(0x77);
-    let table: [(&str, &[u8]); 5] = [
-        ("empty", b""),
-        ("text", b"not an image at all"),
-        ("zeros", &[0; 8192]),
-        ("cut", cut),
-        ("scrambled", &scrambled),
+    // What its first bytes tell is refused before the kernel sees it; for the rest there is the kernel.
+    let table: [(&str, &[u8], &str); 5] = [
+        ("empty", b"", "request"),
+        ("text", b"not an image at all", "request"),
+        ("zeros", &[0; 8192], "request"),
+        ("cut", cut, "request"),
+        ("scrambled", &scrambled, "layers"),
     ];
-    for (name, content) in table {
+    for (name, content, stage) in table {
         let path = bed.file(name);
         fs::write(&path, content).unwrap();
         let output = bed.run_layers(&[&path], &["--rm"], &["/bin/probe", "exit", "0"]).output();
         assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{output}");
         assert!(output.stderr.contains(&path), "{output}");
+        assert!(output.stderr.starts_with(&format!("squall: {stage}: ")), "{output}");
     }
 }
 
