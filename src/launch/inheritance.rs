@@ -37,7 +37,7 @@ pub(crate) fn clean() -> Result<Vec<String>> {
 fn reset_rlimits() -> Vec<String> {
     let mut refused = Vec::new();
     for (resource, name) in RLIMITS {
-        let (Ok(wanted), Ok(own)) = (sys::rlimit_of(1, resource), sys::rlimit_of(0, resource)) else { continue };
+        let (Ok(wanted), Ok(own)) = (wanted(resource), sys::rlimit_of(0, resource)) else { continue };
         if wanted == own || sys::set_rlimit(resource, wanted).is_ok() {
             continue;
         }
@@ -50,6 +50,12 @@ fn reset_rlimits() -> Vec<String> {
     refused
 }
 
+/// A limit of the host's init. Only cores are for the worker to ask for: a service manager raises its own limit and starts services with 0.
+fn wanted(resource: libc::__rlimit_resource_t) -> std::io::Result<Rlimit> {
+    let of_init = sys::rlimit_of(1, resource)?;
+    Ok(if resource == libc::RLIMIT_CORE { Rlimit { soft: 0, ..of_init } } else { of_init })
+}
+
 fn short(name: &str, possible: Rlimit, wanted: Rlimit) -> String {
     format!("{name} stays at {} of {}", possible.soft, wanted.soft)
 }
@@ -58,7 +64,7 @@ fn short(name: &str, possible: Rlimit, wanted: Rlimit) -> String {
 /// one's cannot be read.
 pub(crate) fn foresee_short_limits() -> Vec<String> {
     let limits = RLIMITS.iter().filter_map(|(resource, name)| {
-        let (wanted, own) = (sys::rlimit_of(1, *resource).ok()?, sys::rlimit_of(0, *resource).ok()?);
+        let (wanted, own) = (wanted(*resource).ok()?, sys::rlimit_of(0, *resource).ok()?);
         let possible = Rlimit { soft: wanted.soft.min(own.hard), hard: own.hard };
         (own.hard < wanted.soft).then(|| short(name, possible, wanted))
     });
