@@ -48,7 +48,9 @@ fn memory_beyond_the_limit_ends_as_an_out_of_memory_kill_on_record(bed: &Bed) {
     assert_eq!(output.code(), 137, "{output}");
     let record = record_of(bed, "eater");
     assert_eq!(record["exit"], json!({ "signal": 9, "core_dumped": false }));
-    assert_eq!((&record["oom"]["kills"], &record["oom"]["own"]), (&json!(1), &json!(1)), "{record}");
+    // The limit may be met once more before the kill has taken effect.
+    let at_its_own = record["oom"]["own"].as_u64().is_some_and(|events| events >= 1);
+    assert!(record["oom"]["kills"] == 1 && at_its_own, "{record}");
     let peak = record["memory_peak_bytes"].as_u64().unwrap();
     assert!((30 << 20..=32 << 20).contains(&peak), "{record}");
     let modest = bed.run(&["--name", "modest", "--memory", "32m"], &["allocate", "4194304"]).output();
