@@ -3,7 +3,7 @@
 use super::bounded;
 use super::finding::Finding;
 use super::machine::Machine;
-use crate::sys;
+use crate::request::Seccomp;
 
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     vec![actions(machine), install(), over_us(machine)]
@@ -26,17 +26,20 @@ fn actions(machine: &Machine) -> Finding {
     }
 }
 
-/// The filter that keeps a worker that is root from user namespaces, upon a process that ends at once.
+/// The default filter, upon a process that ends at once.
 fn install() -> Finding {
     let tried = bounded::apart(super::PATIENCE, || {
         rustix::thread::set_no_new_privs(true).map_err(|errno| format!("no_new_privs: {errno}"))?;
-        sys::deny_user_namespaces().map_err(|error| error.to_string())
+        let filter = Seccomp::Default.filter().map_err(|error| error.to_string())?;
+        filter.map_or(Ok(()), |filter| filter.install()).map_err(|error| error.to_string())
     });
     match tried {
         Ok(Ok(())) => Finding::ok("filters", "tried: one can be installed"),
         Ok(Err(why)) => Finding::limited(
             "filters",
-            format!("tried: {why}; a worker that is root (-u 0) is refused"),
+            format!(
+                "tried: {why}; workers are refused, unless they are to run without a filter (--security-opt seccomp=unconfined)"
+            ),
             "boot a kernel with CONFIG_SECCOMP_FILTER; in a container: allow seccomp(2)",
         ),
         Err(failure) => Finding::unknown("filters", failure.to_string()),

@@ -31,8 +31,8 @@ pub(crate) struct Workload {
     pub(crate) report: Rc<OwnedFd>,
     /// The program in between, for a worker that could write to ours.
     pub(crate) step: Option<Rc<OwnedFd>>,
-    /// Whether it is uid 0 and gets no user namespaces of its own.
-    pub(crate) denies_user_namespaces: bool,
+    /// What a worker of uid 0 is denied whatever its own filter says.
+    pub(crate) root_filter: Option<Rc<Filter>>,
     /// The worker's filter, installed as the very last thing.
     pub(crate) filter: Option<Rc<Filter>>,
 }
@@ -67,10 +67,8 @@ impl Workload {
         let _ = sys::on_parent_death(ParentDeath::Survive);
         sys::reset_dispositions();
         sys::unblock_signals();
-        if self.denies_user_namespaces {
-            if let Err(error) = sys::deny_user_namespaces() {
-                return Error::system(Stage::Exec, "worker of uid 0", "seccomp", error);
-            }
+        if let Some(Err(error)) = self.root_filter.as_deref().map(Filter::install) {
+            return error;
         }
         match &self.step {
             Some(step) => root_worker::become_step(step, &program, self),
@@ -162,7 +160,7 @@ mod tests {
             envp: vec![CString::new(format!("PATH={path}")).unwrap()],
             report: Rc::new(writing),
             step: None,
-            denies_user_namespaces: false,
+            root_filter: None,
             filter: None,
         }
     }

@@ -53,8 +53,9 @@ pub(crate) struct Init<'a> {
     pub(crate) stdio: [BorrowedFd<'a>; 3],
     /// The paths of this machine that no worker sees.
     pub(crate) masked: &'a [String],
-    /// The system calls that the worker may make.
+    /// The system calls that the worker may make, and what it may not in any case.
     pub(crate) filter: Option<&'a Filter>,
+    pub(crate) root_filter: Option<&'a Filter>,
 }
 
 /// Becomes the workload, or reports why not and ends this process.
@@ -153,7 +154,7 @@ fn workload(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Workload> {
         envp: strings(environment)?,
         report: Rc::clone(report),
         step: step.map(Rc::new),
-        denies_user_namespaces: spec.user.uid() == 0,
+        root_filter: init.root_filter.cloned().map(Rc::new),
         filter: init.filter.cloned().map(Rc::new),
     })
 }

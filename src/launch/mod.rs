@@ -145,6 +145,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     clock.lap(Stage::Binds);
 
     let step = root_worker::step_for(spec)?;
+    let root_filter = root_worker::filter_for(spec)?;
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
     let (gate, gate_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "gate", "pipe2")?;
     let joining = if cgroup.clone_into_fd().is_some() { Joining::AfterCloneInto } else { Joining::Everywhere };
@@ -160,6 +161,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         stdio: job.stdio.each_ref().map(AsFd::as_fd),
         masked: &masked,
         filter: job.filter.as_ref(),
+        root_filter: root_filter.as_ref(),
     };
     let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd()).at(Stage::Clone, "init", "clone3")? {
         Fork::Child => {

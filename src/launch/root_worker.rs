@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create}
 use super::executor::Workload;
 use crate::error::{Context, Error, Result};
 use crate::request::LaunchSpec;
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, Profile};
 use crate::stage::Stage;
 use crate::sys;
 
@@ -41,6 +41,25 @@ pub(super) fn step_for(spec: &LaunchSpec) -> Result<Option<OwnedFd>> {
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     fcntl_add_seals(&file, seals).at(Stage::Clone, STEP_NAME, "fcntl(F_ADD_SEALS)")?;
     Ok(Some(file))
+}
+
+/// What root is denied whatever its own profile says: a user namespace. clone3, whose flags lie in memory, is answered as by a kernel that has
+/// none, so that the C library falls back to clone.
+const NO_USER_NAMESPACES: &str = r#"{
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [
+        { "names": ["clone", "unshare"], "action": "SCMP_ACT_ERRNO",
+          "args": [{ "index": 0, "value": 268435456, "valueTwo": 268435456, "op": "SCMP_CMP_MASKED_EQ" }] },
+        { "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }
+    ]
+}"#;
+
+/// The filter that a worker of uid 0 gets beside its own. Made by the launch process.
+pub(super) fn filter_for(spec: &LaunchSpec) -> Result<Option<Filter>> {
+    if spec.user.uid() != 0 {
+        return Ok(None);
+    }
+    Profile::parse(NO_USER_NAMESPACES.as_bytes())?.compile().map(Some)
 }
 
 /// Becomes the program in between, which installs the worker's filter and becomes the workload; returns only with why it could not.

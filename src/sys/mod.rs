@@ -1,0 +1,42 @@
+//! The system calls that no library offers safely, and the only `unsafe` of the library.
+//!
+//! Everything here is a thin call: no policy, no retries, no text. Each block states why it is sound. Callers that fork or clone uphold
+//! one rule, stated once: **the calling process has a single thread** ([`is_single_threaded`] checks it), so that the child, a copy of that
+//! thread, may go on using the allocator and every library.
+#![allow(unsafe_code)]
+
+mod descriptors;
+mod inherited;
+mod loops;
+mod mounts;
+mod namespaces;
+mod process;
+mod seccomp;
+mod signals;
+
+use std::io;
+
+pub(crate) use self::descriptors::{close_all_but, close_on_exec_from, duplicate, move_to};
+pub(crate) use self::inherited::{
+    RLIMITS, Rlimit, join_new_session_keyring, reset_scheduling, reset_securebits, rlimit_of, set_rlimit,
+};
+pub(crate) use self::loops::{loop_configure, loop_configure_nothing, loop_get_free, loop_get_status};
+pub(crate) use self::mounts::{MountAttr, mount_setattr};
+pub(crate) use self::namespaces::{
+    bring_loopback_up, unshare_cgroup_namespace, unshare_mount_namespace, unshare_user_namespace,
+};
+pub(crate) use self::process::{
+    Cloned, Fork, ParentDeath, clear_environment, clone3, execve, execveat, exit_now, fork, is_single_threaded,
+    on_parent_death, pidfd_wait_status,
+};
+pub(crate) use self::seccomp::install_seccomp_filter;
+pub(crate) use self::signals::{
+    block_signals, ignore_children, reap_children_again, reset_dispositions, signal_fd, unblock_signals,
+};
+
+/// The result of a raw call: the errno as `io::Error`.
+type Io<T> = io::Result<T>;
+
+fn check(value: libc::c_long) -> Io<libc::c_long> {
+    if value == -1 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
