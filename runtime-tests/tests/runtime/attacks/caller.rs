@@ -149,6 +149,10 @@ fn a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside(bed: &Bed) 
                 .iter()
                 .any(|point| points.iter().filter(|found| found == point).count() > 1);
             assert!(!wrong, "round {round}: {points:?}");
+            assert!(
+                points.iter().any(|point| point.ends_with("/deep")),
+                "round {round}: it is nowhere inside: {points:?}"
+            );
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(swapper.join().unwrap() > 100);
