@@ -134,6 +134,7 @@ fn a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside(bed: &Bed) 
             swaps
         });
         let volumes = [format!("{}:/shared", shared.display()), format!("{}:/shared/here/deep", payload.display())];
+        let mut launched = 0;
         for round in 0..30 {
             let flags = ["--rm", "--volume", &volumes[0], "--volume", &volumes[1]];
             let output = bed.run(&flags, &["report"]).output();
@@ -142,6 +143,7 @@ fn a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside(bed: &Bed) 
                 assert_eq!(output.stderr.lines().count(), 1, "{output}");
                 continue;
             }
+            launched += 1;
             let points: Vec<String> =
                 crate::mounts::mounts(&output.json()).into_iter().map(|line| line.point).collect();
             // Inside its own root a link may lead it anywhere but onto what confines the worker.
@@ -155,6 +157,7 @@ fn a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside(bed: &Bed) 
             );
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(launched > 0, "none was launched");
         assert!(swapper.join().unwrap() > 100);
     });
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);

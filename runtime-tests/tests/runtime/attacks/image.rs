@@ -92,24 +92,57 @@ fn links_in_place_of_system_directories_stay_inside_or_are_refused(bed: &Bed) {
 fn a_program_that_is_a_link_to_itself_is_nothing_of_the_hosts(bed: &Bed) {
     let layer = bed.image("self", |writer| {
         add_probe(writer, "bin/probe", 0o755);
-        for loader in ["lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1"] {
-            add_probe(writer, loader, 0o755);
-        }
+        writer.file("lib64/ld-linux-x86-64.so.2", &Attributes::new(0o755), &loader()[..]).unwrap();
         writer.symlink("bin/link", &Attributes::new(0o777), "/proc/self/exe").unwrap();
         writer.file("bin/script", &Attributes::new(0o755), &b"#!/proc/self/exe\n"[..]).unwrap();
     });
     for program in ["/bin/link", "/bin/script"] {
-        // The host's program would answer this with its version; the image's loader, run in its place, would say so.
-        for argv in [&[program, "--version"][..], &[program, "say", "taken"]] {
-            let output = bed.run_layers(&[&layer], &["--rm", "--user", "0:0"], argv).output();
-            assert_ne!(output.code(), 0, "{argv:?}: {output}");
-            assert!(output.stdout.is_empty(), "{argv:?}: {output}");
-        }
-        // Any other user may execute the program, as everybody on the host may, and not write to it.
-        let argv = [program, "try", "write", "/proc/self/exe", "x"];
-        let output = bed.run_layers(&[&layer], &["--rm", "--user", "65534:65534"], &argv).output();
-        assert!(output.stdout.is_empty() || output.json()["errno"].is_i64(), "{output}");
+        // The host's program would answer this with its version; the image's loader, run in its place, says that it was.
+        let output = bed.run_layers(&[&layer], &["--rm", "--user", "0:0"], &[program, "--version"]).output();
+        assert_ne!(output.code(), 0, "{program}: {output}");
+        assert!(output.stdout.is_empty(), "{program}: {output}");
     }
+}
+
+/// A program for x86_64 that says "taken" and ends, without any library: what an attacker has in the place of the dynamic loader. Elsewhere
+/// the name is not the loader's.
+fn loader() -> Vec<u8> {
+    const CODE: [u8; 33] = [
+        0xb8, 1, 0, 0, 0, // mov $1, %eax: write
+        0xbf, 1, 0, 0, 0, // mov $1, %edi
+        0x48, 0x8d, 0x35, 16, 0, 0, 0, // lea 16(%rip), %rsi: behind the code
+        0xba, 6, 0, 0, 0, // mov $6, %edx
+        0x0f, 0x05, // syscall
+        0xb8, 231, 0, 0, 0, // mov $231, %eax: exit_group
+        0x31, 0xff, // xor %edi, %edi
+        0x0f, 0x05, // syscall
+    ];
+    const HEADERS: u64 = 64 + 56;
+    let length = HEADERS + CODE.len() as u64 + 6;
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    // Elf64_Ehdr: a shared object for x86_64, its entry behind the headers, one program header.
+    for half in [3_u16, 62] {
+        file.extend(half.to_le_bytes());
+    }
+    file.extend(1_u32.to_le_bytes());
+    for word in [HEADERS, 64, 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 1, 64, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    // Elf64_Phdr: the whole file, readable and executable.
+    for word in [1_u32, 5] {
+        file.extend(word.to_le_bytes());
+    }
+    for word in [0, 0, 0, length, length, 4096] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(CODE);
+    file.extend(b"taken\n");
+    file
 }
 
 /// A user namespace would give root its capabilities back, and with them the host's cgroups to mount.
