@@ -45,7 +45,12 @@ mod c {
 }
 
 fn main() {
-    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let mut args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if args.get(1).is_some_and(|word| word == "held") {
+        // Until standard input ends: whoever started it wants to look first.
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        args.remove(1);
+    }
     let arg = |index: usize| args.get(index).map(String::as_str).unwrap_or_default();
     let number = |index: usize| arg(index).parse::<u64>().unwrap_or_else(|_| usage());
     match arg(1) {

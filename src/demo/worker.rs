@@ -35,7 +35,8 @@ pub(super) struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     pub(super) fn new(name: &'a str, args: &[&str]) -> Worker<'a> {
-        let args = [PROGRAM].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+        // Held until its cgroup has been looked at: a worker may be quicker than we are.
+        let args = [PROGRAM, "held"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
         Worker { name, args, limits: Limits::default() }
     }
 
@@ -91,13 +92,16 @@ impl Stage {
     /// Runs a worker to its end.
     pub(super) fn run(&self, worker: Worker<'_>) -> Result<Done> {
         let (reading, writing) = pipe_with(PipeFlags::CLOEXEC).at(LaunchStage::Request, "pipe", "pipe2")?;
+        let (held, holding) = pipe_with(PipeFlags::CLOEXEC).at(LaunchStage::Request, "pipe", "pipe2")?;
         let mut stdio = Stdio::null()?;
+        stdio.streams[0] = held;
         stdio.streams[1] = writing;
         let spec = self.spec(worker)?;
         let running = self.squall.launch(&spec, stdio)?;
         let record = running.record().clone();
         let usage = running.usage()?;
         let quota = self.quota(&spec.cgroup);
+        drop(holding);
         let mut output = String::new();
         fs::File::from(reading).read_to_string(&mut output).at(LaunchStage::Watch, "worker's output", "read")?;
         let exit = exit_of(running)?;
