@@ -22,9 +22,9 @@ pub(crate) use self::inherited::{
 };
 pub(crate) use self::loops::{loop_configure, loop_configure_nothing, loop_get_free, loop_get_status};
 pub(crate) use self::mounts::{MountAttr, mount_setattr};
-pub(crate) use self::namespaces::{
-    bring_loopback_up, unshare_cgroup_namespace, unshare_mount_namespace, unshare_user_namespace,
-};
+#[cfg(feature = "cli")]
+pub(crate) use self::namespaces::unshare_user_namespace;
+pub(crate) use self::namespaces::{bring_loopback_up, unshare_cgroup_namespace, unshare_mount_namespace};
 pub(crate) use self::process::{
     Cloned, Fork, ParentDeath, clear_environment, clone3, execve, execveat, exit_now, fork, is_single_threaded,
     on_parent_death, pidfd_wait_status,
