@@ -29,8 +29,10 @@ pub const DEFAULT_KEEP_LAYERS: usize = 32;
 pub const DEFAULT_MONITORS: &str = "/squall/monitors";
 
 /// What is made in `/dev`, here and by other runtimes: the devices that the OCI runtime specification has, and links.
-const DEVICES: [&str; 13] =
-    ["console", "core", "fd", "full", "null", "ptmx", "random", "stderr", "stdin", "stdout", "tty", "urandom", "zero"];
+const DEVICES: [&str; 14] = [
+    "console", "core", "fd", "full", "kcore", "null", "ptmx", "random", "stderr", "stdin", "stdout", "tty", "urandom",
+    "zero",
+];
 
 /// What a launch cannot do without, and what for.
 pub(crate) const NEEDED: [(Capability, &str); 8] = [

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create};
 
 use super::executor::Workload;
+use super::watch::write_all;
 use crate::error::{Context, Error, Result};
 use crate::request::LaunchSpec;
 use crate::seccomp::{Filter, Profile};
@@ -37,7 +38,7 @@ pub(super) fn step_for(spec: &LaunchSpec) -> Result<Option<OwnedFd>> {
         other => other,
     };
     let file = file.at(Stage::Clone, STEP_NAME, "memfd_create")?;
-    write_all(&file, STEP).at(Stage::Clone, STEP_NAME, "write")?;
+    write_all(file.as_fd(), STEP).at(Stage::Clone, STEP_NAME, "write")?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     fcntl_add_seals(&file, seals).at(Stage::Clone, STEP_NAME, "fcntl(F_ADD_SEALS)")?;
     Ok(Some(file))
@@ -93,15 +94,7 @@ fn filter_file(filter: &Filter) -> Result<OwnedFd> {
     let file = memfd_create("squall-filter", MemfdFlags::CLOEXEC).at(Stage::Exec, OBJECT, "memfd_create")?;
     let mut bytes = u64::from(filter.flags().bits()).to_le_bytes().to_vec();
     bytes.extend(filter.program().iter().flat_map(|instruction| instruction.to_bytes()));
-    write_all(&file, &bytes).at(Stage::Exec, OBJECT, "write")?;
+    write_all(file.as_fd(), &bytes).at(Stage::Exec, OBJECT, "write")?;
     rustix::fs::seek(&file, SeekFrom::Start(0)).at(Stage::Exec, OBJECT, "lseek")?;
     Ok(file)
-}
-
-fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        let written = rustix::io::write(file, bytes)?;
-        bytes = &bytes[written..];
-    }
-    Ok(())
 }

@@ -80,7 +80,8 @@ fn program_file() -> std::io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(file, HANDOVER_FD + 1)?)
 }
 
-fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> std::io::Result<()> {
+/// Writes all of it.
+pub(super) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> std::io::Result<()> {
     while !bytes.is_empty() {
         let written = rustix::io::write(file, bytes)?;
         bytes = &bytes[written..];

@@ -6,7 +6,7 @@
 //!
 //! The worker's filter is installed here, as the last thing before its program: it need not allow what this program does.
 //!
-//! Arguments: the program to execute, the number of the report pipe, that of the pipe with the filter (0: there is none), then the workload's
+//! Arguments: the program to execute, the number of the report pipe, that of the file with the filter (0: there is none), then the workload's
 //! own arguments. The environment is the workload's. The filter comes as seccomp(2) takes it: four bytes of flags, four of nothing, then
 //! instructions of eight bytes.
 
@@ -105,13 +105,13 @@ fn end_with_exec(descriptor: usize) {
 }
 
 /// Reads the filter to its end and installs it; what seccomp(2) answers.
-fn install(pipe: usize) -> isize {
+fn install(file: usize) -> isize {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     const EINVAL: isize = 22;
     let filter = &raw mut FILTER as *mut u64;
     let mut length = 0;
     loop {
-        let read = call(number::READ, pipe, filter as usize + length, size_of::<[u64; 1 + MAX_INSTRUCTIONS]>() - length);
+        let read = call(number::READ, file, filter as usize + length, size_of::<[u64; 1 + MAX_INSTRUCTIONS]>() - length);
         match read {
             ..0 => return read,
             0 => break,

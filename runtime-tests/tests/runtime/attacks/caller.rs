@@ -101,7 +101,7 @@ fn a_mount_onto_proc_or_below_it_is_refused(bed: &Bed) {
 fn a_mount_onto_a_device_does_not_become_the_mask(bed: &Bed) {
     let file = bed.file("null");
     fs::write(&file, "of the caller").unwrap();
-    for device in ["/dev/null", "/dev/zero", "/dev/tty", "/dev/full", "/dev/random", "/dev/urandom"] {
+    for device in ["/dev/null", "/dev/kcore", "/dev/zero", "/dev/tty", "/dev/full", "/dev/random", "/dev/urandom"] {
         let output =
             bed.run(&["--rm", "--volume", &format!("{file}:{device}")], &["try", "read", "/proc/kcore"]).output();
         let refused = output.code() == 125 && output.stderr.contains("--volume[0]");
