@@ -5,13 +5,16 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use caps::{CapSet, Capability};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use crate::cgroup::CgroupPath;
 use crate::container::{Container, Running};
+use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
-use crate::launch::{self, Job, Settings, claim, wire};
+use crate::launch::{self, Job, Layers, Settings, claim, line, wire};
 use crate::layer::OpenLayer;
 use crate::plan::Plan;
 use crate::record::LaunchRecord;
@@ -172,24 +175,22 @@ impl Squall {
     /// [`ErrorKind::ProgramNotExecutable`] for the program; [`ErrorKind::Phase`] when this program has threads and no spawner was set.
     /// A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
-        let called_ns = launch::monotonic_ns();
-        let layers = check_layers(spec)?;
-        self.launch_since(called_ns, spec, layers, stdio)
+        self.launch_since(launch::monotonic_ns(), spec, Layers::ByPath, stdio)
     }
 
     /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
     pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
-        self.launch_since(launch::monotonic_ns(), spec, layers, stdio)
+        self.launch_since(launch::monotonic_ns(), spec, Layers::Opened(without_repeats(layers)), stdio)
     }
 
-    fn launch_since(&self, called_ns: u64, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
+    fn launch_since(&self, called_ns: u64, spec: &LaunchSpec, layers: Layers, stdio: Stdio) -> Result<Running> {
+        crash::point(Role::Caller, Stage::Request);
         check_supported(spec, &self.settings.monitors)?;
         check_privilege(spec.network)?;
         let mut settings = self.settings.clone();
         if let Some(keep) = spec.keep_layers {
             settings.keep_layers = keep as usize;
         }
-        let layers = without_repeats(layers);
         let filter = spec.seccomp.filter()?;
         let notes = spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")).collect();
         let job = Job { called_ns, spec: spec.clone(), layers, stdio: stdio.streams, filter, notes, settings };
@@ -332,16 +333,24 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
         Fork::Parent(child) => child,
     };
     drop((answering, job));
-    launch::job::receive(answer.into()).inspect_err(|_| {
-        // It has nothing more to do; a monitor, in contrast, is left alone.
-        let _ = Pid::from_raw(child).map(|child| waitpid(Some(child), WaitOptions::empty()));
-    })
+    // It has nothing more to do; a monitor, in contrast, is left alone.
+    line::receive(answer.into()).inspect_err(|_| collect(child))
+}
+
+/// Waits for a launch process that has failed, but not for one that hangs.
+fn collect(child: i32) {
+    const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let Some(child) = Pid::from_raw(child) else { return };
+    if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
+        let _ = retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&PATIENCE)));
+    }
+    let _ = waitpid(Some(child), WaitOptions::NOHANG);
 }
 
 fn launch_by(spawner: &Spawner, job: &Job) -> Result<LaunchRecord> {
     let stream = UnixStream::from(spawner.request()?);
     wire::send_job(&stream, job)?;
-    launch::job::receive(stream.into())
+    line::receive(stream.into())
 }
 
 /// Signals as something to read: they are blocked for the whole process from here on, and a program in the foreground passes them on.

@@ -22,6 +22,7 @@ use rustix::net::{
 };
 use rustix::process::{WaitOptions, setsid, waitpid};
 
+use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch;
 use crate::launch::wire;
@@ -231,6 +232,7 @@ fn serve(socket: OwnedFd) -> Result<()> {
     sys::ignore_children();
     loop {
         let Some(request) = receive_descriptor(socket.as_fd())? else { return Ok(()) };
+        crash::point(Role::Spawner, Stage::Request);
         match sys::fork() {
             Ok(Fork::Child) => {
                 drop(socket);

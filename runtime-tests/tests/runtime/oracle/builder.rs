@@ -17,7 +17,6 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::caller;
-use crate::roles::{self, Role};
 
 pub const ROLES: &[Role] = &[("container-builder", build)];
 
