@@ -34,6 +34,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub first: u64,
 
+    /// Tell each cycle
+    #[arg(long)]
+    pub verbose: bool,
+
     /// The program `squall` [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
     pub squall: Option<PathBuf>,

@@ -67,7 +67,7 @@ impl Cycle<'_> {
             self.follow_up(&mut launching)?;
             launching.close()?;
         }
-        let place = self.settle()?;
+        let place = self.settle(&answer)?;
         if let Place::Present(record) = &place {
             self.ground.remember(record);
             self.strike_while_running(&mut launching, record)?;
@@ -123,7 +123,7 @@ impl Cycle<'_> {
     }
 
     /// What the launch came to, once nobody works at it any more.
-    fn settle(&mut self) -> Outcome<Place> {
+    fn settle(&mut self, answer: &Answer) -> Outcome<Place> {
         let mark = self.ground.mark(&self.id);
         let mut failure = None;
         let settled = look(LAUNCH_PATIENCE, || match self.ground.forked.attach(&self.id) {
@@ -136,8 +136,8 @@ impl Cycle<'_> {
             Ok(container) => container.record().map(|record| Place::Present(Box::new(record.clone()))),
             // A caller may have been killed between its fork and the launch's first step.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let over = marked(&mark).is_empty() && !self.directory().exists();
-                (over || self.plan.strike.is_none()).then_some(Place::Absent)
+                let over = *answer != Answer::Silence || marked(&mark).is_empty();
+                (over && !self.directory().exists()).then_some(Place::Absent)
             }
             Err(error) => {
                 failure = Some(error.to_string());

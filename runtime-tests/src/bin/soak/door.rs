@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus, Stdio as ProcessStdio};
 use std::time::Duration;
 
@@ -159,6 +159,8 @@ impl Program {
         let stderr = memory_file("stderr")?;
         let mut command = ground.run(plan, id).into_command();
         command.stdin(ProcessStdio::null()).stdout(ProcessStdio::null()).stderr(stderr.try_clone()?);
+        // What a terminal sends to this program is not for the worker.
+        command.process_group(0);
         Ok(Program { child: command.spawn()?, stderr, status: None, killed: false })
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio as ProcessStdio};
 use std::time::Duration;
 
@@ -40,7 +41,11 @@ impl Embedder {
         let mut command = Command::new(std::env::current_exe()?);
         command.env(KIND, kind).env(MARK, ground.mark(id));
         command.args([ground.bed.run_root(), ground.bed.monitors().into(), ground.bed.program().into()]);
-        command.stdin(ProcessStdio::piped()).stdout(ProcessStdio::piped()).stderr(ProcessStdio::null());
+        command
+            .stdin(ProcessStdio::piped())
+            .stdout(ProcessStdio::piped())
+            .stderr(ProcessStdio::null())
+            .process_group(0);
         let mut child = command.spawn()?;
         let mut answers = BufReader::new(child.stdout.take().ok_or("its answers are a pipe")?);
         if next_answer(&mut answers)? != Some(json!("ready")) {

@@ -10,6 +10,7 @@ mod door;
 mod embedder;
 mod ground;
 mod images;
+mod interruption;
 mod judge;
 mod namespace;
 mod plan;
@@ -31,7 +32,7 @@ use crate::args::Args;
 use crate::ground::Ground;
 use crate::plan::Plan;
 use crate::resources::Resource;
-use crate::tally::{Problem, Tally};
+use crate::tally::{Problem, Report, Tally};
 
 /// What can go wrong is told to a person, and nobody decides by it.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -51,10 +52,16 @@ fn soak(args: &Args) -> Outcome<ExitCode> {
     needs::check()?;
     namespace::leave_the_machines()?;
     let ground = Ground::make(args)?;
-    let leaked = soak_on(&ground, args);
+    // After the spawners were made: they have nothing to do with it.
+    interruption::expect();
+    let clean = soak_on(&ground, args);
     // Leaks are counted by now; this takes the directories away, and whatever else is left.
     let left = leaks::look_and_clear(&ground.bed);
-    let clean = leaked? && left.is_empty();
+    if interruption::has_come() {
+        eprintln!("soak: interrupted; cleared away. What is told above may come of that");
+        return Ok(ExitCode::from(130));
+    }
+    let clean = clean? && left.is_empty();
     left.iter().for_each(|object| eprintln!("soak: {object}"));
     Ok(ExitCode::from(u8::from(!clean)))
 }
@@ -83,11 +90,16 @@ fn soak_on(ground: &Ground, args: &Args) -> Outcome<bool> {
 fn live(ground: &Ground, args: &Args, seed: u64) -> Tally {
     let (next, over) = (AtomicU64::new(args.first), AtomicBool::new(false));
     let tally = Mutex::new(Tally::default());
-    let add = |report| tally.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&report);
+    let add = |report: Report| {
+        if args.verbose {
+            eprintln!("{report:?}");
+        }
+        tally.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&report);
+    };
     let worker = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= args.first + args.cycles {
+            if number >= args.first + args.cycles || interruption::has_come() {
                 break;
             }
             add(cycle::run(ground, Plan::draw(seed, number, args.victims)));

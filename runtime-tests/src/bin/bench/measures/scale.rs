@@ -12,13 +12,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use squall::{Ended, Running, Stdio};
 
 use super::{Bench, memory};
+use crate::args::FEWEST as COMPARED;
 use crate::command::timed;
 use crate::ground::{Ground, remove_running};
 use crate::report::{Section, Series, Unit};
 use crate::{Outcome, container, images};
-
-/// The launches that are compared: so many at the beginning and as many at the end.
-const COMPARED: usize = 10;
 
 /// So many containers are stopped at a time.
 const STOPPED_AT_A_TIME: usize = 16;
@@ -43,7 +41,7 @@ const CACHE: [&str; 2] = ["Cached", "Buffers"];
 
 pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
     let ground = bench.ground;
-    let mut sections = many(ground, bench.args.scale as usize)?;
+    let mut sections = many(ground, bench.args.scale())?;
     sections.push(page_cache(ground)?);
     Ok(sections)
 }
@@ -52,11 +50,8 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
 fn many(ground: &Ground, count: usize) -> Outcome<Vec<Section>> {
     let before = [mounts()?, meminfo(&["MemAvailable"])?, meminfo(&KERNELS)?];
     let mut running = Vec::new();
-    let mut launches = Vec::new();
     for index in 0..count {
-        let one = ground.launch(&format!("scale-{index}"), &ground.layers, container::STAY)?;
-        launches.push(one.record().launch_microseconds as f64);
-        running.push(one);
+        running.push(ground.launch(&format!("scale-{index}"), &ground.layers, container::STAY)?);
     }
     let private = private_memory(&running)?;
     let with_all = [mounts()?, meminfo(&["MemAvailable"])?, meminfo(&KERNELS)?];
@@ -65,7 +60,8 @@ fn many(ground: &Ground, count: usize) -> Outcome<Vec<Section>> {
     memory.add(MACHINE.to_owned(), -per_container(1));
     memory.add("kernel's share: slab that stays, per CPU, stacks, page tables".to_owned(), per_container(2));
     Ok(vec![
-        launch_section(&launches),
+        launch_section(&running),
+        stages_section(&running),
         mounts_section(count, before[0], with_all[0]),
         Section::new("scale-memory", format!("Memory of a container, {count} alive"), Unit::KiB, memory, |_| None)
             .note("private: of each process, from smaps_rollup; the others: difference of /proc/meminfo by the number of containers,")
@@ -76,17 +72,46 @@ fn many(ground: &Ground, count: usize) -> Outcome<Vec<Section>> {
 
 const MACHINE: &str = "the machine's MemAvailable";
 
-fn launch_section(launches: &[f64]) -> Section {
-    let count = launches.len();
-    let first = format!("containers 1 to {COMPARED}");
-    let last = format!("containers {} to {count}", count - COMPARED + 1);
+/// The first launches and the last.
+fn compared(running: &[Running]) -> [(String, &[Running]); 2] {
+    let count = running.len();
+    [
+        (format!("containers 1 to {COMPARED}"), &running[..COMPARED]),
+        (format!("containers {} to {count}", count - COMPARED + 1), &running[count - COMPARED..]),
+    ]
+}
+
+fn launch_section(running: &[Running]) -> Section {
+    let [first, last] = compared(running);
     let mut series = Series::default();
-    for (name, values) in [(&first, &launches[..COMPARED]), (&last, &launches[count - COMPARED..])] {
-        values.iter().for_each(|value| series.add(name.clone(), *value));
+    for (name, launched) in [&first, &last] {
+        launched.iter().for_each(|one| series.add(name.clone(), one.record().launch_microseconds as f64));
     }
     let title = "Library call to exec, by how many containers are alive, back to back";
-    let section = Section::new("scale-launch", title, Unit::Microseconds, series, |_| Some(first.clone()));
+    let section = Section::new("scale-launch", title, Unit::Microseconds, series, |_| Some(first.0.clone()));
     section.note("every ratio is to the first launches")
+}
+
+fn stages_section(running: &[Running]) -> Section {
+    const FIRST: &str = "first ";
+    let [(_, first), (_, last)] = compared(running);
+    let mut series = Series::default();
+    let mut order = Vec::new();
+    for stage in squall::Stage::ALL {
+        let of = |one: &Running| {
+            let time = one.record().stages.iter().find(|time| time.stage == stage)?;
+            Some(time.microseconds as f64)
+        };
+        for (name, launched) in [(format!("{FIRST}{}", stage.name()), first), (stage.name().to_owned(), last)] {
+            launched.iter().filter_map(of).for_each(|value| series.add(name.clone(), value));
+            order.push(name);
+        }
+    }
+    let first_of = |row: &str| Some(format!("{FIRST}{}", row.trim_start_matches(FIRST)));
+    let title = "Where that time goes, by the record's stages";
+    Section::new("scale-stages", title, Unit::Microseconds, series, first_of)
+        .in_order_of(&order)
+        .note("each stage of the last launches below that of the first")
 }
 
 fn mounts_section(count: usize, before: f64, with_all: f64) -> Section {
