@@ -136,7 +136,8 @@ impl Cycle<'_> {
             Ok(container) => container.record().map(|record| Place::Present(Box::new(record.clone()))),
             // A caller may have been killed between its fork and the launch's first step.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let over = *answer != Answer::Silence || marked(&mark).is_empty();
+                // Twice: between the list of processes and the look at it, a spawner may fork the launch and end.
+                let over = *answer != Answer::Silence || (0..2).all(|_| marked(&mark).is_empty());
                 (over && !self.directory().exists()).then_some(Place::Absent)
             }
             Err(error) => {
