@@ -60,6 +60,7 @@
 //! made.
 #![deny(unsafe_code)]
 
+mod bounded;
 pub mod cgroup;
 pub mod container;
 mod control;

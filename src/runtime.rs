@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use caps::{CapSet, Capability};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
+use crate::bounded;
 use crate::cgroup::CgroupPath;
 use crate::container::{Container, Running};
 use crate::crash::{self, Role};
@@ -206,7 +208,7 @@ impl Squall {
     /// # Errors
     /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].
     pub fn plan(&self, spec: &LaunchSpec) -> Result<Plan> {
-        let layers = check_layers(spec)?;
+        let layers = check_layers_apart(spec).and_then(|()| check_layers(spec))?;
         check_supported(spec, &self.settings.monitors)?;
         Plan::of(spec, layers, &self.settings)
     }
@@ -317,6 +319,21 @@ pub(crate) fn check_privilege(network: Network) -> Result<()> {
     }
     let text = format!("it lacks {}; run it as root, with sudo for example", missing.join(", "));
     Err(Error::found(ErrorKind::Privilege, Stage::Request, object, "capget", text))
+}
+
+/// Opens the layers in a child first, because a file system that hangs would keep this process for ever.
+fn check_layers_apart(spec: &LaunchSpec) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    bounded::run(PATIENCE, || check_layers(spec).map(drop)).unwrap_or_else(|failure| {
+        let text = format!("{failure}: the file system that holds one does not answer, perhaps");
+        Err(Error::found(
+            ErrorKind::TimedOut,
+            Stage::Request,
+            format!("layers of container '{}'", spec.id),
+            "open",
+            text,
+        ))
+    })
 }
 
 fn launch_directly(job: Job) -> Result<LaunchRecord> {

@@ -8,6 +8,7 @@ use rustix::fs::{Access, access, statfs};
 
 use super::finding::Finding;
 use super::machine::Machine;
+use crate::bounded;
 use crate::request::Identity;
 
 /// What statfs(2) calls a tmpfs (<linux/magic.h>).
@@ -135,8 +136,7 @@ fn users(machine: &Machine) -> Finding {
     let sources = sources.map_or("its own default (no /etc/nsswitch.conf)".to_owned(), |sources| {
         sources.split_whitespace().collect::<Vec<_>>().join(" ")
     });
-    let asked =
-        super::bounded::run(super::PATIENCE / 2, || Identity::of_user_name("root").map_err(|error| error.to_string()));
+    let asked = bounded::run(super::PATIENCE / 2, || Identity::of_user_name("root").map_err(|error| error.to_string()));
     match asked {
         Ok(Ok(_)) => Finding::ok(NAME, format!("passwd: {sources}; it knows root")),
         Ok(Err(error)) => Finding::limited(

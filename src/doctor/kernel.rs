@@ -1,8 +1,8 @@
 //! The kernel's version, and each feature of the table, tried.
 
-use super::bounded;
 use super::finding::Finding;
 use super::machine::Machine;
+use crate::bounded;
 use crate::kernel::{FEATURES, Feature, Presence, Release, Without};
 
 /// The oldest kernel with everything that a launch cannot do without.

@@ -5,7 +5,6 @@
 //! hanging file nor a bug of ours keeps the page from being printed. Nothing on the machine is changed, but by the throw-away launch at the
 //! end, which clears away after itself and counts what is left.
 
-mod bounded;
 mod cgroups;
 mod clock;
 mod config;
@@ -27,6 +26,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::bounded;
 
 pub use self::finding::{Finding, State};
 use self::machine::Machine;

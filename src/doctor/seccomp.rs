@@ -1,8 +1,8 @@
 //! Seccomp: whether filters can be installed, and whether one lies over us already.
 
-use super::bounded;
 use super::finding::Finding;
 use super::machine::Machine;
+use crate::bounded;
 use crate::request::Seccomp;
 
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::bounded::{self, Failure};
 use super::finding::Finding;
+use crate::bounded::{self, Failure};
 use crate::demo::trial::{self, Trial};
 use crate::error::{Error, ErrorKind};
 use crate::stage::Stage;

@@ -1,8 +1,8 @@
 //! User namespaces: whether this process is in one, and whether others can be made. Squall makes none.
 
-use super::bounded;
 use super::finding::Finding;
 use super::machine::Machine;
+use crate::bounded;
 use crate::sys;
 
 /// The map of the first user namespace: every id to itself.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use runtime_tests::host;
+use runtime_tests::{host, until};
 use rustix::process::{Pid, Signal, kill_process};
 use squall::record::Exit;
 use squall::{Container, Running};
@@ -119,9 +119,21 @@ impl Scenario {
         if let Ok(Some(Container::Running(running))) = scene.container() {
             for pid in [running.record().monitor.pid, running.record().init.pid] {
                 kill(pid, Signal::KILL);
-                runtime_tests::until("it is dead", || (!host::is_alive(pid as u32)).then_some(()));
+                until("it is dead", || (!host::is_alive(pid as u32)).then_some(()));
             }
         }
+    }
+
+    /// Plays the part in which the fault strikes. Who is waited for is told to end once the waiter waits.
+    fn play(self, scene: &Scene, order: &str) -> Ended {
+        let waited_for = match scene.container() {
+            Ok(Some(Container::Running(running))) if self == Scenario::Wait => running.record().init.pid,
+            _ => return scene.play(self.part(), Some(order)),
+        };
+        let child = scene.part(self.part(), Some(order)).spawn().expect("this program can be started");
+        until("it has come to wait", || (!scene.passed().is_empty()).then_some(()));
+        kill(waited_for, Signal::TERM);
+        scene.end_of(child)
     }
 
     /// The points that it passes.
@@ -131,7 +143,7 @@ impl Scenario {
             monitor::play(&scene, self, None).points
         } else {
             self.prepare(&scene);
-            scene.play(self.part(), Some("trace"));
+            self.play(&scene, "trace");
             scene.passed()
         };
         // What this scenario is about, and nothing that another one is.
@@ -158,7 +170,7 @@ impl Scenario {
             }
             played.ended
         } else {
-            let ended = scene.play(self.part(), Some(&format!("{point} {}", fault.name())));
+            let ended = self.play(&scene, &format!("{point} {}", fault.name()));
             if !scene.passed().iter().any(|passed| passed == point) {
                 verdict.other.push(format!("the point was not passed: {:?}\n{}", scene.passed(), ended.text));
             }
@@ -181,7 +193,7 @@ impl Scenario {
 
     /// Whether the worker is told to end in it.
     fn tells_to_end(self) -> bool {
-        !matches!(self, Scenario::Launch | Scenario::LaunchBySpawner | Scenario::Wait | Scenario::MonitorStarts)
+        !matches!(self, Scenario::Launch | Scenario::LaunchBySpawner | Scenario::MonitorStarts)
     }
 }
 

@@ -5,6 +5,7 @@ mod binds;
 mod crashes;
 mod doctor;
 mod embedder;
+mod hanging;
 mod identity;
 mod inheritance;
 mod leaking;
@@ -40,6 +41,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         life_cycle::CASES,
         limits::CASES,
         crashes::CASES,
+        hanging::CASES,
         storm::CASES,
         refusals::CASES,
         packages::CASES,
@@ -57,6 +59,6 @@ fn every_case() -> Vec<runtime_tests::Case> {
 }
 
 fn main() {
-    runtime_tests::roles::become_one_of(&[oracle::ROLES, embedder::ROLES]);
+    runtime_tests::roles::become_one_of(&[oracle::ROLES, embedder::ROLES, hanging::ROLES]);
     runtime_tests::harness::main(&[&every_case(), leaking::leaking()])
 }

@@ -19,7 +19,7 @@ use crate::sys::{self, Fork};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// It took too long, and was killed.
     Late(Duration),
     /// It ended without one.
@@ -39,12 +39,12 @@ impl fmt::Display for Failure {
 }
 
 /// Does the work in a child if that can be, else here: for work that only looks.
-pub(super) fn run<T: Serialize + DeserializeOwned>(patience: Duration, work: impl FnOnce() -> T) -> Result<T, Failure> {
+pub(crate) fn run<T: Serialize + DeserializeOwned>(patience: Duration, work: impl FnOnce() -> T) -> Result<T, Failure> {
     if sys::is_single_threaded() { apart(patience, work) } else { Ok(work()) }
 }
 
 /// Does the work in a child, and gives back what it came to; never here, because it changes the process that does it.
-pub(super) fn apart<T: Serialize + DeserializeOwned>(
+pub(crate) fn apart<T: Serialize + DeserializeOwned>(
     patience: Duration,
     work: impl FnOnce() -> T,
 ) -> Result<T, Failure> {

@@ -1,0 +1,200 @@
+//! A layer on a file system that does not answer any more: the launch is given up in a bounded time, with the stage that it hangs in, and
+//! when the file system is gone nothing is left.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::process::{Child, Stdio};
+
+use runtime_tests::roles::{self, Role};
+use runtime_tests::{Bed, cases, until};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+cases![
+    a_layer_that_cannot_be_opened_is_given_up,
+    a_layer_that_cannot_be_mounted_is_given_up,
+    a_layer_that_hangs_under_its_init_is_given_up,
+    planning_does_not_hang_either,
+];
+
+pub const ROLES: &[Role] = &[("hanging-file-system", serve)];
+
+/// After how many of its reads the file system stops answering, whoever asks.
+const AT_ONCE: &str = "0";
+/// The head, which is looked at before anything is touched.
+const AFTER_THE_HEAD: &str = "1";
+
+/// A mounted file system with one file in it, and the program that serves it until it does not.
+struct Hanging<'a> {
+    bed: &'a Bed,
+    server: Child,
+}
+
+impl Hanging<'_> {
+    fn start<'a>(bed: &'a Bed, reads: &str) -> Hanging<'a> {
+        fs::create_dir(bed.file("fs")).unwrap();
+        let mut server = roles::command("hanging-file-system");
+        server.args([&bed.file("fs"), bed.probe(), reads]).stdout(Stdio::piped());
+        let mut server = server.spawn().unwrap();
+        let mut ready = [0];
+        server.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        Hanging { bed, server }
+    }
+
+    fn layer(&self) -> String {
+        self.bed.file("fs/layer")
+    }
+
+    /// With its server the file system ends, and whoever waits for it is told so.
+    fn end(mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+        until("it can be unmounted", || unmount(self.bed.file("fs").as_str(), UnmountFlags::DETACH).ok());
+    }
+}
+
+fn given_up(bed: &Bed, reads: &str, stage: &str) {
+    let hanging = Hanging::start(bed, reads);
+    let output = bed.run_layers(&[hanging.layer()], &[], &["/bin/probe", "exit", "0"]).output();
+    assert_eq!(output.code(), 125, "{output}");
+    assert!(output.stderr.starts_with(&format!("squall: {stage}: ")), "{output}");
+    assert!(output.stderr.contains("does not answer") || output.stderr.contains("in time"), "{output}");
+    hanging.end();
+}
+
+fn a_layer_that_cannot_be_opened_is_given_up(bed: &Bed) {
+    given_up(bed, AT_ONCE, "request");
+}
+
+fn a_layer_that_cannot_be_mounted_is_given_up(bed: &Bed) {
+    given_up(bed, AFTER_THE_HEAD, "layers");
+}
+
+/// How many reads the mount takes is the kernel's affair: one more each time, until init is reached.
+fn a_layer_that_hangs_under_its_init_is_given_up(bed: &Bed) {
+    let reads = reads_of_a_mount(bed);
+    let hanging = Hanging::start(bed, &reads.to_string());
+    let output = bed.run_layers(&[hanging.layer()], &[], &["/bin/probe", "exit", "0"]).output();
+    assert_eq!(output.code(), 125, "{output}");
+    assert!(output.stderr.contains("did not get any further in time"), "{output}");
+    hanging.end();
+    // What could not be killed then dies now.
+    until("it is cleared away", || {
+        bed.squall(&["reap"]).ok();
+        fs::read_dir(bed.run_root().join("containers")).unwrap().next().is_none().then_some(())
+    });
+}
+
+/// The reads that opening and mounting the layer take, counted by the file system itself while it still answers everything.
+fn reads_of_a_mount(bed: &Bed) -> u32 {
+    let hanging = Hanging::start(bed, "1000000");
+    let count = || fs::read_to_string(bed.file("reads")).unwrap().trim().parse::<u32>().unwrap();
+    fs::create_dir(bed.file("mnt")).unwrap();
+    // The head, as the launch reads it, and a mount.
+    File::open(hanging.layer()).unwrap().read_exact_at(&mut [0; 1152], 0).unwrap();
+    let mounted =
+        std::process::Command::new("mount").args(["-o", "loop,ro", &hanging.layer(), &bed.file("mnt")]).status();
+    assert!(mounted.unwrap().success());
+    let reads = count();
+    assert!(std::process::Command::new("umount").arg(bed.file("mnt")).status().unwrap().success());
+    hanging.end();
+    fs::remove_dir(bed.file("fs")).unwrap();
+    reads
+}
+
+fn planning_does_not_hang_either(bed: &Bed) {
+    let hanging = Hanging::start(bed, AT_ONCE);
+    let output = bed.squall(&["plan", "--layer", &hanging.layer(), "--", "/bin/probe"]).output();
+    assert_eq!(output.code(), 125, "{output}");
+    assert!(output.stderr.starts_with("squall: request: ") && output.stderr.contains("does not answer"), "{output}");
+    hanging.end();
+}
+
+/// Requests and answers of <linux/fuse.h>, as far as one file in one directory needs them.
+mod fuse {
+    pub const LOOKUP: u32 = 1;
+    pub const GETATTR: u32 = 3;
+    pub const OPEN: u32 = 14;
+    pub const READ: u32 = 15;
+    pub const RELEASE: u32 = 18;
+    pub const FLUSH: u32 = 25;
+    pub const INIT: u32 = 26;
+    pub const ROOT: u64 = 1;
+    pub const FILE: u64 = 2;
+    pub const IN_HEADER: usize = 40;
+}
+
+/// The server: mounts itself, says so with a byte, and answers until so many reads were answered.
+fn serve(args: &[String]) {
+    let [at, file, reads] = args else { panic!("{args:?}") };
+    let mut left: u32 = reads.parse().unwrap();
+    let file = File::open(file).unwrap();
+    let size = file.metadata().unwrap().len();
+    let mut device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+    let options = std::ffi::CString::new(options).unwrap();
+    mount("hanging", at.as_str(), "fuse", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str()).unwrap();
+    let counter = std::path::Path::new(at).with_file_name("reads");
+    let mut answered = 0_u32;
+    let mut buffer = vec![0; 1 << 20];
+    let mut told = false;
+    loop {
+        if !told {
+            std::io::stdout().write_all(b"!").unwrap();
+            std::io::stdout().flush().unwrap();
+            told = true;
+        }
+        let length = device.read(&mut buffer).unwrap();
+        let request = &buffer[..length];
+        let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
+        let long = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().unwrap());
+        let (operation, unique, node) = (word(4), long(8), long(16));
+        let body = fuse::IN_HEADER;
+        let answer: Result<Vec<u8>, i32> = match operation {
+            fuse::INIT => Ok(init()),
+            fuse::LOOKUP if request[body..].starts_with(b"layer\0") => {
+                Ok([words64(&[fuse::FILE, 0, 0, 0]), words32(&[0, 0]), attributes(fuse::FILE, size)].concat())
+            }
+            fuse::LOOKUP => Err(libc::ENOENT),
+            fuse::GETATTR => Ok([words64(&[0]), words32(&[0, 0]), attributes(node, size)].concat()),
+            fuse::OPEN => Ok([words64(&[0]), words32(&[0, 0])].concat()),
+            fuse::READ if left == 0 => continue,
+            fuse::READ => {
+                left -= 1;
+                answered += 1;
+                fs::write(&counter, answered.to_string()).unwrap();
+                let mut bytes = vec![0; word(body + 16) as usize];
+                let count = file.read_at(&mut bytes, long(body + 8)).unwrap();
+                bytes.truncate(count);
+                Ok(bytes)
+            }
+            fuse::FLUSH | fuse::RELEASE => Ok(Vec::new()),
+            _ => Err(libc::ENOSYS),
+        };
+        let (error, bytes) = answer.map_or_else(|errno| (-errno, Vec::new()), |bytes| (0, bytes));
+        let header = [words32(&[16 + bytes.len() as u32, error as u32]), words64(&[unique])].concat();
+        // A request that was interrupted is no more.
+        let _ = device.write(&[header, bytes].concat());
+    }
+}
+
+/// Version 7.31, nothing that can be chosen, requests of up to 128 KiB.
+fn init() -> Vec<u8> {
+    let head = words32(&[7, 31, 1 << 17, 0]);
+    let limits = [16_u16, 12].map(u16::to_ne_bytes).concat();
+    [head, limits, words32(&[1 << 17, 1]), vec![0; 64 - 16 - 4 - 8]].concat()
+}
+
+fn attributes(node: u64, size: u64) -> Vec<u8> {
+    let (mode, size) = if node == fuse::ROOT { (0o040_755, 0) } else { (0o100_644, size) };
+    [words64(&[node, size, size.div_ceil(512), 0, 0, 0]), words32(&[0, 0, 0, mode, 1, 0, 0, 0, 4096, 0])].concat()
+}
+
+fn words32(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+fn words64(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
