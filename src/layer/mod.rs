@@ -13,6 +13,7 @@
 mod forecast;
 mod loopdev;
 mod pins;
+mod unmountable;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -187,6 +188,7 @@ impl Slot<'_> {
             .set("source", &LoopDevice::path(device.number))?
             .flag("ro")?
             .create(layer_attributes())
+            .map_err(|error| unmountable::explain(error, self.layer.format))
     }
 
     /// Leaves a pin behind and gives back a clone of it. Cloning a detached mount needs kernel 6.15, so the mount itself becomes the pin;

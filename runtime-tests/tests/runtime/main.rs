@@ -5,6 +5,7 @@ mod binds;
 mod crashes;
 mod doctor;
 mod embedder;
+mod erofs;
 mod identity;
 mod inheritance;
 mod leaking;
@@ -44,6 +45,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         storm::CASES,
         refusals::CASES,
         packages::CASES,
+        erofs::CASES,
         plan::CASES,
         doctor::CASES,
         programs::CASES,
