@@ -25,6 +25,7 @@ use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, o
 
 use self::loopdev::LoopDevice;
 pub use self::pins::{Trim, TrimmedLayer};
+pub(crate) use self::unmountable::explain_unread;
 use crate::error::{Context, Result};
 use crate::fsmount::NewFilesystem;
 pub use crate::request::{LayerFormat, LayerIdentity, OpenLayer};

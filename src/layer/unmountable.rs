@@ -1,4 +1,4 @@
-//! What a layer's file is when the kernel does not mount it, in words.
+//! What a layer is that the kernel does not mount or cannot read, in words.
 
 use super::LayerFormat;
 use crate::error::{Cause, Error};
@@ -37,6 +37,17 @@ fn words(errno: i32, format: LayerFormat) -> Option<String> {
     }
 }
 
+/// The error of a call on something in the container's root with what it says about the layers, where it says so. The overlay does not tell
+/// which of them it was.
+pub(crate) fn explain_unread(error: Error) -> Error {
+    match error.errno() {
+        Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG) => {
+            error.meaning("a layer is damaged, or its file cannot be read any more")
+        }
+        _ => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +61,13 @@ mod tests {
         assert!(plain.ends_with("Invalid argument: not a squashfs file or a damaged one"), "{plain}");
         let both = explain(error().meaning("unable to read xattr id table"), LayerFormat::Erofs).to_string();
         assert!(both.contains("not an EROFS file") && both.ends_with("the kernel says: unable to read xattr id table"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_root_is_a_damaged_layer_and_what_is_not_there_is_not() {
+        let error = |errno| explain_unread(Error::system(Stage::Mounts, "mount point '/a'", "openat2", Errno(errno)));
+        assert!(error(libc::EUCLEAN).to_string().contains("a layer is damaged"));
+        assert!(!error(libc::ENOENT).to_string().contains("damaged"));
     }
 
     #[test]

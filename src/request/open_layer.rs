@@ -113,7 +113,7 @@ pub fn without_repeats(layers: Vec<OpenLayer>) -> Vec<OpenLayer> {
 fn open_layer(path: &LayerPath) -> std::result::Result<OpenLayer, String> {
     // O_NONBLOCK: a FIFO or a device must not make us wait. O_NOCTTY: a terminal must not become ours.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = open(path.as_path(), flags, Mode::empty()).map_err(unopenable)?;
+    let fd = open(path.as_path(), flags, Mode::empty()).map_err(|errno| unopenable(errno, path))?;
     let stat = fstat(&fd).map_err(|errno| format!("fstat: {errno}"))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
@@ -127,13 +127,17 @@ fn open_layer(path: &LayerPath) -> std::result::Result<OpenLayer, String> {
     Ok(OpenLayer { path: path.clone(), file: file.into(), identity, format })
 }
 
-fn unopenable(errno: Errno) -> String {
+/// A device on a file system without devices, and what nobody can open, are told by what they are.
+fn unopenable(errno: Errno, path: &LayerPath) -> String {
+    let found = rustix::fs::stat(path.as_path()).map(|stat| FileType::from_raw_mode(stat.st_mode));
     match errno {
+        Errno::ACCESS | Errno::PERM | Errno::NXIO if found.is_ok_and(|file| file != FileType::RegularFile) => {
+            format!("is {}: expected a regular file", found.map_or("something else", kind))
+        }
         Errno::NOENT => "does not exist".into(),
         Errno::NOTDIR => "does not exist: a part of the path is not a directory".into(),
         Errno::ACCESS => format!("may not be read by user {}", rustix::process::geteuid().as_raw()),
         Errno::LOOP => "is a loop of symbolic links".into(),
-        Errno::NXIO => "is a socket or a device without a driver: expected a regular file".into(),
         errno => format!("cannot be opened: {errno}"),
     }
 }

@@ -16,6 +16,7 @@ use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::error::{Context, Error, Result};
 use crate::fsmount::{NewFilesystem, attach};
+use crate::layer::explain_unread;
 use crate::request::RootMode;
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
@@ -74,7 +75,7 @@ pub(crate) fn mount_overlay(parts: &OverlayParts<'_>) -> Result<OwnedFd> {
     let data = CString::new(options.clone()).expect("numbers and names of ours hold no NUL");
     let flags = MountFlags::NODEV | MountFlags::NOSUID;
     mount("overlay", ROOT, "overlay", flags, data.as_c_str())
-        .map_err(|errno| Error::system(Stage::Root, "overlay", format!("mount({options})"), errno))?;
+        .map_err(|errno| explain_unread(Error::system(Stage::Root, "overlay", format!("mount({options})"), errno)))?;
     open(ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, ROOT, "open")
 }
 

@@ -169,7 +169,7 @@ fn refused(path: &str, errno: Errno) -> Error {
         Errno::LOOP => error.meaning("the image has a symbolic link there that may not be followed"),
         Errno::NOTDIR => error.meaning("the image has a file where a directory has to be"),
         Errno::ROFS => error.meaning("it does not exist, and the mount above it is read-only"),
-        _ => error,
+        _ => crate::layer::explain_unread(error),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod binds;
+mod corrupt;
 mod crashes;
 mod doctor;
 mod embedder;
@@ -45,6 +46,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         storm::CASES,
         refusals::CASES,
         packages::CASES,
+        corrupt::CASES,
         erofs::CASES,
         plan::CASES,
         doctor::CASES,
