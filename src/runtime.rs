@@ -13,6 +13,7 @@ use crate::container::{Container, Running};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
 use crate::launch::{self, Job, Settings, claim, wire};
 use crate::layer::OpenLayer;
+use crate::limit::{AtLimit, Limit};
 use crate::plan::Plan;
 use crate::record::LaunchRecord;
 use crate::request::{ContainerId, LaunchSpec, Mount, Network, Propagation, check_layers, without_repeats};
@@ -324,7 +325,7 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
         return Err(Error::found(ErrorKind::Phase, Stage::Request, "launch", "fork", text));
     }
     let (answer, answering) = UnixStream::pair().at(Stage::Clone, "launch process", "socketpair")?;
-    let child = match sys::fork().at(Stage::Clone, "launch process", "fork")? {
+    let child = match sys::fork().at(Stage::Clone, "launch process", "fork").at_limit(libc::EAGAIN, Limit::Processes)? {
         Fork::Child => {
             drop(answer);
             launch::run(job, answering.into())
@@ -340,8 +341,14 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
 
 fn launch_by(spawner: &Spawner, job: &Job) -> Result<LaunchRecord> {
     let stream = UnixStream::from(spawner.request()?);
-    wire::send_job(&stream, job)?;
-    launch::job::receive(stream.into())
+    let sent = wire::send_job(&stream, job);
+    let answer = launch::job::receive(stream.into());
+    match (sent, answer) {
+        (Ok(()), answer) => answer,
+        // A spawner that cannot fork says so, and hangs up before it has the job.
+        (Err(_), Err(error)) if error.kind() == ErrorKind::Exhausted => Err(error),
+        (Err(error), _) => Err(error),
+    }
 }
 
 /// Signals as something to read: they are blocked for the whole process from here on, and a program in the foreground passes them on.

@@ -24,7 +24,8 @@ use rustix::process::{WaitOptions, setsid, waitpid};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch;
-use crate::launch::wire;
+use crate::launch::{Answer, wire};
+use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, Fork};
 
@@ -238,8 +239,10 @@ fn serve(socket: OwnedFd) -> Result<()> {
                 launch::serve(request)
             }
             Ok(Fork::Parent(_)) => {}
-            // The request's socket closes, and the caller sees that its launch process died.
-            Err(_) => {}
+            Err(error) => {
+                let error = Error::system(Stage::Clone, "launch process", "fork", error);
+                launch::job::send(request.as_fd(), &Answer::Failed(error.at_limit(libc::EAGAIN, Limit::Processes)));
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ use self::undo::Undo;
 use crate::cgroup::{Cgroup, Joining, Layout};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerMount, LayerStore};
+use crate::limit::{AtLimit, Limit};
 use crate::record::{self, LaunchRecord, LayerRecord, ProcessId, SCHEMA, StageTime, microseconds};
 use crate::request::{LaunchSpec, Network};
 use crate::stage::Stage;
@@ -163,7 +164,11 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         filter: job.filter.as_ref(),
         root_filter: root_filter.as_ref(),
     };
-    let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd()).at(Stage::Clone, "init", "clone3")? {
+    let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd())
+        .at(Stage::Clone, "init", "clone3")
+        .at_limit(libc::EAGAIN, Limit::Processes)
+        .at_limit(libc::ENOSPC, Limit::Namespaces)?
+    {
         Fork::Child => {
             drop((report, gate_writing));
             init::become_workload(&init, report_writing)

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::OpenLayer;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys;
 
@@ -59,7 +60,10 @@ impl LoopDevice {
             let device = match open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(device) => device,
                 Err(rustix::io::Errno::NXIO | rustix::io::Errno::BUSY) => continue,
-                Err(errno) => return Err(Error::system(Stage::Layers, LoopDevice::path(number), "open", errno)),
+                Err(errno) => {
+                    let error = Error::system(Stage::Layers, LoopDevice::path(number), "open", errno);
+                    return Err(error.at_limit(libc::ENOENT, Limit::LoopNodes));
+                }
             };
             match sys::loop_configure(device.as_fd(), layer.file.as_fd(), layer.path.as_str().as_bytes()) {
                 Ok(()) => return Ok(LoopDevice { number, _open: device }),
@@ -80,5 +84,5 @@ impl LoopDevice {
 fn exhausted(object: &str, call: &str, error: std::io::Error) -> Error {
     Error::system(Stage::Layers, object, call, error)
         .with_kind(ErrorKind::Exhausted)
-        .meaning("no further loop device can be made (module parameter max_loop, memory)")
+        .meaning(Limit::LoopDevices.words())
 }

@@ -7,6 +7,7 @@ mod crashes;
 mod doctor;
 mod embedder;
 mod erofs;
+mod exhaustion;
 mod identity;
 mod inheritance;
 mod leaking;
@@ -46,6 +47,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         storm::CASES,
         refusals::CASES,
         packages::CASES,
+        exhaustion::CASES,
         corrupt::CASES,
         erofs::CASES,
         plan::CASES,
@@ -62,6 +64,6 @@ fn every_case() -> Vec<runtime_tests::Case> {
 }
 
 fn main() {
-    roles::become_one_of(&[oracle::ROLES, embedder::ROLES]);
+    roles::become_one_of(&[oracle::ROLES, embedder::ROLES, exhaustion::ROLES]);
     runtime_tests::harness::main(&[&every_case(), leaking::leaking()])
 }
