@@ -16,7 +16,7 @@ use crate::layer::OpenLayer;
 use crate::limit::{AtLimit, Limit};
 use crate::plan::Plan;
 use crate::record::LaunchRecord;
-use crate::request::{ContainerId, LaunchSpec, Mount, Network, Propagation, check_layers, without_repeats};
+use crate::request::{ContainerId, ImageRoots, LaunchSpec, Mount, Network, Propagation, check_layers, without_repeats};
 use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::spawner::Spawner;
 use crate::stage::Stage;
@@ -56,6 +56,7 @@ pub(crate) const LOOPBACK: (Capability, &str) =
 pub struct Squall {
     settings: Settings,
     launcher: Launcher,
+    image_roots: Option<ImageRoots>,
 }
 
 #[derive(Debug)]
@@ -116,6 +117,7 @@ pub struct SquallBuilder {
     keep_layers: usize,
     monitors: String,
     spawner: Option<Spawner>,
+    image_roots: Option<Vec<PathBuf>>,
 }
 
 impl SquallBuilder {
@@ -143,14 +145,25 @@ impl SquallBuilder {
         self
     }
 
+    /// Refuses every layer that does not lie below one of these directories, or that its worker could change ([`ImageRoots::check`] has the
+    /// rule). For programs that launch for others; without this no layer is refused for where it lies. No directory at all is an error of
+    /// [`SquallBuilder::build`].
+    pub fn image_roots<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> SquallBuilder {
+        self.image_roots = Some(roots.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Checks what was set; touches nothing.
     pub fn build(self) -> Result<Squall> {
         let monitors = CgroupPath::new(self.monitors).map_err(|problem| {
             Error::found(ErrorKind::Invalid, Stage::Request, "monitor cgroup", "check", problem.to_string())
         })?;
+        let image_roots = self.image_roots.map(ImageRoots::new).transpose().map_err(|problem| {
+            Error::found(ErrorKind::Invalid, Stage::Request, "image roots", "check", problem.to_string())
+        })?;
         let settings = Settings { run_root: RunRoot::new(self.run_root)?, keep_layers: self.keep_layers, monitors };
         let launcher = self.spawner.map_or(Launcher::Direct, Launcher::Spawner);
-        Ok(Squall { settings, launcher })
+        Ok(Squall { settings, launcher, image_roots })
     }
 }
 
@@ -162,6 +175,7 @@ impl Squall {
             keep_layers: DEFAULT_KEEP_LAYERS,
             monitors: DEFAULT_MONITORS.to_owned(),
             spawner: None,
+            image_roots: None,
         }
     }
 
@@ -184,6 +198,7 @@ impl Squall {
     }
 
     fn launch_since(&self, called_ns: u64, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
+        self.check_image_roots(spec, &layers)?;
         check_supported(spec, &self.settings.monitors)?;
         check_privilege(spec.network)?;
         let mut settings = self.settings.clone();
@@ -201,12 +216,17 @@ impl Squall {
         Ok(Running::new(self.settings.run_root.container(&spec.id), record))
     }
 
+    fn check_image_roots(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<()> {
+        self.image_roots.as_ref().map_or(Ok(()), |roots| roots.check(spec, layers))
+    }
+
     /// What [`Squall::launch`] would do with this spec, told beforehand: touches nothing, and needs no privilege.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].
     pub fn plan(&self, spec: &LaunchSpec) -> Result<Plan> {
         let layers = check_layers(spec)?;
+        self.check_image_roots(spec, &layers)?;
         check_supported(spec, &self.settings.monitors)?;
         Plan::of(spec, layers, &self.settings)
     }

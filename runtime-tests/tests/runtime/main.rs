@@ -39,6 +39,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         streams::CASES,
         attacks::CASES,
         attacks::image::CASES,
+        attacks::image_roots::CASES,
         attacks::worker::CASES,
         attacks::caller::CASES,
         life_cycle::CASES,

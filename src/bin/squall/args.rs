@@ -64,6 +64,9 @@ pub struct Run {
     /// A layer file; base first, as often as there are layers
     #[arg(long = "layer", value_name = "FILE")]
     pub layers: Vec<PathBuf>,
+    /// Refuse layers outside this directory, and those that the worker could change; as often as there are such directories
+    #[arg(long = "image-root", value_name = "DIR")]
+    pub image_roots: Vec<PathBuf>,
     /// Storm's command file, oci-config.json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["layers", "rest", "name", "env", "workdir", "user", "volumes", "tmpfs",
         "writable", "memory", "memory_swap", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "hostname", "network",
