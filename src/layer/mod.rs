@@ -190,6 +190,7 @@ impl Slot<'_> {
             .flag("ro")?
             .create(layer_attributes())
             .map_err(|error| unmountable::explain(error, self.layer.format))
+            .and_then(|mount| unmountable::with_directory(mount, &object, self.layer.format))
     }
 
     /// Leaves a pin behind and gives back a clone of it. Cloning a detached mount needs kernel 6.15, so the mount itself becomes the pin;

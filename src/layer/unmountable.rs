@@ -1,18 +1,40 @@
 //! What a layer is that the kernel does not mount or cannot read, in words.
 
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{FileType, fstat};
+
 use super::LayerFormat;
-use crate::error::{Cause, Error};
+use crate::error::{Cause, Context, Error, ErrorKind, Result};
+use crate::request::kind;
+use crate::stage::Stage;
 
 /// The error of a mount with what it says about the file, before what the kernel says itself. Of other errors nothing is changed: a limit
 /// or a missing file system says nothing about the file.
 pub(super) fn explain(error: Error, format: LayerFormat) -> Error {
     let Cause::Errno { errno, meaning } = error.cause() else { return error };
+    if let Some(kernel) = meaning.as_deref().filter(|kernel| kernel.contains("compression")) {
+        let text = format!("this kernel lacks the compression, or the file is damaged; the kernel says: {kernel}");
+        return error.with_kind(ErrorKind::Unsupported).meaning(text);
+    }
     let Some(words) = words(*errno, format) else { return error };
     let text = match meaning {
         Some(kernel) => format!("{words}; the kernel says: {kernel}"),
         None => words,
     };
     error.meaning(text)
+}
+
+/// The mount of a layer, if its root is a directory: a damaged file may have anything there, and nothing else can be a part of an overlay.
+pub(super) fn with_directory(mount: OwnedFd, object: &str, format: LayerFormat) -> Result<OwnedFd> {
+    let mode = fstat(&mount).at(Stage::Layers, object, "fstat")?.st_mode;
+    match FileType::from_raw_mode(mode) {
+        FileType::Directory => Ok(mount),
+        other => {
+            let text = format!("its root is {}, not a directory: a damaged {} file", kind(other), format.name());
+            Err(Error::found(ErrorKind::System, Stage::Layers, object, "fstat", text))
+        }
+    }
 }
 
 /// The errnos by which the two file systems refuse what they find; EIO is also a file that is cut off or a disk that fails below it.
@@ -52,7 +74,6 @@ pub(crate) fn explain_unread(error: Error) -> Error {
 mod tests {
     use super::*;
     use crate::error::Errno;
-    use crate::stage::Stage;
 
     #[test]
     fn what_the_kernel_refuses_is_said_in_words_before_its_own() {
@@ -68,6 +89,23 @@ mod tests {
         let error = |errno| explain_unread(Error::system(Stage::Mounts, "mount point '/a'", "openat2", Errno(errno)));
         assert!(error(libc::EUCLEAN).to_string().contains("a layer is damaged"));
         assert!(!error(libc::ENOENT).to_string().contains("damaged"));
+    }
+
+    #[test]
+    fn a_compression_that_the_kernel_lacks_is_told_from_damage_by_what_it_says() {
+        let error = Error::system(Stage::Layers, "layer '/a'", "fsconfig(squashfs, create)", Errno(libc::EINVAL));
+        let told =
+            explain(error.meaning("Filesystem uses \"lzo\" compression. This is not supported"), LayerFormat::Squashfs);
+        assert_eq!(told.kind(), ErrorKind::Unsupported);
+        assert!(told.to_string().contains("lacks the compression"), "{told}");
+    }
+
+    #[test]
+    fn a_root_that_is_no_directory_is_no_layer() {
+        let open = |path: &str| std::fs::File::open(path).unwrap().into();
+        assert!(with_directory(open("/"), "layer '/a'", LayerFormat::Squashfs).is_ok());
+        let error = with_directory(open("/dev/null"), "layer '/a'", LayerFormat::Squashfs).unwrap_err();
+        assert!(error.to_string().contains("a damaged squashfs file"), "{error}");
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub use identity::Identity;
 pub use image_roots::ImageRoots;
 pub(crate) use kept::Kept;
 pub use mount::{Bind, Mount, Tmpfs};
+pub(crate) use open_layer::kind;
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;

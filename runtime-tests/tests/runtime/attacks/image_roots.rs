@@ -111,7 +111,8 @@ fn a_layer_that_the_worker_could_change_is_refused(bed: &Bed) {
     };
     let open_to_all = |path: &Path| mode(path, 0o777);
     // What is made worse: 0 is the file, 1 its directory, 2 the one above.
-    let table: [(&str, usize, &dyn Fn(&Path), &str); 9] = [
+    type MakeWorse<'a> = &'a dyn Fn(&Path);
+    let table: [(&str, usize, MakeWorse<'_>, &str); 9] = [
         ("file-owned", 0, &owned_by_worker, &owned),
         ("file-owned-and-closed", 0, &owned_and_closed, &owned),
         ("parent-owned", 1, &owned_by_worker, &owned),
