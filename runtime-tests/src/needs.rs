@@ -7,7 +7,7 @@ use std::path::Path;
 const FILE_SYSTEMS: [&str; 5] = ["squashfs", "erofs", "overlay", "tmpfs", "mqueue"];
 
 /// Programs that make a caller's circumstances, with Debian's package.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("nice", "coreutils"),
     ("env", "coreutils"),
     ("setpriv", "util-linux"),
@@ -18,6 +18,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("choom", "util-linux"),
     ("unsquashfs", "squashfs-tools"),
     ("mkfs.erofs", "erofs-utils"),
+    ("mkfs.ext4", "e2fsprogs"),
 ];
 
 /// The oldest kernel: `mount_setattr(2)`, which the container's read-only mounts need.

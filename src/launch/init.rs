@@ -28,8 +28,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fsmount::NewFilesystem;
 use crate::layer::LayerMount;
 use crate::oci;
-use crate::request::{LaunchSpec, Network, RootMode};
-use crate::root::{devices, masks, mounts, plan, staging};
+use crate::request::{HostDirectory, LaunchSpec, Network, RootMode};
+use crate::root::{devices, masks, mounts, plan, quota, staging};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys::{self, ParentDeath};
@@ -258,10 +258,13 @@ pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<Above>> {
             let upper = mount.try_clone().at(Stage::Root, "writable layer", "fcntl(F_DUPFD)")?;
             Ok(Some(Above { mount, upper }))
         }
-        RootMode::Directory(path) => {
+        RootMode::Directory(HostDirectory { path, size_bytes }) => {
             let object = format!("writable directory '{}'", path.as_str());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let upper = rustix::fs::open(path.as_str(), flags, Mode::empty()).at(Stage::Root, &object, "open")?;
+            if size_bytes.is_some() {
+                quota::refuse_bound(upper.as_fd(), &object)?;
+            }
             if rustix::fs::flock(&upper, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
             {
                 let text = "another container writes to it";

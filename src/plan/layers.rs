@@ -75,7 +75,7 @@ pub(super) fn overlay(spec: &LaunchSpec, layers: usize) -> PlannedOverlay {
         RootMode::ReadOnly => ("the staging tmpfs, for mount points only: the root is read-only".to_owned(), ""),
         RootMode::Writable { size_bytes: Some(bytes) } => (format!("a tmpfs of {bytes} bytes"), "above/"),
         RootMode::Writable { size_bytes: None } => ("a tmpfs without a size of its own".to_owned(), "above/"),
-        RootMode::Directory(path) => (format!("the host's directory {}", path.as_str()), "above/"),
+        RootMode::Directory(directory) => (format!("the host's directory {}", directory.path.as_str()), "above/"),
     };
     let mut attributes = vec!["nodev", "nosuid"];
     if spec.root == RootMode::ReadOnly {

@@ -46,12 +46,14 @@ impl<'a> Bench<'a> {
         if let Err(reason) = self.judge(&path, &output) {
             self.problems.push(format!("{what}: {reason}: {} {}", output.status, output.stderr.trim_end()));
         }
-        // What could be mounted stays pinned, whatever became of its worker.
-        if !is_refused_at(&output, &["request", "layers"]) {
+        if is_refused_at(&output, &["request", "layers"]) {
+            // It was never mounted where anybody could see it. The kernel frees its device a moment after the call.
+            until(&format!("no loop device stays bound to {what}"), || (!is_bound(&path)).then_some(()));
+        } else {
+            // What could be mounted stays pinned, whatever became of its worker. The harness looks in the end whether all is given up: a
+            // mount namespace that somebody copies in between holds the device for as long as it lives.
             self.bed.squall(&["reap", "--keep", "0"]).ok();
         }
-        // The kernel frees the device of a refused mount a moment after the call.
-        until(&format!("no loop device stays bound to {what}"), || (!is_bound(&path)).then_some(()));
         fs::remove_file(&path).unwrap();
     }
 
