@@ -150,17 +150,28 @@ struct Facts {
     acl: Option<std::result::Result<Acl, ()>>,
 }
 
-/// The access control list of what is open here. A descriptor by O_PATH has no attributes itself, but leads to what has.
-const ACCESS_LIST: &str = "system.posix_acl_access";
+/// Room for 127 entries, and for as many as an attribute holds (XATTR_SIZE_MAX).
+const LIST_BYTES: [usize; 2] = [1024, 65536];
 
-/// A list holds at most as many bytes as an attribute (XATTR_SIZE_MAX).
-const MAX_ATTRIBUTE_BYTES: usize = 65536;
+/// The value of the access control list of what is open here. A descriptor by O_PATH has no attributes itself, but leads to what has.
+fn access_list(fd: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
+    let link = own_link(fd);
+    let read = |bytes: usize| {
+        let mut value = vec![0_u8; bytes];
+        let length = getxattr(&link, "system.posix_acl_access", value.as_mut_slice())?;
+        value.truncate(length);
+        Ok(value)
+    };
+    match read(LIST_BYTES[0]) {
+        Err(Errno::RANGE) => read(LIST_BYTES[1]),
+        other => other,
+    }
+}
 
 impl Facts {
     fn of(fd: BorrowedFd<'_>, stat: &Stat) -> Facts {
-        let mut value = vec![0_u8; MAX_ATTRIBUTE_BYTES];
-        let acl = match getxattr(own_link(fd), ACCESS_LIST, value.as_mut_slice()) {
-            Ok(length) => Some(Acl::parse(&value[..length]).ok_or(())),
+        let acl = match access_list(fd) {
+            Ok(value) => Some(Acl::parse(&value).ok_or(())),
             Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
             Err(_) => Some(Err(())),
         };

@@ -155,12 +155,11 @@ fn a_layer_that_the_worker_could_change_is_refused(bed: &Bed) {
     assert_eq!(launch(bed, &[], &named), Ok(7));
 }
 
-/// A list for the file's owner, one further entry, the group, a mask and all others, as the kernel takes it (<linux/posix_acl_xattr.h>).
-fn acl(tag: u16, permissions: u16, id: u32, mask: u16) -> Vec<u8> {
-    const NOBODY: u32 = u32::MAX;
-    let entries = [(1, 6, NOBODY), (4, 4, NOBODY), (tag, permissions, id), (16, mask, NOBODY), (32, 4, NOBODY)];
-    let mut entries = entries.to_vec();
-    entries.sort_by_key(|entry: &(u16, u16, u32)| entry.0);
+/// Whom nobody is named by.
+const UNNAMED: u32 = u32::MAX;
+
+/// Entries of tag, permissions and id, as the kernel takes them (<linux/posix_acl_xattr.h>).
+fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut value = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
         value.extend(tag.to_le_bytes());
@@ -168,6 +167,13 @@ fn acl(tag: u16, permissions: u16, id: u32, mask: u16) -> Vec<u8> {
         value.extend(id.to_le_bytes());
     }
     value
+}
+
+/// A list for the file's owner, one further entry, the group, a mask and all others, in the kernel's order.
+fn acl(tag: u16, permissions: u16, id: u32, mask: u16) -> Vec<u8> {
+    let mut entries = [(1, 6, UNNAMED), (4, 4, UNNAMED), (tag, permissions, id), (16, mask, UNNAMED), (32, 4, UNNAMED)];
+    entries.sort_by_key(|entry| entry.0);
+    list(&entries)
 }
 
 fn an_access_control_list_that_lets_the_worker_write_is_seen(bed: &Bed) {
@@ -193,6 +199,14 @@ fn an_access_control_list_that_lets_the_worker_write_is_seen(bed: &Bed) {
         set(&layer, access, &harmless);
         assert_eq!(launch(bed, &[&root], &layer), Ok(7));
     }
+    // A list of very many, of whom the worker is the last.
+    let users = (uid - 999..=uid).map(|user| (USER, 6, user));
+    let around = [(4, 6, UNNAMED), (16, 6, UNNAMED), (32, 4, UNNAMED)];
+    let long: Vec<_> = [(1, 6, UNNAMED)].into_iter().chain(users).chain(around).collect();
+    set(&layer, access, &list(&long));
+    assert_refused(bed, &[&root], &layer, &[&by_user]);
+    rustix::fs::removexattr(&layer, access).unwrap();
+    mode(&layer, 0o644);
     set(parent, access, &acl(USER, 7, uid, 7));
     assert_refused(bed, &[&root], &layer, &[&format!("'{}' {by_user}", parent.display())]);
     rustix::fs::removexattr(parent, access).unwrap();
