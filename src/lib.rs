@@ -63,6 +63,7 @@
 pub mod cgroup;
 pub mod container;
 mod control;
+mod crash;
 #[cfg(feature = "cli")]
 pub mod demo;
 #[cfg(feature = "cli")]

@@ -4,6 +4,7 @@
 //! still want to read. What goes are containers whose launch died half way, those that ended unwatched, pins beyond the number to keep, and
 //! the monitors' cgroup when it is empty.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use serde::Serialize;
 
 use crate::cgroup::{self, Cgroup, CgroupPath, KillMeans, Layout, Vacancy};
 use crate::container::Container;
+use crate::crash::{self, Role};
 use crate::error::{Context, ErrorKind, Result};
 use crate::launch::claim;
-use crate::layer::{LayerStore, Trim};
+use crate::layer::{LayerStatus, LayerStore, Trim, Use};
 use crate::runtime::Squall;
 use crate::stage::Stage;
 
@@ -62,6 +64,7 @@ impl Squall {
     /// # Errors
     /// The first object that could not be removed; what came before it is gone, and reaping can be done again.
     pub fn reap(&self, keep: usize, trim: Trim) -> Result<Vec<Reaped>> {
+        crash::point(Role::Caller, Stage::Reap);
         let mut report = Vec::new();
         let listing = self.containers()?;
         for container in listing.containers {
@@ -81,10 +84,30 @@ impl Squall {
             kind: ReapKind::Layer,
             name: layer.layer_id,
             goes: layer.goes,
-            reason: layer.reason,
+            reason: layer.file.map_or(layer.reason.clone(), |file| format!("{}: {file}", layer.reason)),
         }));
+        crash::point(Role::Caller, Stage::Reap);
         report.extend(reap_monitors_cgroup(&self.settings().monitors, trim)?);
         Ok(report)
+    }
+}
+
+impl Squall {
+    /// Every layer that is mounted, or that a running container uses; the most recently used first.
+    ///
+    /// # Errors
+    /// Where the run root cannot be read, by somebody else than root for example.
+    pub fn layers(&self) -> Result<Vec<LayerStatus>> {
+        let mut used: BTreeMap<String, Use> = BTreeMap::new();
+        for container in self.containers()?.containers {
+            let Container::Running(running) = container else { continue };
+            for layer in &running.record().layers {
+                let user = used.entry(layer.layer_id.clone()).or_default();
+                user.containers.push(running.record().id.clone());
+                user.path.clone_from(&layer.path);
+            }
+        }
+        LayerStore::new(self.settings().run_root.layers(), self.settings().keep_layers).list(used)
     }
 }
 

@@ -5,13 +5,16 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use caps::{CapSet, Capability};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use crate::cgroup::CgroupPath;
 use crate::container::{Container, Running};
+use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
-use crate::launch::{self, Job, Settings, claim, wire};
+use crate::launch::{self, Job, Layers, Settings, claim, line, wire};
 use crate::layer::OpenLayer;
 use crate::limit::{AtLimit, Limit};
 use crate::plan::Plan;
@@ -56,7 +59,6 @@ pub(crate) const LOOPBACK: (Capability, &str) =
 pub struct Squall {
     settings: Settings,
     launcher: Launcher,
-    image_roots: Option<ImageRoots>,
 }
 
 #[derive(Debug)]
@@ -161,9 +163,10 @@ impl SquallBuilder {
         let image_roots = self.image_roots.map(ImageRoots::new).transpose().map_err(|problem| {
             Error::found(ErrorKind::Invalid, Stage::Request, "image roots", "check", problem.to_string())
         })?;
-        let settings = Settings { run_root: RunRoot::new(self.run_root)?, keep_layers: self.keep_layers, monitors };
+        let settings =
+            Settings { run_root: RunRoot::new(self.run_root)?, keep_layers: self.keep_layers, monitors, image_roots };
         let launcher = self.spawner.map_or(Launcher::Direct, Launcher::Spawner);
-        Ok(Squall { settings, launcher, image_roots })
+        Ok(Squall { settings, launcher })
     }
 }
 
@@ -187,25 +190,23 @@ impl Squall {
     /// [`ErrorKind::ProgramNotExecutable`] for the program; [`ErrorKind::Phase`] when this program has threads and no spawner was set.
     /// A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
-        let called_ns = launch::monotonic_ns();
-        let layers = check_layers(spec)?;
-        self.launch_since(called_ns, spec, layers, stdio)
+        self.launch_since(launch::monotonic_ns(), spec, Layers::ByPath, stdio)
     }
 
     /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
     pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
-        self.launch_since(launch::monotonic_ns(), spec, layers, stdio)
+        self.settings.check_image_roots(spec, &layers)?;
+        self.launch_since(launch::monotonic_ns(), spec, Layers::Opened(without_repeats(layers)), stdio)
     }
 
-    fn launch_since(&self, called_ns: u64, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
-        self.check_image_roots(spec, &layers)?;
+    fn launch_since(&self, called_ns: u64, spec: &LaunchSpec, layers: Layers, stdio: Stdio) -> Result<Running> {
+        crash::point(Role::Caller, Stage::Request);
         check_supported(spec, &self.settings.monitors)?;
         check_privilege(spec.network)?;
         let mut settings = self.settings.clone();
         if let Some(keep) = spec.keep_layers {
             settings.keep_layers = keep as usize;
         }
-        let layers = without_repeats(layers);
         let filter = spec.seccomp.filter()?;
         let notes = spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")).collect();
         let job = Job { called_ns, spec: spec.clone(), layers, stdio: stdio.streams, filter, notes, settings };
@@ -216,17 +217,13 @@ impl Squall {
         Ok(Running::new(self.settings.run_root.container(&spec.id), record))
     }
 
-    fn check_image_roots(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<()> {
-        self.image_roots.as_ref().map_or(Ok(()), |roots| roots.check(spec, layers))
-    }
-
     /// What [`Squall::launch`] would do with this spec, told beforehand: touches nothing, and needs no privilege.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].
     pub fn plan(&self, spec: &LaunchSpec) -> Result<Plan> {
         let layers = check_layers(spec)?;
-        self.check_image_roots(spec, &layers)?;
+        self.settings.check_image_roots(spec, &layers)?;
         check_supported(spec, &self.settings.monitors)?;
         Plan::of(spec, layers, &self.settings)
     }
@@ -353,16 +350,24 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
         Fork::Parent(child) => child,
     };
     drop((answering, job));
-    launch::job::receive(answer.into()).inspect_err(|_| {
-        // It has nothing more to do; a monitor, in contrast, is left alone.
-        let _ = Pid::from_raw(child).map(|child| waitpid(Some(child), WaitOptions::empty()));
-    })
+    // It has nothing more to do; a monitor, in contrast, is left alone.
+    line::receive(answer.into()).inspect_err(|_| collect(child))
+}
+
+/// Waits for a launch process that has failed, but not for one that hangs.
+fn collect(child: i32) {
+    const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let Some(child) = Pid::from_raw(child) else { return };
+    if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
+        let _ = retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&PATIENCE)));
+    }
+    let _ = waitpid(Some(child), WaitOptions::NOHANG);
 }
 
 fn launch_by(spawner: &Spawner, job: &Job) -> Result<LaunchRecord> {
     let stream = UnixStream::from(spawner.request()?);
     let sent = wire::send_job(&stream, job);
-    let answer = launch::job::receive(stream.into());
+    let answer = line::receive(stream.into());
     match (sent, answer) {
         (Ok(()), answer) => answer,
         // A spawner that cannot fork says so, and hangs up before it has the job.

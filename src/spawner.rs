@@ -22,9 +22,11 @@ use rustix::net::{
 };
 use rustix::process::{WaitOptions, setsid, waitpid};
 
+use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch;
-use crate::launch::{Answer, wire};
+use crate::launch::line::{Answer, Line};
+use crate::launch::wire;
 use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, Fork};
@@ -232,6 +234,7 @@ fn serve(socket: OwnedFd) -> Result<()> {
     sys::ignore_children();
     loop {
         let Some(request) = receive_descriptor(socket.as_fd())? else { return Ok(()) };
+        crash::point(Role::Spawner, Stage::Request);
         match sys::fork() {
             Ok(Fork::Child) => {
                 drop(socket);
@@ -241,7 +244,8 @@ fn serve(socket: OwnedFd) -> Result<()> {
             Ok(Fork::Parent(_)) => {}
             Err(error) => {
                 let error = Error::system(Stage::Clone, "launch process", "fork", error);
-                launch::job::send(request.as_fd(), &Answer::Failed(error.at_limit(libc::EAGAIN, Limit::Processes)));
+                let error = error.at_limit(libc::EAGAIN, Limit::Processes);
+                Line::new(request).answer(&Answer::Failed(error));
             }
         }
     }

@@ -71,7 +71,8 @@ fn reap(bed: &Bed) -> Option<String> {
     (reaped.code() != 0).then(|| format!("squall reap fails: {reaped}"))
 }
 
-fn look(bed: &Bed) -> Vec<String> {
+/// What carries the bed's tag at this moment.
+pub fn look(bed: &Bed) -> Vec<String> {
     [files(bed), mounts(bed), loop_devices(bed), cgroups(bed), processes(bed)].concat()
 }
 
@@ -141,7 +142,7 @@ fn file_of(pid: u32, file: &str) -> String {
 }
 
 /// Takes everything away without the code under test. What cannot be taken away stays: it has been named.
-fn clear(bed: &Bed) {
+pub fn clear(bed: &Bed) {
     let deadline = Instant::now() + PATIENCE;
     let directories = host::cgroup_directories(&bed.cgroup());
     let mut pids: Vec<u32> = directories.iter().flat_map(|directory| host::processes_in(directory)).collect();

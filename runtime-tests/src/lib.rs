@@ -10,6 +10,7 @@ pub mod harness;
 pub mod host;
 pub mod leaks;
 pub mod needs;
+pub mod roles;
 
 pub use bed::{Bed, Worker};
 pub use call::{Call, Output};

@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify;
+use rustix::fs::{Mode, OFlags, inotify};
 use serde::Serialize;
 
 use crate::cgroup::{CgroupPath, Layout};
+use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::launch::claim;
+use crate::launch::boot_id;
+use crate::launch::claim::{self, Notes};
+use crate::layer::absent;
 use crate::limit::{AtLimit, Limit};
 use crate::reap::{end_cgroup, remove_directory};
 use crate::record::{self, Exit, ExitRecord, LaunchRecord};
@@ -229,7 +232,7 @@ impl Created {
     }
 
     /// Waits until its launch is over, at most this long, and gives the container in the phase in which it then is: still created, if the
-    /// time was too short.
+    /// time was too short or the launch process has been killed.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`]: the launch failed, and took back what it had made.
@@ -239,8 +242,11 @@ impl Created {
         let changes = inotify::init(inotify::CreateFlags::CLOEXEC)
             .at(Stage::Watch, &object, "inotify_init1")
             .at_limit(libc::EMFILE, Limit::InotifyInstances)?;
-        // The record is renamed into place; a failed launch removes the directory.
-        let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE_SELF;
+        // The record is renamed into place; a failed launch removes the directory; one that is killed closes it.
+        let events =
+            inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE_SELF | inotify::WatchFlags::CLOSE_NOWRITE;
+        // Open all the time, because closing it is one of these events.
+        let Some(launch) = claim::Holder::of(&self.directory)? else { return Err(no_such(&self.id)) };
         match inotify::add_watch(&changes, &self.directory, events) {
             Ok(_) => {}
             Err(rustix::io::Errno::NOENT) => return Err(no_such(&self.id)),
@@ -252,6 +258,10 @@ impl Created {
         loop {
             let container = Container::open(&self.id, self.directory.clone())?;
             let Container::Created(_) = container else { return Ok(container) };
+            if !launch.is_alive()? {
+                // Unless it came to its end between the two looks.
+                return Container::open(&self.id, self.directory.clone());
+            }
             if !wait_readable(&changes, Some(deadline))? {
                 return Ok(container);
             }
@@ -276,17 +286,38 @@ impl Created {
                 "it has been launched meanwhile",
             ));
         }
-        if let Some((cgroup, inode)) = claim::cgroup_of(&self.directory)? {
-            end_cgroup(&Layout::detect()?, &cgroup, inode)?;
+        crash::point(Role::Caller, Stage::Remove);
+        let notes = Notes::read(&self.directory)?;
+        if let Some((cgroup, inode)) = notes.cgroup()? {
+            end_cgroup(&Layout::detect()?, cgroup, inode)?;
+        }
+        if let Some((path, text)) = notes.pid_file() {
+            remove_pid_file(path.as_path(), &text)?;
         }
         remove_directory(&self.directory)
     }
 }
 
+/// Removes a pid file that says what ours would. Another one, or none, is left as it is.
+fn remove_pid_file(path: &Path, text: &str) -> Result<()> {
+    let object = || format!("pid file '{}'", path.display());
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return Ok(()) };
+    let mut found = [0; 16];
+    let length = rustix::io::read(&file, &mut found).at(Stage::Remove, object(), "read")?;
+    if found.get(..length) != Some(text.as_bytes()) {
+        return Ok(());
+    }
+    absent(std::fs::remove_file(path)).at(Stage::Remove, object(), "unlink")
+}
+
 /// Removes cgroup and directory. The monitor comes to its own end first: it may still be clearing away, by the same names. The directory goes
-/// last: as long as it is there, removing can be tried again.
+/// last: as long as it is there, removing can be tried again. Of a record from before the machine was restarted neither pid nor inode means
+/// anything: they may be somebody else's now.
 fn remove(directory: &Path, record: &LaunchRecord) -> Result<()> {
-    if let Some(monitor) = record.monitor.open() {
+    crash::point(Role::Caller, Stage::Remove);
+    let of_this_boot = record.boot_id == boot_id()?;
+    if let Some(monitor) = of_this_boot.then(|| record.monitor.open()).flatten() {
         wait_readable(&monitor, Some(Instant::now() + KILL_PATIENCE))?;
     }
     let Some(_held) = claim::hold(directory)? else {
@@ -298,7 +329,9 @@ fn remove(directory: &Path, record: &LaunchRecord) -> Result<()> {
             }
         };
     };
-    end_cgroup(&Layout::detect()?, &recorded_cgroup(record)?, record.cgroup_inode)?;
+    let inode = record.cgroup_inode.filter(|_| of_this_boot);
+    end_cgroup(&Layout::detect()?, &recorded_cgroup(record)?, inode)?;
+    crash::point(Role::Caller, Stage::Remove);
     remove_directory(directory)
 }
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::cgroup::{self, Cgroup, CgroupPath, KillMeans, Layout, Usage};
 use crate::control;
+use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::{boot_id, claim, pid_namespace};
 use crate::record::{self, Exit, ExitRecord, LaunchRecord};
@@ -89,6 +90,7 @@ impl Running {
     }
 
     fn wait_until(mut self, deadline: Option<Instant>) -> Result<Option<Ended>> {
+        crash::point(Role::Caller, Stage::Watch);
         loop {
             self = match self.refresh()? {
                 Container::Running(running) => running,
@@ -145,6 +147,7 @@ impl Running {
     /// Ends the container: the signal now, and after the grace the whole tree is killed. The monitor sees to it even if the caller is gone
     /// before the grace is over.
     pub fn stop(self, signal: i32, grace: Duration) -> Result<Ended> {
+        crash::point(Role::Caller, Stage::Stop);
         let monitored = control::stop(&self.directory, signal, grace)?.is_some();
         if !monitored {
             match self.signal_init(signal) {
@@ -166,6 +169,7 @@ impl Running {
 
     /// Kills everything in the container, at once, and without its monitor's help.
     pub fn kill_tree(self) -> Result<Ended> {
+        crash::point(Role::Caller, Stage::Stop);
         let layout = Layout::detect()?;
         if cgroup::inode_of(&layout, &self.cgroup()?) == self.record.cgroup_inode {
             Cgroup::open(&layout, &self.cgroup()?)?.kill_all(KillMeans::Best)?;

@@ -2,26 +2,95 @@
 //!
 //! Whoever gives a directory the container's name has the id. The directory is locked before it gets the name and stays so for as long as
 //! the launch process, and after it the monitor, lives: the lock says, in every pid namespace, whether a launch is under way or a
-//! monitor at work, and whoever removes a directory holds it while doing so. A file in it names the cgroup, so that it can be cleared.
+//! monitor at work, and whoever removes a directory holds it while doing so. A file in it notes what the launch makes elsewhere
+//! ([`Notes`]), so that it can be cleared away whenever the launch process is killed.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, mkdir, open, renameat_with};
+use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, mkdir, open, openat, renameat_with};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
+use super::boot_id;
 use crate::cgroup::CgroupPath;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::request::LaunchSpec;
+use crate::request::{AbsolutePath, LaunchSpec};
 use crate::run_root::RunRoot;
 use crate::stage::Stage;
 
-/// The file that names the cgroup and, once that is made, the inode of its directory: another cgroup of the same name is not ours.
-const CGROUP: &str = "cgroup";
+/// The file with the notes: a line of JSON each, which is only ever added to. So a note is there as a whole or not at all, and a file system
+/// that has become full takes nothing of what was noted before.
+const NOTES: &str = "claim";
 
 /// What a directory is called before it has its name. No id begins with a point.
 const UNNAMED: &str = ".claim-";
+
+/// What a launch makes outside the directory.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Notes {
+    /// The boot in which the launch takes place: what it made is gone with it, and what is called the same now is somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot_id: Option<String>,
+    /// The cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cgroup: Option<CgroupPath>,
+    /// The inode of its directory, once that is made: another cgroup of the same name is not ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cgroup_inode: Option<u64>,
+    /// The pid file that is about to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pid_file: Option<AbsolutePath>,
+    /// What will be in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+}
+
+impl Notes {
+    /// The notes of a container's directory. Where there are none, the launch had made nothing yet.
+    pub(crate) fn read(directory: &Path) -> Result<Notes> {
+        let text = match fs::read_to_string(directory.join(NOTES)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Notes::default()),
+            Err(error) => return Err(error).at(Stage::Watch, directory.display(), "read(claim)"),
+        };
+        // A line that was not finished is none.
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        Ok(whole.filter_map(|line| serde_json::from_str(line).ok()).fold(Notes::default(), Notes::and))
+    }
+
+    fn and(self, later: Notes) -> Notes {
+        Notes {
+            boot_id: later.boot_id.or(self.boot_id),
+            cgroup: later.cgroup.or(self.cgroup),
+            cgroup_inode: later.cgroup_inode.or(self.cgroup_inode),
+            pid_file: later.pid_file.or(self.pid_file),
+            pid: later.pid.or(self.pid),
+        }
+    }
+
+    /// The cgroup, and the inode by which it is known for ours, if it was made in this boot.
+    pub(crate) fn cgroup(&self) -> Result<Option<(&CgroupPath, Option<u64>)>> {
+        let inode = if self.is_of_this_boot()? { self.cgroup_inode } else { None };
+        Ok(self.cgroup.as_ref().map(|cgroup| (cgroup, inode)))
+    }
+
+    /// The pid file, and what it holds if it is ours.
+    pub(crate) fn pid_file(&self) -> Option<(&AbsolutePath, String)> {
+        Some((self.pid_file.as_ref()?, pid_line(self.pid?)))
+    }
+
+    fn is_of_this_boot(&self) -> Result<bool> {
+        Ok(self.boot_id.as_deref() == Some(boot_id()?.as_str()))
+    }
+}
+
+/// What a pid file holds.
+pub(crate) fn pid_line(pid: i32) -> String {
+    format!("{pid}\n")
+}
 
 /// A directory of ours.
 #[derive(Debug)]
@@ -29,6 +98,7 @@ pub(crate) struct Claim {
     pub(crate) path: PathBuf,
     /// Open and locked.
     pub(crate) directory: OwnedFd,
+    notes: File,
 }
 
 impl Claim {
@@ -46,9 +116,16 @@ impl Claim {
     fn name(unnamed: &Path, path: PathBuf, spec: &LaunchSpec, object: &str) -> Result<Claim> {
         let directory = open_directory(unnamed).at(Stage::Claim, object, "open")?;
         flock(&directory, FlockOperation::LockExclusive).at(Stage::Claim, object, "flock")?;
-        fs::write(unnamed.join(CGROUP), spec.cgroup.as_str()).at(Stage::Claim, object, "write(cgroup)")?;
-        match renameat_with(rustix::fs::CWD, unnamed, rustix::fs::CWD, &path, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(Claim { path, directory }),
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let notes =
+            openat(&directory, NOTES, flags, Mode::from_raw_mode(0o600)).at(Stage::Claim, object, "open(claim)")?;
+        let claim = Claim { path, directory, notes: notes.into() };
+        claim.note(
+            Stage::Claim,
+            &Notes { boot_id: Some(boot_id()?), cgroup: Some(spec.cgroup.clone()), ..Notes::default() },
+        )?;
+        match renameat_with(rustix::fs::CWD, unnamed, rustix::fs::CWD, &claim.path, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(claim),
             Err(Errno::EXIST) => {
                 let text = "there is a container of this id";
                 Err(Error::found(ErrorKind::Exists, Stage::Claim, object, "renameat2", text))
@@ -58,12 +135,20 @@ impl Claim {
     }
 
     /// Notes that the cgroup has been made, and which it is.
-    pub(super) fn note_cgroup(&self, path: &CgroupPath, inode: u64) -> Result<()> {
-        fs::write(self.path.join(CGROUP), format!("{}\n{inode}", path.as_str())).at(
-            Stage::Cgroup,
-            self.path.display(),
-            "write(cgroup)",
-        )
+    pub(super) fn note_cgroup(&self, inode: Option<u64>) -> Result<()> {
+        self.note(Stage::Cgroup, &Notes { cgroup_inode: inode, ..Notes::default() })
+    }
+
+    /// Notes that a pid file is about to be written.
+    pub(super) fn note_pid_file(&self, path: &AbsolutePath, pid: i32) -> Result<()> {
+        self.note(Stage::PidFile, &Notes { pid_file: Some(path.clone()), pid: Some(pid), ..Notes::default() })
+    }
+
+    fn note(&self, stage: Stage, notes: &Notes) -> Result<()> {
+        let mut line = serde_json::to_vec(notes).expect("notes are plain data");
+        line.push(b'\n');
+        let mut file = &self.notes;
+        file.write_all(&line).at(stage, self.path.display(), "write(claim)")
     }
 }
 
@@ -74,6 +159,31 @@ fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
 /// Whether a launch process or a monitor lives that holds this directory.
 pub(crate) fn is_held(directory: &Path) -> Result<bool> {
     lock(directory, FlockOperation::NonBlockingLockShared).map(|lock| lock.is_none() && directory.exists())
+}
+
+/// Whoever holds a directory, watched through one open descriptor.
+pub(crate) struct Holder(OwnedFd);
+
+impl Holder {
+    /// Nothing where there is no such directory.
+    pub(crate) fn of(directory: &Path) -> Result<Option<Holder>> {
+        match open_directory(directory) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other.at(Stage::Watch, directory.display(), "open").map(Holder).map(Some),
+        }
+    }
+
+    /// Whether a launch process or a monitor lives that holds it.
+    pub(crate) fn is_alive(&self) -> Result<bool> {
+        match flock(&self.0, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            other => other.and_then(|()| flock(&self.0, FlockOperation::Unlock)).map(|()| false).at(
+                Stage::Watch,
+                "container's directory",
+                "flock",
+            ),
+        }
+    }
 }
 
 /// Holds the directory for the one that removes it, until the answer is dropped. Nothing: somebody else holds it, or it is gone.
@@ -93,18 +203,6 @@ fn lock(directory: &Path, operation: FlockOperation) -> Result<Option<OwnedFd>> 
     }
 }
 
-/// The cgroup that a claim names, with its inode if it got as far as making it; nothing when there is no claim to be read.
-pub(crate) fn cgroup_of(directory: &Path) -> Result<Option<(CgroupPath, Option<u64>)>> {
-    let text = match fs::read_to_string(directory.join(CGROUP)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).at(Stage::Watch, directory.display(), "read(cgroup)"),
-    };
-    let mut lines = text.lines();
-    let path = lines.next().and_then(|path| CgroupPath::new(path).ok());
-    Ok(path.map(|path| (path, lines.next().and_then(|inode| inode.parse().ok()))))
-}
-
 /// Removes directories that never got a name, of launches that were killed in that moment.
 pub(crate) fn remove_unnamed(containers: &Path) -> Result<()> {
     let Ok(entries) = fs::read_dir(containers) else { return Ok(()) };
@@ -119,4 +217,39 @@ pub(crate) fn remove_unnamed(containers: &Path) -> Result<()> {
 /// Whether a directory of this name is no container.
 pub(crate) fn is_unnamed(name: &str) -> bool {
     name.starts_with(UNNAMED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_add_up_and_an_unfinished_line_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let read = || Notes::read(directory.path()).unwrap();
+        assert!(read().cgroup.is_none());
+        let boot = boot_id().unwrap();
+        let mut text = format!("{{\"boot_id\":\"{boot}\",\"cgroup\":\"/a/b\"}}\n");
+        fs::write(directory.path().join(NOTES), &text).unwrap();
+        assert_eq!(read().cgroup().unwrap(), Some((&CgroupPath::new("/a/b").unwrap(), None)));
+        text.push_str("{\"cgroup_inode\":7}\n{\"pid_file\":\"/p\\nq\",\"pid\":5}");
+        fs::write(directory.path().join(NOTES), &text).unwrap();
+        assert_eq!(read().cgroup().unwrap().unwrap().1, Some(7));
+        assert!(read().pid_file().is_none());
+        text.push('\n');
+        fs::write(directory.path().join(NOTES), &text).unwrap();
+        let path = AbsolutePath::new("/p\nq").unwrap();
+        assert_eq!(read().pid_file(), Some((&path, "5\n".to_owned())));
+    }
+
+    #[test]
+    fn a_cgroup_of_another_boot_is_not_ours_whatever_its_inode() {
+        let notes = Notes {
+            boot_id: Some("another".to_owned()),
+            cgroup: Some(CgroupPath::new("/a").unwrap()),
+            cgroup_inode: Some(7),
+            ..Notes::default()
+        };
+        assert_eq!(notes.cgroup().unwrap(), Some((&CgroupPath::new("/a").unwrap(), None)));
+    }
 }

@@ -1,18 +1,15 @@
-//! What a launch process is given, and what it answers.
+//! What a launch process is given.
 
-use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::CgroupPath;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::layer::OpenLayer;
-use crate::record::LaunchRecord;
-use crate::request::LaunchSpec;
+use crate::request::{ImageRoots, LaunchSpec};
 use crate::run_root::RunRoot;
 use crate::seccomp::Filter;
-use crate::stage::Stage;
 
 /// What does not change from launch to launch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,6 +19,15 @@ pub(crate) struct Settings {
     pub(crate) keep_layers: usize,
     /// The cgroup in which monitors live.
     pub(crate) monitors: CgroupPath,
+    /// Where layers may lie; anywhere, if nothing is said.
+    pub(crate) image_roots: Option<ImageRoots>,
+}
+
+impl Settings {
+    /// Whether the layers, all those of the spec in its order, may be mounted for its user.
+    pub(crate) fn check_image_roots(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<()> {
+        self.image_roots.as_ref().map_or(Ok(()), |roots| roots.check(spec, layers))
+    }
 }
 
 /// One container to be launched.
@@ -30,7 +36,7 @@ pub(crate) struct Job {
     /// When the caller asked for it, in nanoseconds of CLOCK_MONOTONIC.
     pub(crate) called_ns: u64,
     pub(crate) spec: LaunchSpec,
-    pub(crate) layers: Vec<OpenLayer>,
+    pub(crate) layers: Layers,
     pub(crate) stdio: [OwnedFd; 3],
     /// The spec's seccomp profile, compiled.
     pub(crate) filter: Option<Filter>,
@@ -39,48 +45,21 @@ pub(crate) struct Job {
     pub(crate) settings: Settings,
 }
 
-/// What came of it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Answer {
-    Running(Box<LaunchRecord>),
-    Failed(Error),
+/// The layers' files, base first and each once.
+#[derive(Debug)]
+pub(crate) enum Layers {
+    /// Where the spec says. The launch process opens them: a file system that hangs can hold up nobody else then.
+    ByPath,
+    /// Opened by the caller.
+    Opened(Vec<OpenLayer>),
 }
 
-/// Sends an answer: its length, then its text, so that the reader need not wait for the other end to close.
-pub(crate) fn send(stream: BorrowedFd<'_>, answer: &Answer) {
-    let text = serde_json::to_vec(answer).expect("an answer is plain data");
-    let mut message = (text.len() as u32).to_le_bytes().to_vec();
-    message.extend(text);
-    let mut rest = message.as_slice();
-    while !rest.is_empty() {
-        match rustix::io::write(stream, rest) {
-            Ok(written) => rest = &rest[written..],
-            Err(rustix::io::Errno::INTR) => {}
-            // The caller has gone: SIGPIPE is blocked here, and the container lives on without it.
-            Err(_) => return,
+impl Layers {
+    /// The files that came with the job.
+    pub(crate) fn opened(&self) -> &[OpenLayer] {
+        match self {
+            Layers::ByPath => &[],
+            Layers::Opened(layers) => layers,
         }
-    }
-}
-
-/// Waits for the answer of a launch process. Its death without one is an error of its own.
-pub(crate) fn receive(stream: OwnedFd) -> Result<LaunchRecord> {
-    let died = |_| {
-        Error::found(
-            ErrorKind::System,
-            Stage::Clone,
-            "launch process",
-            "read",
-            "it died without an answer; `squall reap` clears what it left",
-        )
-    };
-    let mut stream = std::fs::File::from(stream);
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).map_err(died)?;
-    let mut text = vec![0; u32::from_le_bytes(length) as usize];
-    stream.read_exact(&mut text).map_err(died)?;
-    match serde_json::from_slice(&text) {
-        Ok(Answer::Running(record)) => Ok(*record),
-        Ok(Answer::Failed(error)) => Err(error),
-        Err(error) => Err(Error::found(ErrorKind::System, Stage::Clone, "launch process", "parse", error.to_string())),
     }
 }

@@ -10,6 +10,7 @@ mod executor;
 pub(crate) mod inheritance;
 mod init;
 pub(crate) mod job;
+pub(crate) mod line;
 mod report;
 mod root_worker;
 mod undo;
@@ -25,16 +26,17 @@ use rustix::time::{ClockId, clock_gettime};
 use self::binds::Sources;
 use self::claim::Claim;
 use self::init::Init;
-pub(crate) use self::job::{Answer, Job, Settings};
+pub(crate) use self::job::{Job, Layers, Settings};
+use self::line::{Answer, Line};
 pub(crate) use self::report::monotonic_ns;
 use self::report::{Outcome, Report, read_report};
 use self::undo::Undo;
 use crate::cgroup::{Cgroup, Joining, Layout};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layer::{LayerMount, LayerStore};
+use crate::layer::{LayerStore, OpenLayer};
 use crate::limit::{AtLimit, Limit};
 use crate::record::{self, LaunchRecord, LayerRecord, ProcessId, SCHEMA, StageTime, microseconds};
-use crate::request::{LaunchSpec, Network};
+use crate::request::{LaunchSpec, Network, check_layers, without_repeats};
 use crate::stage::Stage;
 use crate::sys::{self, Cloned, Fork};
 
@@ -44,16 +46,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Launches and watches; does not return. The caller of the fork gets one [`Answer`] through `answer`.
 pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
+    let line = Line::new(answer);
     // libcontainer logs through whatever the embedding program has set up, which may have lost its threads in the fork.
     let _silence = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
-    let code = match launch(&job) {
+    let code = match launch(&job, &line) {
         Ok(watched) => {
-            job::send(answer.as_fd(), &Answer::Running(Box::new(watched.record.clone())));
-            drop(answer);
+            line.answer(&Answer::Running(Box::new(watched.record.clone())));
             watched.become_monitor()
         }
         Err(error) => {
-            job::send(answer.as_fd(), &Answer::Failed(error));
+            line.answer(&Answer::Failed(error));
             1
         }
     };
@@ -66,7 +68,7 @@ pub(crate) fn serve(socket: OwnedFd) -> ! {
     match wire::receive_job(&stream) {
         Ok(job) => run(job, stream.into()),
         Err(error) => {
-            job::send(stream.as_fd(), &Answer::Failed(error));
+            Line::new(stream.into()).answer(&Answer::Failed(error));
             sys::exit_now(1)
         }
     }
@@ -108,21 +110,35 @@ impl Stopwatch {
     }
 }
 
-fn launch(job: &Job) -> Result<watch::Watched> {
+fn launch(job: &Job, line: &Line) -> Result<watch::Watched> {
     let mut undo = Undo::default();
-    let launched = steps(job, &mut undo);
-    launched.map_err(|error| undo.take_back(error))
+    let launched = steps(job, line, &mut undo);
+    launched.map_err(|error| {
+        line.announce(Stage::Remove);
+        undo.take_back(error)
+    })
 }
 
 /// The launch, as a straight line. What a step made is told to `undo` at once.
-fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
+fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let mut clock = Stopwatch::since(job.called_ns);
-    clock.lap(Stage::Request);
     let created_unix_ns = nanoseconds(ClockId::Realtime);
     let spec = &job.spec;
 
     let mut notes = job.notes.clone();
     notes.extend(inheritance::clean()?);
+    let by_path = match &job.layers {
+        Layers::ByPath => {
+            let layers = check_layers(spec)?;
+            job.settings.check_image_roots(spec, &layers)?;
+            without_repeats(layers)
+        }
+        Layers::Opened(_) => Vec::new(),
+    };
+    let layer_files = if by_path.is_empty() { job.layers.opened() } else { &by_path };
+    clock.lap(Stage::Request);
+
+    line.enter(Stage::Claim)?;
     check_proc()?;
     check_pid_file(spec)?;
     job.settings.run_root.prepare()?;
@@ -130,21 +146,26 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     undo.directory(&claim.path);
     clock.lap(Stage::Claim);
 
-    let layers = mount_layers(job)?;
+    line.enter(Stage::Layers)?;
+    let store = LayerStore::new(job.settings.run_root.layers(), job.settings.keep_layers);
+    let layers = store.mount_all(layer_files)?;
     clock.lap(Stage::Layers);
 
+    line.enter(Stage::Cgroup)?;
     let layout = Layout::detect()?;
     let (cgroup, adjustments) = Cgroup::create(&layout, &spec.cgroup, &spec.limits)?;
     let cgroup_inode = crate::cgroup::inode_of(&layout, &spec.cgroup);
     undo.cgroup(&layout, &spec.cgroup, cgroup_inode);
-    claim.note_cgroup(&spec.cgroup, cgroup_inode.unwrap_or_default())?;
+    claim.note_cgroup(cgroup_inode)?;
     let above = init::above_overlay(spec)?;
     clock.lap(Stage::Cgroup);
 
+    line.enter(Stage::Binds)?;
     let sources = Sources::clone_all(spec, &layout)?;
     let masked = crate::oci::masked_paths();
     clock.lap(Stage::Binds);
 
+    line.enter(Stage::Clone)?;
     let step = root_worker::step_for(spec)?;
     let root_filter = root_worker::filter_for(spec)?;
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
@@ -181,21 +202,26 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
     drop((layers, sources));
 
     // Init builds its root by now, and waits at the gate. What the monitor needs is made while it goes on.
+    line.enter(Stage::Join)?;
     admit(&cgroup, joining, &procs, &child, gate_writing)?;
     crate::cgroup::join_monitors(&layout, &job.settings.monitors)?;
     notes.extend(protect_from_oom_killer());
+    line.enter(Stage::Monitor)?;
     let prepared = watch::Prepared::make(claim, spec)?;
     let oom = watch::watch_memory(&layout, &spec.cgroup);
 
+    line.enter(Stage::Exec)?;
     let report = read_report(&report, spec, PATIENCE)?;
     clock.add_report(&report, monotonic_ns());
     succeeded(report.outcome, &child)?;
     let started_boot_ns = nanoseconds(ClockId::Boottime);
     notes.extend(check_owner(&child, spec)?);
 
-    write_pid_file(spec, child.pid, undo)?;
+    line.enter(Stage::PidFile)?;
+    write_pid_file(spec, child.pid, &prepared.claim, undo)?;
     clock.lap(Stage::PidFile);
 
+    line.enter(Stage::Record)?;
     let record = LaunchRecord {
         schema: SCHEMA,
         id: spec.id.as_str().to_owned(),
@@ -207,7 +233,7 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         pid_namespace: pid_namespace()?,
         cgroup: spec.cgroup.as_str().to_owned(),
         cgroup_inode,
-        layers: layer_records(job, &layer_sources),
+        layers: layer_records(layer_files, &layer_sources),
         adjustments,
         notes,
         launch_microseconds: microseconds(Duration::from_nanos(clock.last - clock.began)),
@@ -215,7 +241,8 @@ fn steps(job: &Job, undo: &mut Undo) -> Result<watch::Watched> {
         spec: spec.clone(),
     };
     let text = serde_json::to_vec(&record).expect("a record is plain data");
-    record::write_whole(&prepared.path.join("record.json"), &text, 0o600).at(Stage::Record, "record.json", "write")?;
+    let path = prepared.claim.path.join("record.json");
+    record::write_whole(&path, &text, 0o600).at(Stage::Record, "record.json", "write")?;
     let upper = above.map(|above| above.upper);
     Ok(watch::Watched { record, prepared, child, cgroup, layout, upper, oom })
 }
@@ -230,11 +257,6 @@ fn admit(cgroup: &Cgroup, joining: Joining, procs: &[OwnedFd], child: &Cloned, g
         Err(failure) if failure.errno == libc::ESRCH => Ok(()),
         Err(failure) => Err(cgroup.join_error(joining, failure)),
     }
-}
-
-fn mount_layers(job: &Job) -> Result<Vec<LayerMount>> {
-    let store = LayerStore::new(job.settings.run_root.layers(), job.settings.keep_layers);
-    store.mount_all(&job.layers)
 }
 
 /// The namespaces of init from its birth. Uts is left to libcontainer, which sets the host name in it, and cgroup comes after joining.
@@ -300,20 +322,23 @@ fn check_pid_file(spec: &LaunchSpec) -> Result<()> {
     }
 }
 
-/// Digits and a newline, whole from the first moment that the name exists.
-fn write_pid_file(spec: &LaunchSpec, pid: i32, undo: &mut Undo) -> Result<()> {
+/// Digits and a newline, whole from the first moment that the name exists. The claim has noted both before: should this process be killed
+/// now, whoever clears away knows the file for ours.
+fn write_pid_file(spec: &LaunchSpec, pid: i32, claim: &Claim, undo: &mut Undo) -> Result<()> {
     let Some(path) = &spec.pid_file else { return Ok(()) };
-    record::write_whole(path.as_str().as_ref(), format!("{pid}\n").as_bytes(), 0o644).at(
+    claim.note_pid_file(path, pid)?;
+    let object = format!("pid file '{path}'");
+    record::write_new(path.as_str().as_ref(), claim::pid_line(pid).as_bytes(), 0o644).at(
         Stage::PidFile,
-        format!("pid file '{path}'"),
+        object,
         "write",
     )?;
     undo.file(path.as_str());
     Ok(())
 }
 
-fn layer_records(job: &Job, sources: &[crate::layer::LayerSource]) -> Vec<LayerRecord> {
-    let records = job.layers.iter().zip(sources).map(|(layer, source)| LayerRecord {
+fn layer_records(layers: &[OpenLayer], sources: &[crate::layer::LayerSource]) -> Vec<LayerRecord> {
+    let records = layers.iter().zip(sources).map(|(layer, source)| LayerRecord {
         path: layer.path.as_str().to_owned(),
         layer_id: layer.identity.layer_id(),
         source: *source,

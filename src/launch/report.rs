@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::executor::refused;
+use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::request::LaunchSpec;
 use crate::seccomp;
@@ -34,6 +35,7 @@ pub(crate) struct Reporter<'a>(pub(crate) BorrowedFd<'a>);
 impl Reporter<'_> {
     /// A stage begins. Without a launch process nobody would ever watch this container, so init ends with it.
     pub(crate) fn enter(&self, stage: Stage) {
+        crash::point(Role::Init, stage);
         let mut record = [0; STAGE_RECORD];
         record[0] = stage as u8;
         record[1..].copy_from_slice(&monotonic_ns().to_le_bytes());

@@ -5,7 +5,6 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
@@ -13,6 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use super::claim::Claim;
 use super::nanoseconds;
 use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, OomEvents};
+use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::monitor;
 use crate::monitor::handover::{CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch};
@@ -35,10 +35,8 @@ const BACKLOG: i32 = 16;
 
 /// What the monitor needs and does not depend on how init fares.
 pub(super) struct Prepared {
-    /// The container's directory.
-    pub(super) path: PathBuf,
+    pub(super) claim: Claim,
     program: OwnedFd,
-    directory: OwnedFd,
     socket: OwnedFd,
 }
 
@@ -58,7 +56,7 @@ impl Prepared {
                 Some(libc::EACCES) => error.meaning("the sysctl vm.memfd_noexec is 2; the monitor needs 0 or 1"),
                 _ => error,
             })?;
-        Ok(Prepared { path: claim.path, program, directory: claim.directory, socket })
+        Ok(Prepared { claim, program, socket })
     }
 }
 
@@ -110,12 +108,13 @@ impl Watched {
     }
 
     fn execute(&self) -> Result<()> {
+        crash::point(Role::Launch, Stage::Watch);
         let object = format!("monitor of container '{}'", self.record.id);
         // Nothing crosses but what is made to, below.
         sys::close_on_exec_from(0).at(Stage::Monitor, &object, "close_range")?;
         let inherited = |fd: BorrowedFd<'_>| inherit(fd).at(Stage::Monitor, &object, "fcntl(F_DUPFD)");
         let pidfd = inherited(self.child.pidfd.as_fd())?;
-        let directory = inherited(self.prepared.directory.as_fd())?;
+        let directory = inherited(self.prepared.claim.directory.as_fd())?;
         let socket = inherited(self.prepared.socket.as_fd())?;
         let upper = self.upper.as_ref().map(|upper| inherited(upper.as_fd())).transpose()?;
         let mut watches = List::new();
@@ -139,7 +138,7 @@ impl Watched {
         }
         let removal = match self.record.spec.on_exit {
             OnExit::Keep => None,
-            OnExit::Remove => CString::new(self.prepared.path.as_os_str().as_encoded_bytes()).ok(),
+            OnExit::Remove => CString::new(self.prepared.claim.path.as_os_str().as_encoded_bytes()).ok(),
         };
         let handover = Handover {
             id: &self.record.id,

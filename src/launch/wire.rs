@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! caller → launch   u32 length of the text | u32 number of descriptors | one byte with up to 200 descriptors, as often as needed | text
-//! launch → caller   one answer, see `job`
+//! launch → caller   see `line`
 //! ```
 //!
 //! Both ends come from one build: the spawner is forked from the caller's own program, or has proved its version.
@@ -18,7 +18,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::job::{Job, Settings};
+use super::job::{Job, Layers, Settings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
 use crate::request::{LaunchSpec, LayerPath};
@@ -37,7 +37,8 @@ const OBJECT: &str = "launch request";
 struct Text {
     called_ns: u64,
     spec: LaunchSpec,
-    layers: Vec<LayerText>,
+    /// Nothing: the launch process opens them.
+    layers: Option<Vec<LayerText>>,
     filter: Option<Filter>,
     notes: Vec<String>,
     settings: Settings,
@@ -52,22 +53,23 @@ struct LayerText {
 
 /// Sends the job.
 pub(crate) fn send_job(stream: &UnixStream, job: &Job) -> Result<()> {
-    let layers = job.layers.iter().map(|layer| LayerText {
-        path: layer.path.clone(),
-        identity: layer.identity,
-        format: layer.format,
-    });
+    let text_of =
+        |layer: &OpenLayer| LayerText { path: layer.path.clone(), identity: layer.identity, format: layer.format };
+    let layers = match &job.layers {
+        Layers::ByPath => None,
+        Layers::Opened(layers) => Some(layers.iter().map(text_of).collect()),
+    };
     let text = Text {
         called_ns: job.called_ns,
         spec: job.spec.clone(),
-        layers: layers.collect(),
+        layers,
         filter: job.filter.clone(),
         notes: job.notes.clone(),
         settings: job.settings.clone(),
     };
     let text = serde_json::to_vec(&text).expect("a job is plain data");
     let descriptors: Vec<BorrowedFd<'_>> =
-        job.stdio.iter().map(AsFd::as_fd).chain(job.layers.iter().map(|layer| layer.file.as_fd())).collect();
+        job.stdio.iter().map(AsFd::as_fd).chain(job.layers.opened().iter().map(|layer| layer.file.as_fd())).collect();
     let lengths = [text.len() as u32, descriptors.len() as u32].map(u32::to_le_bytes).concat();
     let mut writer = stream;
     writer.write_all(&lengths).at(Stage::Request, OBJECT, "write")?;
@@ -127,21 +129,25 @@ pub(crate) fn descriptors(control: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd>
 }
 
 fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Job> {
-    if received.len() != STREAMS + text.layers.len() {
+    if received.len() != STREAMS + text.layers.as_ref().map_or(0, Vec::len) {
         return Err(malformed("not as many descriptors as layers and streams"));
     }
     let files = received.split_off(STREAMS);
     let stdio = <[OwnedFd; STREAMS]>::try_from(received).map_err(|_| malformed("standard streams are missing"))?;
-    let layers = text.layers.into_iter().zip(files).map(|(layer, file)| OpenLayer {
+    let opened = |(layer, file): (LayerText, OwnedFd)| OpenLayer {
         path: layer.path,
         file,
         identity: layer.identity,
         format: layer.format,
-    });
+    };
+    let layers = match text.layers {
+        None => Layers::ByPath,
+        Some(layers) => Layers::Opened(layers.into_iter().zip(files).map(opened).collect()),
+    };
     Ok(Job {
         called_ns: text.called_ns,
         spec: text.spec,
-        layers: layers.collect(),
+        layers,
         stdio,
         filter: text.filter,
         notes: text.notes,

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{LayerSource, LayerStore, OpenLayer};
+use super::{HINT, LayerSource, LayerStore, OpenLayer, PIN};
 
 /// The way, if it can be known, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,26 +38,37 @@ impl LayerStore {
         match fs::symlink_metadata(&directory) {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Forecast::known(LayerSource::Attached, "the run root knows no such layer");
+                return unhinted(layer, sysfs, "the run root knows no such layer");
             }
             Err(error) => return Forecast::unknown(format!("the run root cannot be looked into: {error}")),
         }
-        let kind = rustix::fs::statfs(directory.join("mnt")).map(|kind| kind.f_type as u64);
+        let kind = rustix::fs::statfs(directory.join(PIN)).map(|kind| kind.f_type as u64);
         if kind == Ok(layer.format.magic()) {
             return Forecast::known(LayerSource::Pin, "it is pinned");
         }
-        let hint = match fs::read_to_string(directory.join("loop")) {
+        let hint = match fs::read_to_string(directory.join(HINT)) {
             Ok(hint) => hint,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Forecast::known(LayerSource::Attached, "no loop device is noted for it");
+                return unhinted(layer, sysfs, "no loop device is noted for it");
             }
             Err(error) => return Forecast::unknown(format!("the run root cannot be looked into: {error}")),
         };
         match hint.trim().parse() {
-            Ok(number) => bound(number, layer, sysfs),
-            Err(_) => Forecast::known(LayerSource::Attached, "no loop device is noted for it"),
+            Ok(number) => match bound(number, layer, sysfs) {
+                Forecast { way: Some(LayerSource::Attached), why } => unhinted(layer, sysfs, &why),
+                known => known,
+            },
+            Err(_) => unhinted(layer, sysfs, "no loop device is noted for it"),
         }
     }
+}
+
+/// Without a hint the launch asks every bound device.
+fn unhinted(layer: &OpenLayer, sysfs: &Path, why: &str) -> Forecast {
+    let names = fs::read_dir(sysfs).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let numbers = names.filter_map(|name| name.to_str()?.strip_prefix("loop")?.parse().ok());
+    let found = numbers.map(|number| bound(number, layer, sysfs)).find(|way| way.way == Some(LayerSource::LoopDevice));
+    found.unwrap_or_else(|| Forecast::known(LayerSource::Attached, why))
 }
 
 /// Whether the device shows the layer's whole file, read-only.

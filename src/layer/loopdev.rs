@@ -2,9 +2,15 @@
 //!
 //! A device is bound read-only and with autoclear: the kernel frees it with its last user, so nothing here ever detaches one.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 
 use super::OpenLayer;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -12,8 +18,12 @@ use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys;
 
-/// How often a free device may be snatched away before the launch gives up. Each loss means that somebody else made progress.
-const ATTEMPTS: u32 = 256;
+/// How long free devices may be snatched away before the launch gives up. Each loss means that somebody else made progress, and thousands
+/// of devices are bound in a second.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Longest rest after a loss; all who lost would ask for the same free device again otherwise.
+const MAX_REST_US: u64 = 4000;
 
 /// An open loop device that is bound to the layer. While it is open, autoclear cannot free it.
 pub(super) struct LoopDevice {
@@ -36,6 +46,14 @@ impl LoopDevice {
         LoopDevice::with_file(number, device, inode).is_some()
     }
 
+    /// The file that the device shows as ours do, if it is bound at all; what sysfs says first spares the free ones the opening.
+    fn file_of(number: u32) -> Option<(u64, u64)> {
+        rustix::fs::access(format!("/sys/block/loop{number}/loop"), rustix::fs::Access::EXISTS).ok()?;
+        let open = open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let status = sys::loop_get_status(open.as_fd()).ok()?;
+        status.as_ours.then_some((status.device, status.inode))
+    }
+
     fn with_file(number: u32, device: u64, inode: u64) -> Option<LoopDevice> {
         let open = open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         // ENXIO: not bound (any more).
@@ -44,7 +62,8 @@ impl LoopDevice {
             .then_some(LoopDevice { number, _open: open })
     }
 
-    /// Binds a free device to the layer. Asking for a free number and taking it are two steps, so losing the race is normal.
+    /// Binds a free device to the layer; one is made where none is free. Asking for a free number and taking it are two steps, so losing the
+    /// race is normal.
     pub(super) fn bind(layer: &OpenLayer) -> Result<LoopDevice> {
         let object = layer.label();
         let control = open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(
@@ -52,32 +71,77 @@ impl LoopDevice {
             "/dev/loop-control",
             "open",
         )?;
-        for _ in 0..ATTEMPTS {
+        let deadline = Instant::now() + PATIENCE;
+        let mut losses = 0;
+        while Instant::now() < deadline {
             let number = match sys::loop_get_free(control.as_fd()) {
                 Ok(number) => number,
                 Err(error) => return Err(exhausted(&object, "ioctl(LOOP_CTL_GET_FREE)", error)),
             };
-            let device = match open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(device) => device,
-                Err(rustix::io::Errno::NXIO | rustix::io::Errno::BUSY) => continue,
-                Err(errno) => {
-                    let error = Error::system(Stage::Layers, LoopDevice::path(number), "open", errno);
-                    return Err(error.at_limit(libc::ENOENT, Limit::LoopNodes));
-                }
-            };
-            match sys::loop_configure(device.as_fd(), layer.file.as_fd(), layer.path.as_str().as_bytes()) {
-                Ok(()) => return Ok(LoopDevice { number, _open: device }),
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENXIO)) => continue,
-                Err(error) => return Err(Error::system(Stage::Layers, &object, "ioctl(LOOP_CONFIGURE)", error)),
+            if let Some(device) = LoopDevice::take(number, layer)? {
+                return Ok(device);
             }
+            losses += 1;
+            rest(losses);
         }
         Err(Error::found(
             ErrorKind::Exhausted,
             Stage::Layers,
             object,
             "ioctl(LOOP_CONFIGURE)",
-            format!("{ATTEMPTS} free loop devices in a row were taken by others"),
+            format!("{losses} free loop devices in a row were taken by others"),
         ))
+    }
+
+    /// Binds this device, unless somebody else was faster.
+    fn take(number: u32, layer: &OpenLayer) -> Result<Option<LoopDevice>> {
+        let device = match open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(device) => device,
+            Err(Errno::NXIO | Errno::BUSY) => return Ok(None),
+            Err(errno) => {
+                let error = Error::system(Stage::Layers, LoopDevice::path(number), "open", errno);
+                return Err(error.at_limit(libc::ENOENT, Limit::LoopNodes));
+            }
+        };
+        match sys::loop_configure(device.as_fd(), layer.file.as_fd(), layer.path.as_str().as_bytes()) {
+            Ok(()) => Ok(Some(LoopDevice { number, _open: device })),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENXIO)) => Ok(None),
+            Err(error) => Err(Error::system(Stage::Layers, layer.label(), "ioctl(LOOP_CONFIGURE)", error)),
+        }
+    }
+}
+
+/// Lets those go first who won, and parts those who lost.
+fn rest(losses: u32) {
+    let longest = (50_u64 << losses.min(16)).min(MAX_REST_US);
+    // Forked processes share what seeds this, so each adds its pid.
+    let chance = RandomState::new().hash_one((std::process::id(), losses));
+    std::thread::park_timeout(Duration::from_micros(chance % longest));
+}
+
+/// Every loop device that is bound to a whole file, read-only, by the file's device and inode. Looked for at most once a launch, and only by
+/// one that finds no hint: it takes a system call for each device of the machine.
+#[derive(Debug, Default)]
+pub(super) struct BoundDevices(OnceLock<HashMap<(u64, u64), u32>>);
+
+impl BoundDevices {
+    /// One that is bound to this layer's file.
+    pub(super) fn find(&self, layer: &OpenLayer) -> Option<LoopDevice> {
+        let number = self.all().get(&(layer.identity.device, layer.identity.inode))?;
+        LoopDevice::bound_to(*number, layer)
+    }
+
+    /// The number of one that is bound to this file.
+    pub(super) fn number(&self, device: u64, inode: u64) -> Option<u32> {
+        self.all().get(&(device, inode)).copied()
+    }
+
+    fn all(&self) -> &HashMap<(u64, u64), u32> {
+        self.0.get_or_init(|| {
+            let numbers = Path::new("/sys/block").read_dir().into_iter().flatten().flatten();
+            let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("loop")?.parse().ok());
+            numbers.filter_map(|number| Some((LoopDevice::file_of(number)?, number))).collect()
+        })
     }
 }
 

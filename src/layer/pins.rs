@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use serde::Serialize;
 
-use super::LayerStore;
 use super::loopdev::LoopDevice;
+use super::{HINT, LOCK, LayerStore, PIN};
+use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::stage::Stage;
 
@@ -29,6 +30,8 @@ pub enum Trim {
 pub struct TrimmedLayer {
     /// The layer's directory name.
     pub layer_id: String,
+    /// The file, where a loop device tells.
+    pub file: Option<String>,
     /// Whether it goes.
     pub goes: bool,
     /// Why.
@@ -36,10 +39,10 @@ pub struct TrimmedLayer {
 }
 
 /// One layer's directory as reaping sees it.
-struct Candidate {
-    layer_id: String,
+pub(super) struct Candidate {
+    pub(super) layer_id: String,
     directory: PathBuf,
-    last_use: SystemTime,
+    pub(super) last_use: SystemTime,
     state: State,
 }
 
@@ -57,8 +60,8 @@ enum State {
 }
 
 impl LayerStore {
-    /// Gives up pins, layers of deleted files first, then the least recently used, until at most `keep` pins stay. Containers that use a
-    /// layer keep its superblock: only the pin goes.
+    /// Gives up pins: those of deleted files in any case, whose room on the disk they hold, then the least recently used, until at most `keep`
+    /// stay. Whether containers use a layer makes no difference: they keep its superblock themselves, and only the pin goes.
     pub(crate) fn trim(&self, keep: usize, trim: Trim) -> Result<Vec<TrimmedLayer>> {
         let mut candidates = self.candidates()?;
         candidates.sort_by_key(|layer| (layer.state, layer.last_use));
@@ -66,6 +69,7 @@ impl LayerStore {
         let mut surplus = pinned.saturating_sub(keep);
         let mut report = Vec::new();
         for candidate in candidates {
+            let file = candidate.device().and_then(backing_file);
             let (wanted, reason) = match candidate.state {
                 State::Stale => (true, "nothing is mounted or bound any more".to_owned()),
                 State::Deleted => (true, "its file was deleted".to_owned()),
@@ -83,12 +87,12 @@ impl LayerStore {
             };
             let reason =
                 if wanted && outcome == Outcome::Kept { "it is being attached right now".to_owned() } else { reason };
-            report.push(TrimmedLayer { layer_id: candidate.layer_id, goes: outcome == Outcome::Gone, reason });
+            report.push(TrimmedLayer { layer_id: candidate.layer_id, file, goes: outcome == Outcome::Gone, reason });
         }
         Ok(report)
     }
 
-    fn candidates(&self) -> Result<Vec<Candidate>> {
+    pub(super) fn candidates(&self) -> Result<Vec<Candidate>> {
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -100,52 +104,30 @@ impl LayerStore {
             // Gone while we looked: another reaper was here.
             let Ok(metadata) = entry.metadata() else { continue };
             let (layer_id, directory) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
-            candidates.push(Candidate {
-                last_use: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-                state: state_of(&layer_id, &directory),
-                layer_id,
-                directory,
-            });
+            let last_use = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            let mut candidate = Candidate { layer_id, directory, last_use, state: State::Stale };
+            candidate.state = candidate.look();
+            candidates.push(candidate);
         }
         Ok(candidates)
     }
 }
 
-fn state_of(layer_id: &str, directory: &Path) -> State {
-    if !is_pinned(directory) {
-        return if is_bound(layer_id, directory) { State::InUse } else { State::Stale };
-    }
-    match backing_file(directory) {
-        BackingFile::Deleted => State::Deleted,
-        BackingFile::Present => State::Pinned,
-    }
+/// Device and inode of the file that a layer's directory is named after.
+pub(super) fn file_in_id(layer_id: &str) -> Option<(u64, u64)> {
+    let mut parts = layer_id.split('-').map(|part| u64::from_str_radix(part, 16).ok());
+    Some((parts.next()??, parts.next()??))
 }
 
-/// A mount point is on another device than the directory that holds it.
-fn is_pinned(directory: &Path) -> bool {
-    let (Ok(mnt), Ok(parent)) = (fs::symlink_metadata(directory.join("mnt")), fs::symlink_metadata(directory)) else {
-        return false;
-    };
-    mnt.dev() != parent.dev()
+/// The path by which the kernel knows the file behind a loop device.
+pub(super) fn backing_file(number: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/sys/block/loop{number}/loop/backing_file")).ok()?;
+    Some(name.strip_suffix('\n').unwrap_or(&name).to_owned())
 }
 
-/// Whether the hinted device is bound to the file that the directory is named after. Without a pin that means: some container uses it.
-fn is_bound(layer_id: &str, directory: &Path) -> bool {
-    let Some(number) = fs::read_to_string(directory.join("loop")).ok().and_then(|hint| hint.trim().parse().ok()) else {
-        return false;
-    };
-    let mut parts = layer_id.split('-').map(|part| u64::from_str_radix(part, 16));
-    match (parts.next(), parts.next()) {
-        (Some(Ok(device)), Some(Ok(inode))) => LoopDevice::is_bound_to(number, device, inode),
-        _ => false,
-    }
-}
-
-/// What became of the file behind a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BackingFile {
-    Present,
-    Deleted,
+/// The kernel marks a file whose last name is gone. A memfd never had one, and is no less there.
+pub(super) fn is_deleted(file: &str) -> bool {
+    file.ends_with(" (deleted)") && !file.starts_with("/memfd:")
 }
 
 /// What became of a layer that was to go.
@@ -156,22 +138,38 @@ enum Outcome {
     Kept,
 }
 
-/// The kernel marks the backing file of a loop device whose last name is gone. A memfd never had one, and is no less there.
-fn backing_file(directory: &Path) -> BackingFile {
-    let Ok(hint) = fs::read_to_string(directory.join("loop")) else { return BackingFile::Present };
-    let path = format!("/sys/block/loop{}/loop/backing_file", hint.trim());
-    match fs::read_to_string(path) {
-        Ok(name) if name.trim_end().ends_with(" (deleted)") && !name.starts_with("/memfd:") => BackingFile::Deleted,
-        _ => BackingFile::Present,
-    }
-}
-
 impl Candidate {
+    fn look(&self) -> State {
+        match (self.is_pinned(), self.device()) {
+            (true, Some(number)) if backing_file(number).is_some_and(|file| is_deleted(&file)) => State::Deleted,
+            (true, _) => State::Pinned,
+            (false, Some(_)) => State::InUse,
+            (false, None) => State::Stale,
+        }
+    }
+
+    /// A mount point is on another device than the directory that holds it.
+    pub(super) fn is_pinned(&self) -> bool {
+        let device = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.dev());
+        match (device(&self.directory.join(PIN)), device(&self.directory)) {
+            (Ok(pin), Ok(directory)) => pin != directory,
+            _ => false,
+        }
+    }
+
+    /// The hinted device, if it is bound to the file that the directory is named after. Without a pin that means: some container uses it.
+    pub(super) fn device(&self) -> Option<u32> {
+        let number = fs::read_to_string(self.directory.join(HINT)).ok()?.trim().parse().ok()?;
+        let (device, inode) = file_in_id(&self.layer_id)?;
+        LoopDevice::is_bound_to(number, device, inode).then_some(number)
+    }
+
     /// Takes the layer's lock, so that nobody is binding a device to it right now, and removes the pin. Where that was the last user, hint,
     /// lock and directory go too; whoever waits for the lock finds it without a name and begins again.
     fn give_up(&self) -> Result<Outcome> {
+        crash::point(Role::Caller, Stage::Reap);
         let object = format!("layer {}", self.layer_id);
-        let lock_path = self.directory.join("lock");
+        let lock_path = self.directory.join(LOCK);
         let lock = match fs::File::options().write(true).create(true).truncate(false).open(&lock_path) {
             Ok(lock) => lock,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Outcome::Gone),
@@ -185,7 +183,8 @@ impl Candidate {
         if lock.metadata().at(Stage::Reap, &object, "fstat(lock)")?.nlink() == 0 {
             return Ok(Outcome::Gone);
         }
-        let pin = self.directory.join("mnt");
+        crash::point(Role::Caller, Stage::Reap);
+        let pin = self.directory.join(PIN);
         // Pins may have been stacked by hands other than ours; EINVAL says that nothing is mounted there any more.
         loop {
             match unmount(&pin, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
@@ -194,11 +193,12 @@ impl Candidate {
                 Err(errno) => return Err(errno).at(Stage::Reap, object, "umount(mnt)"),
             }
         }
-        if is_bound(&self.layer_id, &self.directory) {
+        if self.device().is_some() {
             return Ok(Outcome::Gone);
         }
         absent(fs::remove_dir(&pin)).at(Stage::Reap, &object, "rmdir(mnt)")?;
-        absent(fs::remove_file(self.directory.join("loop"))).at(Stage::Reap, &object, "unlink(loop)")?;
+        crash::point(Role::Caller, Stage::Reap);
+        absent(fs::remove_file(self.directory.join(HINT))).at(Stage::Reap, &object, "unlink(loop)")?;
         absent(fs::remove_file(&lock_path)).at(Stage::Reap, &object, "unlink(lock)")?;
         match absent(fs::remove_dir(&self.directory)) {
             Ok(()) => Ok(Outcome::Gone),

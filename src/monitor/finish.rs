@@ -98,7 +98,7 @@ pub fn write_record(directory: i32, facts: &Facts<'_>) -> sys::Result<()> {
 
 /// Removes the container's directory with everything that is ever in it.
 pub fn remove_directory(directory: i32, path: &CStr) {
-    for name in [c"record.json", c"exit.json", c"cgroup"] {
+    for name in [c"record.json", c"exit.json", c"claim"] {
         let _ = sys::unlink_at(directory, name);
     }
     let _ = sys::rmdir(path);

@@ -109,6 +109,7 @@ mod tests {
             run_root: crate::RunRoot::new(directory.path().join("run")).unwrap(),
             keep_layers: 1,
             monitors: crate::cgroup::CgroupPath::new("/m").unwrap(),
+            image_roots: None,
         };
         let planned = of(&spec, check_layers(&spec).unwrap(), &settings);
         assert_eq!(planned.iter().map(|layer| layer.used).collect::<Vec<_>>(), [false, true, true]);

@@ -97,7 +97,7 @@ impl LaunchRecord {
 }
 
 /// The digest that a file name carries: 64 hexadecimal digits, with or without an ending.
-fn digest_in_name(path: &str) -> Option<String> {
+pub(crate) fn digest_in_name(path: &str) -> Option<String> {
     let stem = Path::new(path).file_stem()?.to_str()?;
     (stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| stem.to_ascii_lowercase())
 }
@@ -151,6 +151,25 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()
     write().inspect_err(|_| {
         let _ = std::fs::remove_file(&temporary);
     })
+}
+
+/// Writes a file that must not be there yet, whole and under no other name before, so that being killed leaves nothing. A file system that
+/// has no files without a name (NFS, some of FUSE) gets it by way of another name.
+pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
+    use std::os::fd::AsRawFd;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mut file = match openat(CWD, directory, flags, Mode::from_raw_mode(mode)) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
+            return write_whole(path, bytes, mode);
+        }
+        Err(errno) => return Err(errno.into()),
+    };
+    file.write_all(bytes)?;
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 /// A span in whole microseconds.

@@ -5,14 +5,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio as ProcessStdio};
 
+use runtime_tests::roles::{self, Role};
 use runtime_tests::{Bed, host, until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process_group};
 use squall::request::{Identity, LaunchSpec};
 use squall::{Spawner, Squall, Stdio};
-
-use crate::roles::{self, Role};
 
 pub const ROLES: &[Role] = &[("embedder", embed), ("asking", ask)];
 

@@ -8,7 +8,7 @@ use runtime_tests::{Bed, Output, cases, host};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
 use squall::squashfs::Attributes;
 
-use crate::roles::{self, Role};
+use runtime_tests::roles::{self, Role};
 
 cases![
     a_mount_namespace_without_room_is_named_as_the_limit,

@@ -20,7 +20,6 @@ mod packages;
 mod plan;
 mod programs;
 mod refusals;
-mod roles;
 mod seccomp;
 mod second_opinion;
 mod spawner;
@@ -65,6 +64,6 @@ fn every_case() -> Vec<runtime_tests::Case> {
 }
 
 fn main() {
-    roles::become_one_of(&[oracle::ROLES, embedder::ROLES, exhaustion::ROLES]);
+    runtime_tests::roles::become_one_of(&[oracle::ROLES, embedder::ROLES, exhaustion::ROLES]);
     runtime_tests::harness::main(&[&every_case(), leaking::leaking()])
 }

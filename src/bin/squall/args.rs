@@ -42,6 +42,8 @@ pub enum Command {
     Rm(Rm),
     /// Show what a container uses
     Stats(Stats),
+    /// List the layers that are mounted or in use
+    Layers(Layers),
     /// Clear away what a crash left, and unmount idle layers
     Reap(Reap),
     /// Run a worker in a container before your eyes, and measure every claim
@@ -235,6 +237,13 @@ pub struct Stats {
     /// Which
     #[arg(value_name = "ID")]
     pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Layers {
+    /// For a machine
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use squall::{
     serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Plan, Ps, Reap, Rm, Run, Stats, Stop};
+use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Plan, Ps, Reap, Rm, Run, Stats, Stop};
 use crate::{foreground, plan_page, print, request, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
@@ -36,6 +36,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Kill(arguments) => kill(&squall, &arguments),
         Command::Rm(arguments) => remove(&squall, &arguments),
         Command::Stats(arguments) => stats(&squall, &arguments),
+        Command::Layers(arguments) => layers(&squall, &arguments),
         Command::Reap(arguments) => reap(&squall, &arguments),
         Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => doctor(&cli.root, &arguments),
@@ -380,6 +381,17 @@ fn stats(squall: &Squall, arguments: &Stats) -> Result<i32> {
         }
         before = Some((now, instant));
     }
+}
+
+fn layers(squall: &Squall, arguments: &Layers) -> Result<i32> {
+    let layers = squall.layers()?;
+    if arguments.json {
+        say!("{}", json!(layers));
+    } else {
+        let rows: Vec<_> = layers.iter().map(print::layer_row).collect();
+        print::table(["FILE", "SIZE", "LAST USE", "LOOP", "PINNED", "USERS", "DIGEST"], &rows);
+    }
+    Ok(0)
 }
 
 fn reap(squall: &Squall, arguments: &Reap) -> Result<i32> {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use squall::cgroup::Usage;
+use squall::layer::LayerStatus;
 use squall::record::{Exit, LaunchRecord};
 use squall::{Container, Phase};
 
@@ -69,12 +70,33 @@ pub fn row(container: &Container) -> [String; 5] {
     [container.id().to_owned(), state, pid, digest, record.map_or("-".to_owned(), |record| age(record.created_unix_ns))]
 }
 
+/// One line of `layers`. The containers are listed, as long as they are few.
+pub fn layer_row(layer: &LayerStatus) -> [String; 7] {
+    const LISTED: usize = 3;
+    let unknown = || "-".to_owned();
+    let file = layer.file.clone().unwrap_or_else(|| layer.layer_id.clone());
+    let users = match layer.users.as_slice() {
+        [] => unknown(),
+        few if few.len() <= LISTED => few.join(","),
+        many => format!("{} containers", many.len()),
+    };
+    [
+        if layer.deleted { format!("{file} (deleted)") } else { file },
+        layer.size_bytes.map_or_else(unknown, bytes),
+        layer.last_use_unix_ns.map_or_else(unknown, age),
+        layer.loop_device.map_or_else(unknown, |number| format!("loop{number}")),
+        if layer.pinned { "yes" } else { "no" }.to_owned(),
+        users,
+        layer.digest.as_deref().map_or_else(unknown, |digest| digest.chars().take(19).collect()),
+    ]
+}
+
 /// Columns as wide as their widest cell.
-pub fn table(header: [&str; 5], rows: &[[String; 5]]) {
+pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: &[[String; COLUMNS]]) {
     let width =
         |column: usize| rows.iter().map(|row| row[column].len()).chain([header[column].len()]).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let line = |cells: [&str; 5]| {
+    let line = |cells: [&str; COLUMNS]| {
         let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         say!("{}", cells.join("  ").trim_end());
     };

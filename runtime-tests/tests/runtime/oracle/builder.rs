@@ -12,12 +12,12 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use runtime_tests::Bed;
+use runtime_tests::roles::{self, Role};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::caller;
-use crate::roles::{self, Role};
 
 pub const ROLES: &[Role] = &[("container-builder", build)];
 

@@ -1,0 +1,189 @@
+//! What a case has to itself: a bed whose run root is a small file system, and the means of the faults.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use runtime_tests::call::wait_for_end;
+use runtime_tests::{Bed, host, leaks, roles};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use squall::{Container, Squall};
+
+/// How long a part may take: the longest bound of Squall's own is 35 s.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the kernel may take to let go of what has ended.
+const LETTING_GO: Duration = Duration::from_secs(10);
+
+/// Room for a few containers' records, and quickly filled.
+const RUN_ROOT_SIZE: &std::ffi::CStr = c"size=512k,nr_inodes=200,mode=700";
+
+/// Less than any of our processes needs to go on.
+const MEMORY_LIMIT: &str = "4194304";
+
+/// The surroundings of one case.
+pub struct Scene {
+    pub bed: Bed,
+    /// The container.
+    pub id: String,
+    /// The layers' files; the first is the one that a fault truncates.
+    pub layers: Vec<String>,
+}
+
+/// How a part ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub success: bool,
+    pub text: String,
+}
+
+impl Scene {
+    pub fn new() -> Scene {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Of one length, so that no tag is the beginning of another.
+        let tag = format!("{:07}-{:04}c", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let bed = Bed::new(&tag, Path::new("/nonexistent"));
+        bed.make().expect("root may make directories");
+        fs::create_dir(bed.run_root()).expect("root may make directories");
+        mount("tmpfs", bed.run_root(), "tmpfs", MountFlags::NODEV, RUN_ROOT_SIZE).expect("root may mount");
+        let scene = Scene { id: format!("c-{tag}"), layers: vec![bed.probe().to_owned(), empty_layer(&bed)], bed };
+        fs::create_dir(scene.means()).expect("there is room");
+        std::os::unix::fs::symlink(&scene.layers[0], scene.means().join("layer")).expect("there is room");
+        let memory = scene.memory_cgroup();
+        fs::create_dir_all(&memory).expect("root may make cgroups");
+        let limit = ["memory.limit_in_bytes", "memory.max"]
+            .map(|file| memory.join(file))
+            .into_iter()
+            .find(|file| file.exists());
+        fs::write(limit.expect("a memory controller"), MEMORY_LIMIT).expect("root may set limits");
+        std::os::unix::fs::symlink(memory.join("cgroup.procs"), scene.means().join("memory")).expect("there is room");
+        scene
+    }
+
+    /// Where the faults find what they need, on the run root's file system.
+    pub fn means(&self) -> PathBuf {
+        self.bed.run_root().join("means")
+    }
+
+    pub fn pid_file(&self) -> PathBuf {
+        self.bed.work().join("pid")
+    }
+
+    fn memory_cgroup(&self) -> PathBuf {
+        let with_memory =
+            |root: &PathBuf| root.join("memory.limit_in_bytes").exists() || root.join("memory.stat").exists();
+        let root = host::hierarchies().into_iter().find(with_memory).expect("a hierarchy with the memory controller");
+        root.join(format!("{}/limited", &self.bed.cgroup()[1..]))
+    }
+
+    /// The library on this run root.
+    pub fn squall(&self) -> Squall {
+        self.bed.library().build().expect("the bed's names are right")
+    }
+
+    /// A part, to be started; with an order, the fault strikes in it.
+    pub fn part(&self, name: &str, order: Option<&str>) -> Command {
+        self.part_as(&self.id, name, order)
+    }
+
+    /// The same, of a container of another id.
+    fn part_as(&self, id: &str, name: &str, order: Option<&str>) -> Command {
+        let mut command = roles::command(name);
+        command.arg(self.bed.run_root()).args([&self.bed.monitors(), &self.bed.cgroup(), id]);
+        command
+            .arg(if id == self.id { self.pid_file() } else { self.pid_file().with_extension(id) })
+            .args(&self.layers);
+        if let Some(order) = order {
+            command.env("SQUALL_CRASH", order).env("SQUALL_CRASH_DIR", self.means());
+        }
+        command.stdin(Stdio::null()).stdout(self.log("log")).stderr(self.log("log"));
+        command
+    }
+
+    fn log(&self, name: &str) -> fs::File {
+        fs::File::options().append(true).create(true).open(self.bed.work().join(name)).expect("there is room")
+    }
+
+    /// Plays a part to its end.
+    pub fn play(&self, name: &str, order: Option<&str>) -> Ended {
+        self.end_of(self.part(name, order).spawn().expect("this program can be started"))
+    }
+
+    /// The same, of a container of another id.
+    pub fn play_as(&self, id: &str, name: &str, order: Option<&str>) -> Ended {
+        self.end_of(self.part_as(id, name, order).spawn().expect("this program can be started"))
+    }
+
+    pub fn end_of(&self, mut child: Child) -> Ended {
+        match wait_for_end(&mut child, PATIENCE).expect("a child can be waited for") {
+            None => Ended { success: false, text: format!("it did not end within {PATIENCE:?}") },
+            Some(status) => Ended { success: status.success(), text: format!("{status}\n{}", self.said()) },
+        }
+    }
+
+    /// What the parts said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.bed.work().join("log")).unwrap_or_default()
+    }
+
+    /// The points that were passed, in their order.
+    pub fn passed(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.means().join("passed")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// The container, if there is one.
+    pub fn container(&self) -> squall::Result<Option<Container>> {
+        match self.squall().attach(&self.id) {
+            Ok(container) => Ok(Some(container)),
+            Err(error) if error.kind() == squall::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the means of the faults away: they are not the runtime's.
+    pub fn end_faults(&self) {
+        let _ = fs::remove_dir_all(self.means());
+        let deadline = Instant::now() + LETTING_GO;
+        while fs::remove_dir(self.memory_cgroup()).is_err()
+            && self.memory_cgroup().exists()
+            && Instant::now() < deadline
+        {
+            host::pause();
+        }
+    }
+
+    /// What is left, after the kernel had the time to let go.
+    pub fn left(&self) -> Vec<String> {
+        let deadline = Instant::now() + LETTING_GO;
+        loop {
+            let left: Vec<String> = leaks::look(&self.bed).into_iter().filter(|object| !self.is_ours(object)).collect();
+            if left.is_empty() || Instant::now() >= deadline {
+                return left;
+            }
+            host::pause();
+        }
+    }
+
+    /// The run root's own mount.
+    fn is_ours(&self, object: &str) -> bool {
+        object.starts_with("mount tmpfs ") && object.contains(&format!(" {} ", self.bed.run_root().display()))
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = unmount(self.bed.run_root(), UnmountFlags::DETACH);
+        leaks::clear(&self.bed);
+    }
+}
+
+/// A layer beside the one with the program.
+fn empty_layer(bed: &Bed) -> String {
+    bed.image("other", |writer| {
+        let attributes = squall::squashfs::Attributes::new(0o644);
+        writer.file("other", &attributes, &b"other"[..]).expect("it can be written");
+    })
+}

@@ -1,0 +1,201 @@
+//! The line between a launch process and its caller: how far the launch has got, and what came of it.
+//!
+//! ```text
+//! launch → caller   a byte for each stage that begins (`Stage`'s number), and at the end
+//!                   0xff | u32 length | the answer as text
+//! caller → launch   one byte: given up
+//! ```
+//!
+//! So a launch that hangs, in a file system that does not answer for example, is known by its stage, and its caller need not hang with it. A
+//! caller that dies gives nothing up: the container lives on without it.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use serde::{Deserialize, Serialize};
+
+use super::PATIENCE;
+use crate::crash::{self, Role};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::record::LaunchRecord;
+use crate::stage::Stage;
+
+/// Before an answer.
+const ANSWER_MARK: u8 = 0xff;
+
+/// How long a caller hears nothing before it gives up: longer than the launch process waits for init, because its own word says more.
+const SILENCE: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
+
+/// What came of a launch.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Running(Box<LaunchRecord>),
+    Failed(Error),
+}
+
+/// The launch process's end.
+pub(crate) struct Line {
+    socket: OwnedFd,
+    at: Cell<Stage>,
+}
+
+impl Line {
+    pub(crate) fn new(socket: OwnedFd) -> Line {
+        crash::point(Role::Launch, Stage::Request);
+        Line { socket, at: Cell::new(Stage::Request) }
+    }
+
+    /// A stage begins.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`]: the caller has given the launch up, so it is to be taken back.
+    pub(crate) fn enter(&self, stage: Stage) -> Result<()> {
+        self.announce(stage);
+        let mut word = [0];
+        match recv(&self.socket, &mut word, RecvFlags::DONTWAIT) {
+            Ok((1.., _)) => {
+                let text = "the caller has given it up";
+                Err(Error::found(ErrorKind::TimedOut, stage, "launch process", "recv", text))
+            }
+            // A caller that has died, or is simply waiting.
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Line::enter`], where there is no way back, or this is it.
+    pub(crate) fn announce(&self, stage: Stage) {
+        self.at.set(stage);
+        let _ = send(&self.socket, &[stage as u8], SendFlags::NOSIGNAL);
+        crash::point(Role::Launch, stage);
+    }
+
+    /// The last word.
+    pub(crate) fn answer(self, answer: &Answer) {
+        let text = serde_json::to_vec(answer).expect("an answer is plain data");
+        let mut message = vec![ANSWER_MARK];
+        message.extend((text.len() as u32).to_le_bytes());
+        message.extend(text);
+        let mut rest = message.as_slice();
+        while !rest.is_empty() {
+            match send(&self.socket, rest, SendFlags::NOSIGNAL) {
+                Ok(written) => rest = &rest[written..],
+                Err(rustix::io::Errno::INTR) => {}
+                // The caller has gone, and the container lives on without it.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The caller's side: waits for the answer. The launch process's death without one is an error of its own, and so is its silence, after
+/// which it takes back what it has made as soon as it can.
+pub(crate) fn receive(socket: OwnedFd) -> Result<LaunchRecord> {
+    receive_within(socket, SILENCE)
+}
+
+fn receive_within(socket: OwnedFd, silence: Duration) -> Result<LaunchRecord> {
+    const OBJECT: &str = "launch process";
+    let mut at = Stage::Request;
+    let mut stream = File::from(socket);
+    loop {
+        if !is_readable(&stream, silence).at(at, OBJECT, "poll")? {
+            let _ = send(&stream, &[0], SendFlags::NOSIGNAL);
+            return Err(silent(at, silence));
+        }
+        let mut byte = [0];
+        stream.read_exact(&mut byte).map_err(|_| died(at))?;
+        match Stage::from_byte(byte[0]) {
+            Some(stage) => at = stage,
+            None => break,
+        }
+    }
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).map_err(|_| died(at))?;
+    let mut text = vec![0; u32::from_le_bytes(length) as usize];
+    stream.read_exact(&mut text).map_err(|_| died(at))?;
+    match serde_json::from_slice(&text) {
+        Ok(Answer::Running(record)) => Ok(*record),
+        Ok(Answer::Failed(error)) => Err(error),
+        Err(error) => Err(Error::found(ErrorKind::System, at, OBJECT, "parse", error.to_string())),
+    }
+}
+
+fn died(at: Stage) -> Error {
+    let text = "it died without an answer; `squall reap` clears what it left";
+    Error::found(ErrorKind::System, at, "launch process", "read", text)
+}
+
+fn silent(at: Stage, silence: Duration) -> Error {
+    let what = match at {
+        Stage::Request | Stage::Layers => "the file system that holds a layer does not answer, perhaps",
+        Stage::Binds => "the file system of a bind's source does not answer, perhaps",
+        _ => "a file system or device that it needs does not answer, perhaps",
+    };
+    let text = format!("it got no further within {} s, and is given up: {what}", silence.as_secs());
+    Error::found(ErrorKind::TimedOut, at, "launch process", "read", text)
+}
+
+fn is_readable(stream: &File, patience: Duration) -> rustix::io::Result<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN)], Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other.map(|ready| ready > 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (Line, OwnedFd) {
+        let (launch, caller) = UnixStream::pair().unwrap();
+        (Line::new(launch.into()), caller.into())
+    }
+
+    #[test]
+    fn an_error_arrives_after_the_stages_before_it() {
+        let (line, caller) = pair();
+        let error = Error::system(Stage::Layers, "layer '/a'", "fsconfig", crate::error::Errno(libc::EINVAL));
+        line.enter(Stage::Claim).unwrap();
+        line.enter(Stage::Layers).unwrap();
+        line.answer(&Answer::Failed(error.clone()));
+        assert_eq!(receive(caller).unwrap_err(), error);
+    }
+
+    #[test]
+    fn a_death_without_an_answer_names_the_stage() {
+        let (line, caller) = pair();
+        line.enter(Stage::Cgroup).unwrap();
+        drop(line);
+        let error = receive(caller).unwrap_err();
+        assert_eq!((error.kind(), error.stage()), (ErrorKind::System, Stage::Cgroup));
+    }
+
+    #[test]
+    fn a_silent_launch_is_given_up_with_its_stage_and_learns_of_it() {
+        let (line, caller) = pair();
+        line.enter(Stage::Layers).unwrap();
+        let error = receive_within(caller, Duration::from_millis(1)).unwrap_err();
+        assert_eq!((error.kind(), error.stage()), (ErrorKind::TimedOut, Stage::Layers));
+        assert_eq!(line.enter(Stage::Cgroup).unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_caller_that_died_has_given_nothing_up() {
+        let (line, caller) = pair();
+        drop(caller);
+        line.enter(Stage::Layers).unwrap();
+        line.answer(&Answer::Failed(died(Stage::Layers)));
+    }
+}
