@@ -79,7 +79,17 @@ impl Squall {
         if trim == Trim::Do {
             claim::remove_unnamed(&self.settings().run_root.containers())?;
         }
-        let layers = LayerStore::new(self.settings().run_root.layers(), keep).trim(keep, trim)?;
+        let store = LayerStore::new(self.settings().run_root.layers(), keep);
+        let mut layers = store.trim(keep, trim)?;
+        if trim == Trim::Do {
+            let used = self.used_layers()?;
+            for forgotten in store.forget_unused(|layer_id| used.contains_key(layer_id))? {
+                for layer in layers.iter_mut().filter(|layer| layer.layer_id == forgotten && !layer.goes) {
+                    layer.goes = true;
+                    "its last user is gone".clone_into(&mut layer.reason);
+                }
+            }
+        }
         report.extend(layers.into_iter().map(|layer| Reaped {
             kind: ReapKind::Layer,
             name: layer.layer_id,
@@ -98,6 +108,12 @@ impl Squall {
     /// # Errors
     /// Where the run root cannot be read, by somebody else than root for example.
     pub fn layers(&self) -> Result<Vec<LayerStatus>> {
+        let store = LayerStore::new(self.settings().run_root.layers(), self.settings().keep_layers);
+        store.list(self.used_layers()?)
+    }
+
+    /// The layers of running containers.
+    fn used_layers(&self) -> Result<BTreeMap<String, Use>> {
         let mut used: BTreeMap<String, Use> = BTreeMap::new();
         for container in self.containers()?.containers {
             let Container::Running(running) = container else { continue };
@@ -107,7 +123,7 @@ impl Squall {
                 user.path.clone_from(&layer.path);
             }
         }
-        LayerStore::new(self.settings().run_root.layers(), self.settings().keep_layers).list(used)
+        Ok(used)
     }
 }
 

@@ -72,9 +72,14 @@ impl Call {
     }
 
     /// Makes the call and waits for its end.
-    pub fn output(mut self) -> Output {
+    pub fn output(self) -> Output {
+        self.attempt().unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    /// As [`Call::output`], for programs that go on when a call cannot be made or does not end.
+    pub fn attempt(mut self) -> Result<Output, String> {
         let call = format!("{:?}", self.command);
-        self.try_output(&call).unwrap_or_else(|error| panic!("{call}: {error}"))
+        self.try_output(&call).map_err(|error| format!("{call}: {error}"))
     }
 
     fn try_output(&mut self, call: &str) -> io::Result<Output> {
@@ -84,7 +89,7 @@ impl Call {
         let copy = |index: usize| streams[index].try_clone().map(Stdio::from);
         let mut child = self.command.stdin(copy(0)?).stdout(copy(1)?).stderr(copy(2)?).spawn()?;
         let Some(status) = wait_for_end(&mut child, PATIENCE)? else {
-            panic!("{call}: did not end within {PATIENCE:?}")
+            return Err(io::Error::other(format!("did not end within {PATIENCE:?}")));
         };
         let [stdout, stderr] = [1, 2].map(|index| {
             let mut bytes = Vec::new();

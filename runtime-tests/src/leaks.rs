@@ -73,7 +73,18 @@ fn reap(bed: &Bed) -> Option<String> {
 
 /// What carries the bed's tag at this moment.
 pub fn look(bed: &Bed) -> Vec<String> {
-    [files(bed), mounts(bed), loop_devices(bed), cgroups(bed), processes(bed)].concat()
+    by_kind(bed).into_iter().flat_map(|(_, objects)| objects).collect()
+}
+
+/// What there is of this bed, by kind.
+pub fn by_kind(bed: &Bed) -> [(&'static str, Vec<String>); 5] {
+    [
+        ("files in the run root", files(bed)),
+        ("mounts", mounts(bed)),
+        ("loop devices", loop_devices(bed)),
+        ("cgroups", cgroups(bed)),
+        ("processes", processes(bed)),
+    ]
 }
 
 /// Everything in the run root but its two directories.

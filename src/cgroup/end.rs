@@ -107,17 +107,21 @@ impl Cgroup {
 /// processes: on the kernel's own event in v2 (and so on a hybrid machine, whose v2 tree is taken first), by short
 /// pauses in v1 alone.
 ///
+/// The directory in the first hierarchy goes last, when all others are gone: a container's cgroup is known by its inode
+/// ([`super::inode_of`]), and without it nobody could go on with a removal that was cut short.
+///
 /// # Errors
 /// `TimedOut`: processes are left; the message names some. `Privilege`, `System`: the kernel refused. What can be
-/// removed is removed all the same.
+/// removed of the others is removed all the same.
 pub fn remove(layout: &Layout, path: &CgroupPath, patience: Duration) -> Result<()> {
     let deadline = Instant::now() + patience;
-    let (v2, v1): (Vec<_>, Vec<_>) = layout.hierarchies().iter().partition(|hierarchy| hierarchy.is_v2());
+    let Some((first, others)) = layout.hierarchies().split_first() else { return Ok(()) };
+    let (v2, v1): (Vec<_>, Vec<_>) = others.iter().partition(|hierarchy| hierarchy.is_v2());
     let mut outcome = Ok(());
     for hierarchy in v2.into_iter().chain(v1) {
         outcome = outcome.and(remove_from(hierarchy, path, deadline));
     }
-    outcome
+    outcome.and_then(|()| remove_from(first, path, deadline))
 }
 
 fn remove_from(hierarchy: &Hierarchy, path: &CgroupPath, deadline: Instant) -> Result<()> {
@@ -304,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_with_processes_is_named_and_the_other_hierarchies_are_cleared() {
+    fn a_group_with_processes_is_named_and_the_other_hierarchies_are_cleared_but_the_first_which_tells_whose_it_is() {
         let tree = FakeTree::v1();
         let (cgroup, _) = Cgroup::create(tree.layout(), &path(), &Limits::none()).unwrap();
         tree.put("unified/squall/a", "cgroup.procs", "4711\n");
@@ -312,7 +316,11 @@ mod tests {
         assert_eq!((error.kind(), error.stage()), (ErrorKind::TimedOut, Stage::Remove));
         assert!(error.to_string().contains("[4711]"), "{error}");
         let left: Vec<String> = tree.groups().into_iter().filter(|group| group.ends_with("/a")).collect();
-        assert_eq!(left, ["unified/squall/a"]);
+        let first = tree.layout().hierarchies()[0].mount_point.rsplit('/').next().unwrap();
+        assert_eq!(left, [format!("{first}/squall/a"), "unified/squall/a".to_owned()]);
+        tree.put("unified/squall/a", "cgroup.procs", "");
+        remove(tree.layout(), &path(), Duration::ZERO).unwrap();
+        assert!(!tree.groups().iter().any(|group| group.ends_with("/a")), "{:?}", tree.groups());
     }
 
     #[test]

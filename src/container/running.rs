@@ -17,6 +17,9 @@ use crate::launch::{boot_id, claim, pid_namespace};
 use crate::record::{self, Exit, ExitRecord, LaunchRecord};
 use crate::stage::Stage;
 
+/// How long after the grace the caller leaves the killing to the monitor, before it looks whether that lives.
+const MONITORS_TURN: Duration = Duration::from_secs(1);
+
 impl Running {
     pub(crate) fn new(directory: PathBuf, record: LaunchRecord) -> Running {
         Running { directory, record: Box::new(record) }
@@ -145,7 +148,7 @@ impl Running {
     }
 
     /// Ends the container: the signal now, and after the grace the whole tree is killed. The monitor sees to it even if the caller is gone
-    /// before the grace is over.
+    /// before the grace is over; should the monitor be killed meanwhile, the caller does.
     pub fn stop(self, signal: i32, grace: Duration) -> Result<Ended> {
         crash::point(Role::Caller, Stage::Stop);
         let monitored = control::stop(&self.directory, signal, grace)?.is_some();
@@ -155,15 +158,12 @@ impl Running {
                 _ => {}
             }
         }
-        let patience = if monitored { grace.saturating_add(KILL_PATIENCE) } else { grace };
-        let object = self.object();
         let still_running = self.clone();
+        let patience = if monitored { grace.saturating_add(MONITORS_TURN) } else { grace };
         match self.wait_for(patience)? {
             Some(ended) => Ok(ended),
-            None if !monitored => still_running.kill_tree(),
-            None => {
-                Err(Error::found(ErrorKind::TimedOut, Stage::Stop, object, "wait", "it was killed and is not gone yet"))
-            }
+            None if monitored && still_running.is_watched() => still_running.wait_for_the_killed(),
+            None => still_running.kill_tree(),
         }
     }
 
@@ -179,13 +179,14 @@ impl Running {
             Err(error) if error.kind() != ErrorKind::Phase => return Err(error),
             _ => {}
         }
+        self.wait_for_the_killed()
+    }
+
+    fn wait_for_the_killed(self) -> Result<Ended> {
         let object = self.object();
-        match self.wait_for(KILL_PATIENCE)? {
-            Some(ended) => Ok(ended),
-            None => {
-                Err(Error::found(ErrorKind::TimedOut, Stage::Stop, object, "wait", "it was killed and is not gone yet"))
-            }
-        }
+        let text = "it was killed and is not gone yet";
+        let late = || Error::found(ErrorKind::TimedOut, Stage::Stop, object, "wait", text);
+        self.wait_for(KILL_PATIENCE)?.ok_or_else(late)
     }
 
     fn cgroup(&self) -> Result<CgroupPath> {

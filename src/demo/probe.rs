@@ -72,6 +72,8 @@ fn main() {
         "say" => say(&args[2..]),
         "crash" => crash(),
         "bomb" => bomb(),
+        "read" => read_whole(arg(2), Duration::from_millis(number(3))),
+        "fill-up" => fill_up(arg(2)),
         "litter" => println!("{}", litter(arg(2), number(3))),
         "try" => println!("{}", attempt(arg(2), arg(3), arg(4))),
         _ => usage(),
@@ -413,6 +415,21 @@ fn litter(directory: &str, most: u64) -> String {
         }
     };
     object([("made".to_owned(), made.to_string()), ("errno".to_owned(), refused)])
+}
+
+/// Reads a file to its end, says how long it is, and stays.
+fn read_whole(path: &str, span: Duration) {
+    let read = fs::File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+    match read {
+        Ok(bytes) => println!("{bytes}"),
+        Err(error) => println!("{error}"),
+    }
+    std::thread::sleep(span);
+}
+
+/// Writes until it is refused, and ends with the refusal's number as its code.
+fn fill_up(path: &str) -> ! {
+    exit(fill(path, "").err().and_then(|error| error.raw_os_error()).unwrap_or(66))
 }
 
 /// Writes until the file system is full, or as many bytes as asked.

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, mkdir, open, openat, renameat_with};
+use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdir, open, openat, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -106,16 +106,14 @@ impl Claim {
     pub(super) fn make(run_root: &RunRoot, spec: &LaunchSpec) -> Result<Claim> {
         let object = format!("container '{}'", spec.id);
         let unnamed = run_root.containers().join(format!("{UNNAMED}{}-{}", std::process::id(), spec.id));
-        mkdir(&unnamed, Mode::from_raw_mode(0o700)).at(Stage::Claim, &object, "mkdir")?;
-        let claim = Claim::name(&unnamed, run_root.container(&spec.id), spec, &object);
+        let directory = make_and_lock(&unnamed, &object)?;
+        let claim = Claim::name(directory, &unnamed, run_root.container(&spec.id), spec, &object);
         claim.inspect_err(|_| {
             let _ = fs::remove_dir_all(&unnamed);
         })
     }
 
-    fn name(unnamed: &Path, path: PathBuf, spec: &LaunchSpec, object: &str) -> Result<Claim> {
-        let directory = open_directory(unnamed).at(Stage::Claim, object, "open")?;
-        flock(&directory, FlockOperation::LockExclusive).at(Stage::Claim, object, "flock")?;
+    fn name(directory: OwnedFd, unnamed: &Path, path: PathBuf, spec: &LaunchSpec, object: &str) -> Result<Claim> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let notes =
             openat(&directory, NOTES, flags, Mode::from_raw_mode(0o600)).at(Stage::Claim, object, "open(claim)")?;
@@ -149,6 +147,22 @@ impl Claim {
         line.push(b'\n');
         let mut file = &self.notes;
         file.write_all(&line).at(stage, self.path.display(), "write(claim)")
+    }
+}
+
+/// Makes a directory without a name and locks it. Until it is locked it looks as if its launch had been killed, and somebody who reaps takes
+/// it away: then it is made anew. One that is locked and still there stays.
+fn make_and_lock(unnamed: &Path, object: &str) -> Result<OwnedFd> {
+    loop {
+        mkdir(unnamed, Mode::from_raw_mode(0o700)).at(Stage::Claim, object, "mkdir")?;
+        let directory = match open_directory(unnamed) {
+            Err(Errno::NOENT) => continue,
+            other => other.at(Stage::Claim, object, "open")?,
+        };
+        flock(&directory, FlockOperation::LockExclusive).at(Stage::Claim, object, "flock")?;
+        if fstat(&directory).at(Stage::Claim, object, "fstat")?.st_nlink > 0 {
+            return Ok(directory);
+        }
     }
 }
 

@@ -126,7 +126,8 @@ fn receive_within(socket: OwnedFd, silence: Duration) -> Result<LaunchRecord> {
 }
 
 fn died(at: Stage) -> Error {
-    let text = "it died without an answer; `squall reap` clears what it left";
+    let text =
+        "it died without an answer; `squall ps` tells whether the worker runs, `squall reap` clears what else is left";
     Error::found(ErrorKind::System, at, "launch process", "read", text)
 }
 

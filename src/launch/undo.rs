@@ -3,13 +3,18 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::cgroup::{CgroupPath, Layout};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::reap::end_cgroup;
 use crate::stage::Stage;
 use crate::sys::Cloned;
+
+/// How long a killed init may take to be gone.
+const DYING_PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// One thing that a launch has made.
 enum Made {
@@ -43,12 +48,17 @@ impl Undo {
         self.0.push(Made::File(PathBuf::from(path)));
     }
 
-    /// Takes everything back and returns the error that made it necessary, with what is left.
+    /// Takes everything back and returns the error that made it necessary, with what is left. Where something is, the container's directory
+    /// stays as well: reaping finds the rest by it.
     pub(super) fn take_back(self, error: Error) -> Error {
-        self.0.into_iter().rev().fold(error, |error, made| match take_back(made) {
-            Ok(()) => error,
-            Err(left) => error.leaving(left),
-        })
+        let mut left = Vec::new();
+        for made in self.0.into_iter().rev() {
+            if matches!(made, Made::Directory(_)) && !left.is_empty() {
+                continue;
+            }
+            left.extend(take_back(made).err());
+        }
+        left.into_iter().fold(error, Error::leaving)
     }
 }
 
@@ -61,12 +71,18 @@ fn take_back(made: Made) -> Result<()> {
     }
 }
 
-/// Init takes its whole pid namespace with it.
+/// Init takes its whole pid namespace with it. One that waits for a file system which does not answer cannot be killed, and is not waited
+/// for either.
 fn kill_and_reap(pidfd: BorrowedFd<'_>) -> Result<()> {
     match pidfd_send_signal(pidfd, Signal::KILL) {
         // Reaped already, when it was asked how it ended.
         Err(rustix::io::Errno::SRCH) => return Ok(()),
         other => other.at(Stage::Stop, "init", "pidfd_send_signal(SIGKILL)")?,
+    }
+    let ends = || poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&DYING_PATIENCE));
+    if retry_on_intr(ends).at(Stage::Stop, "init", "poll")? == 0 {
+        let text = "it was killed and does not die: a file system that it waits for does not answer, perhaps";
+        return Err(Error::found(ErrorKind::TimedOut, Stage::Stop, "init", "poll", text));
     }
     match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
         Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),

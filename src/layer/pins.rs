@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -37,6 +37,12 @@ pub struct TrimmedLayer {
     /// Why.
     pub reason: String,
 }
+
+/// How long the kernel may take to free a loop device whose last user is gone; some milliseconds are usual, on a busy machine a second.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Between two looks.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(3);
 
 /// One layer's directory as reaping sees it.
 pub(super) struct Candidate {
@@ -90,6 +96,30 @@ impl LayerStore {
             report.push(TrimmedLayer { layer_id: candidate.layer_id, file, goes: outcome == Outcome::Gone, reason });
         }
         Ok(report)
+    }
+
+    /// Forgets unpinned layers that nobody is known to use. After the end of a container, or of a pin, the kernel takes a moment to free the
+    /// loop device, and tells nobody when it is done: until then a layer is looked at again. Gives the layers that went.
+    pub(crate) fn forget_unused(&self, is_used: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+        let deadline = Instant::now() + RELEASE_PATIENCE;
+        let mut forgotten = Vec::new();
+        loop {
+            let mut waiting = false;
+            for candidate in self.candidates()?.into_iter().filter(|layer| !is_used(&layer.layer_id)) {
+                match candidate.state {
+                    State::Pinned | State::Deleted => {}
+                    State::InUse => waiting = true,
+                    State::Stale => match candidate.give_up()? {
+                        Outcome::Gone => forgotten.push(candidate.layer_id),
+                        Outcome::Kept => {}
+                    },
+                }
+            }
+            if !waiting || Instant::now() >= deadline {
+                return Ok(forgotten);
+            }
+            std::thread::park_timeout(RELEASE_INTERVAL);
+        }
     }
 
     pub(super) fn candidates(&self) -> Result<Vec<Candidate>> {

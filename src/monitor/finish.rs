@@ -157,9 +157,12 @@ impl core::fmt::Write for Output {
 
 /// Removes the container's cgroups, and waits for their last processes to leave, for two seconds in total. What is not gone by then is left
 /// for `reap` to find: a monitor that waits for ever would keep everybody else waiting.
+///
+/// The first one goes last: by its inode the cgroup is known to be this container's, so that somebody else can go on if this is cut short.
 pub fn remove_cgroups(handover: &Handover<'_>) {
     let until = sys::now_ns(Clock::Boottime).saturating_add(REMOVAL_BOUND_NS);
-    while handover.cgroups.iter().filter(|leaf| !removed(leaf)).count() > 0 {
+    let Some((first, others)) = handover.cgroups.split_first() else { return };
+    while others.iter().filter(|leaf| !removed(leaf)).count() > 0 || !removed(first) {
         let left = until.saturating_sub(sys::now_ns(Clock::Boottime));
         if left == 0 {
             break;

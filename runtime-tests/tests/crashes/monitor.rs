@@ -7,6 +7,7 @@ use std::io::Write;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use runtime_tests::until;
 use rustix::process::Signal;
 use squall::Container;
 use syscalls::Sysno;
@@ -41,6 +42,9 @@ pub fn play(scene: &Scene, scenario: Scenario, strike: Option<(&str, Fault)>) ->
     };
     let (monitor, init) = (running.record().monitor.pid, running.record().init.pid);
     let pid = Pid::from_raw(monitor);
+    if scenario != Scenario::MonitorStarts {
+        until("the monitor waits", || (call_of(pid) == Some(Sysno::ppoll)).then_some(()));
+    }
     ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC).expect("root may trace");
     if scenario == Scenario::MonitorStarts {
         kill(monitor, Signal::CONT);
@@ -125,9 +129,7 @@ impl<'a> Tracer<'a> {
     }
 
     fn entered(&mut self, pid: Pid) -> Traced {
-        let text = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-        let number = text.split(' ').next().and_then(|word| word.parse().ok());
-        let name = number.and_then(Sysno::new).map_or("unknown", |call| call.name());
+        let name = call_of(pid).map_or("unknown", |call| call.name());
         self.stage = match (self.stage, name) {
             ("watch", "pidfd_send_signal") => "stop",
             ("watch" | "stop", "waitid") => "exit",
@@ -183,6 +185,12 @@ impl<'a> Tracer<'a> {
         let _ = ptrace::detach(pid, None);
         Traced::No
     }
+}
+
+/// The system call in which a process is.
+fn call_of(pid: Pid) -> Option<Sysno> {
+    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    text.split(' ').next().and_then(|word| word.parse().ok()).and_then(Sysno::new)
 }
 
 /// The call that it is about to make becomes the exit of its panic handler: it blocks every signal that could abort it.

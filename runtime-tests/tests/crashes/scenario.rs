@@ -196,16 +196,14 @@ struct About {
 
 /// Ends what runs, removes what ended, reaps once, and looks.
 fn judge(scene: &Scene, about: About, mut verdict: Verdict) -> Verdict {
-    let mut launched = false;
+    scene.wait_for_parts();
+    let mut nothing_came_of_it = false;
     match settled(scene) {
         Err(error) => verdict.other.push(format!("it cannot be looked at: {error}")),
-        Ok(None | Some(Container::Created(_))) => {}
-        Ok(Some(Container::Running(running))) => {
-            launched = true;
-            end(scene, &running, &about, &mut verdict);
-        }
+        // A pid file is its caller's to remove, but not that of a launch that came to nothing.
+        Ok(None | Some(Container::Created(_))) => nothing_came_of_it = !about.told_to_end,
+        Ok(Some(Container::Running(running))) => end(scene, &running, &about, &mut verdict),
         Ok(Some(ended)) => {
-            launched = true;
             if !about.told_to_end && !about.worker_may_die {
                 verdict.false_exits.push(format!("nobody told it to end, and it is {:?}", ended.phase()));
             }
@@ -220,7 +218,7 @@ fn judge(scene: &Scene, about: About, mut verdict: Verdict) -> Verdict {
     let reaped = scene.play("reap", None);
     verdict.other.extend((!reaped.success).then(|| format!("reaping failed: {}", reaped.text)));
     verdict.leaks.extend(scene.left());
-    if !launched && scene.pid_file().exists() {
+    if nothing_came_of_it && scene.pid_file().exists() {
         verdict.leaks.push("the pid file of a container that is not there".to_owned());
     }
     if !verdict.problems().is_empty() {

@@ -143,6 +143,19 @@ impl Scene {
         }
     }
 
+    /// Waits for whoever is still at work: a launch goes on without its caller.
+    pub fn wait_for_parts(&self) {
+        let run_root = runtime_tests::bed::text(&self.bed.run_root());
+        let works = |pid: &u32| {
+            fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|text| String::from_utf8_lossy(&text).contains(&run_root))
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while host::processes().iter().any(works) && Instant::now() < deadline {
+            host::pause();
+        }
+    }
+
     /// Takes the means of the faults away: they are not the runtime's.
     pub fn end_faults(&self) {
         let _ = fs::remove_dir_all(self.means());

@@ -40,6 +40,10 @@ pub struct Args {
     #[arg(long, value_name = "PEER")]
     pub without: Vec<String>,
 
+    /// Containers that are alive at a time in the measure "scale"
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2 * FEWEST as i64..))]
+    pub scale: u32,
+
     /// Write every figure to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -52,6 +56,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub squall: Option<PathBuf>,
 }
+
+/// The measure of many compares so many launches at its beginning with as many at its end.
+pub const FEWEST: usize = 10;
 
 /// The measures, in the order in which they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,6 +81,8 @@ pub enum Name {
     Mounts,
     /// The system calls that make a container, counted by strace: Squall's beside the floor's
     Work,
+    /// A thousand containers alive at a time, and what a further one of the same image adds to the page cache
+    Scale,
 }
 
 impl Args {
@@ -85,6 +94,12 @@ impl Args {
     /// Rounds, where that many are usual.
     pub fn rounds(&self, usual: usize) -> usize {
         self.rounds.unwrap_or(if self.quick { usual.div_ceil(4) } else { usual }).max(1)
+    }
+
+    /// Containers that are alive at a time in the measure of many.
+    pub fn scale(&self) -> usize {
+        let all = self.scale as usize;
+        if self.quick { all.div_ceil(4).max(2 * FEWEST) } else { all }
     }
 
     /// Before each run of a paced measure.

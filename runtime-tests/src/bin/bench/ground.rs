@@ -76,8 +76,13 @@ impl Ground {
 
     /// Launches by the library.
     pub fn launch(&self, id: &str, layers: &[String], argv: &[&str]) -> Outcome<Running> {
+        self.launch_with(id, layers, argv, Stdio::null()?)
+    }
+
+    /// The same with streams of its own.
+    pub fn launch_with(&self, id: &str, layers: &[String], argv: &[&str], stdio: Stdio) -> Outcome<Running> {
         let spec = container::spec(self, id, layers, argv)?;
-        Ok(self.embedded.launch(&spec, Stdio::null()?)?)
+        Ok(self.embedded.launch(&spec, stdio)?)
     }
 
     /// `squall` with our run root, or another.

@@ -38,6 +38,7 @@ pub enum Unit {
     PerSecond,
     KiB,
     Calls,
+    Mounts,
 }
 
 impl Unit {
@@ -47,6 +48,7 @@ impl Unit {
             Unit::PerSecond => "1/s",
             Unit::KiB => "KiB",
             Unit::Calls => "calls",
+            Unit::Mounts => "mounts",
         }
     }
 
@@ -55,7 +57,7 @@ impl Unit {
         match self {
             Unit::Microseconds => format!("{:.2}", amount / 1000.0),
             Unit::PerSecond => format!("{amount:.1}"),
-            Unit::KiB | Unit::Calls => format!("{amount:.0}"),
+            Unit::KiB | Unit::Calls | Unit::Mounts => format!("{amount:.0}"),
         }
     }
 }

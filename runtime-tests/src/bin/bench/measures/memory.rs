@@ -37,7 +37,8 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
     )])
 }
 
-fn of(name: &str, pid: u32) -> Outcome<Vec<Value>> {
+/// What a process has.
+pub(super) fn of(name: &str, pid: u32) -> Outcome<Vec<Value>> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     let line = |key: &str| {
@@ -57,7 +58,7 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 /// Forked from this program, and alive.
-fn is_ours(pid: u32) -> bool {
+pub(super) fn is_ours(pid: u32) -> bool {
     let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
     host::is_alive(pid) && program(&pid.to_string()) == program("self")
 }

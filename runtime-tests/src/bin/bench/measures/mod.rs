@@ -6,6 +6,7 @@ mod layers;
 mod library;
 mod memory;
 mod mounts;
+mod scale;
 mod throughput;
 mod whole;
 mod work;
@@ -31,7 +32,7 @@ pub struct Bench<'a> {
 type Measure = fn(&mut Bench<'_>) -> Outcome<Vec<Section>>;
 
 /// Every measure. Those that make many mounts come last.
-const MEASURES: [(Name, Measure); 9] = [
+const MEASURES: [(Name, Measure); 10] = [
     (Name::Library, library::measure),
     (Name::Detached, detached::measure),
     (Name::Whole, whole::measure),
@@ -41,6 +42,7 @@ const MEASURES: [(Name, Measure); 9] = [
     (Name::Layers, layers::measure),
     (Name::Mounts, mounts::measure),
     (Name::Work, work::measure),
+    (Name::Scale, scale::measure),
 ];
 
 /// How a measure is paced, by the word that its title ends with.

@@ -1,0 +1,79 @@
+//! Processes that are known to be ours, held by pidfd: what is killed here is never somebody else's.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use runtime_tests::host;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// In the environment of every program that a cycle starts: the bed's tag and the container's id. Workers and monitors do not inherit it.
+pub const MARK: &str = "SQUALL_SOAK";
+
+/// A child of a process of ours. Its pidfd is opened first; then it has to be that process's child still.
+#[derive(Debug)]
+pub struct Known {
+    pub pid: u32,
+    pub pidfd: OwnedFd,
+}
+
+impl Known {
+    /// The children of this process's main thread, oldest first. The process is ours and has not been waited for.
+    pub fn children_of(parent: u32) -> Vec<Known> {
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        pids.filter_map(|pid| Known::open(pid, parent)).collect()
+    }
+
+    /// The oldest of them.
+    pub fn child_of(parent: u32) -> Option<Known> {
+        Known::children_of(parent).into_iter().next()
+    }
+
+    fn open(pid: u32, parent: u32) -> Option<Known> {
+        let pidfd = pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
+        (host::status(pid, "PPid") == parent.to_string()).then_some(Known { pid, pidfd })
+    }
+
+    /// Kills it and waits until it is dead; false if it was dead already.
+    pub fn kill(&self) -> bool {
+        kill(&self.pidfd)
+    }
+}
+
+/// Kills a process and waits until it is dead; false if it was so already.
+pub fn kill(pidfd: &OwnedFd) -> bool {
+    let was_alive = !has_ended(pidfd, Duration::ZERO);
+    was_alive && pidfd_send_signal(pidfd, Signal::KILL).is_ok() && has_ended(pidfd, Duration::from_secs(10))
+}
+
+/// Whether a process ends within this span.
+pub fn has_ended(pidfd: &OwnedFd, span: Duration) -> bool {
+    let timeout = Timespec { tv_sec: span.as_secs() as i64, tv_nsec: span.subsec_nanos().into() };
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)).is_ok_and(|count| count > 0)
+}
+
+/// The processes that carry this mark in their environment.
+pub fn marked(mark: &str) -> Vec<u32> {
+    let wanted = format!("{MARK}={mark}");
+    let carries = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(wanted.as_bytes()))
+    };
+    host::processes().into_iter().filter(carries).collect()
+}
+
+/// Looks until there is an answer, at most this long.
+pub fn look<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = std::time::Instant::now() + patience;
+    loop {
+        if let Some(answer) = look() {
+            return Some(answer);
+        }
+        if std::time::Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
