@@ -12,6 +12,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limit;
 use crate::stage::Stage;
 
 /// What a caller can do about an error.
@@ -129,7 +130,7 @@ impl Error {
             stage,
             object: object.into(),
             call: call.into(),
-            cause: Cause::Errno { errno, meaning: None },
+            cause: Cause::Errno { errno, meaning: limit::of_any_call(errno).map(str::to_owned) },
             left: Vec::new(),
         }
     }

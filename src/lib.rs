@@ -74,6 +74,7 @@ mod fsmount;
 mod kernel;
 mod launch;
 pub mod layer;
+mod limit;
 pub mod monitor;
 pub mod oci;
 pub mod plan;

@@ -18,9 +18,10 @@ use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
 use crate::launch::{self, Job, Layers, Settings, claim, line, wire};
 use crate::layer::OpenLayer;
+use crate::limit::{AtLimit, Limit};
 use crate::plan::Plan;
 use crate::record::LaunchRecord;
-use crate::request::{ContainerId, LaunchSpec, Mount, Network, Propagation, check_layers, without_repeats};
+use crate::request::{ContainerId, ImageRoots, LaunchSpec, Mount, Network, Propagation, check_layers, without_repeats};
 use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::spawner::Spawner;
 use crate::stage::Stage;
@@ -120,6 +121,7 @@ pub struct SquallBuilder {
     keep_layers: usize,
     monitors: String,
     spawner: Option<Spawner>,
+    image_roots: Option<Vec<PathBuf>>,
 }
 
 impl SquallBuilder {
@@ -147,12 +149,24 @@ impl SquallBuilder {
         self
     }
 
+    /// Refuses every layer that does not lie below one of these directories, or that its worker could change ([`ImageRoots::check`] has the
+    /// rule). For programs that launch for others; without this no layer is refused for where it lies. No directory at all is an error of
+    /// [`SquallBuilder::build`].
+    pub fn image_roots<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> SquallBuilder {
+        self.image_roots = Some(roots.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Checks what was set; touches nothing.
     pub fn build(self) -> Result<Squall> {
         let monitors = CgroupPath::new(self.monitors).map_err(|problem| {
             Error::found(ErrorKind::Invalid, Stage::Request, "monitor cgroup", "check", problem.to_string())
         })?;
-        let settings = Settings { run_root: RunRoot::new(self.run_root)?, keep_layers: self.keep_layers, monitors };
+        let image_roots = self.image_roots.map(ImageRoots::new).transpose().map_err(|problem| {
+            Error::found(ErrorKind::Invalid, Stage::Request, "image roots", "check", problem.to_string())
+        })?;
+        let settings =
+            Settings { run_root: RunRoot::new(self.run_root)?, keep_layers: self.keep_layers, monitors, image_roots };
         let launcher = self.spawner.map_or(Launcher::Direct, Launcher::Spawner);
         Ok(Squall { settings, launcher })
     }
@@ -166,6 +180,7 @@ impl Squall {
             keep_layers: DEFAULT_KEEP_LAYERS,
             monitors: DEFAULT_MONITORS.to_owned(),
             spawner: None,
+            image_roots: None,
         }
     }
 
@@ -182,6 +197,7 @@ impl Squall {
 
     /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
     pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
+        self.settings.check_image_roots(spec, &layers)?;
         self.launch_since(launch::monotonic_ns(), spec, Layers::Opened(without_repeats(layers)), stdio)
     }
 
@@ -209,6 +225,7 @@ impl Squall {
     /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].
     pub fn plan(&self, spec: &LaunchSpec) -> Result<Plan> {
         let layers = check_layers_apart(spec).and_then(|()| check_layers(spec))?;
+        self.settings.check_image_roots(spec, &layers)?;
         check_supported(spec, &self.settings.monitors)?;
         Plan::of(spec, layers, &self.settings)
     }
@@ -342,7 +359,7 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
         return Err(Error::found(ErrorKind::Phase, Stage::Request, "launch", "fork", text));
     }
     let (answer, answering) = UnixStream::pair().at(Stage::Clone, "launch process", "socketpair")?;
-    let child = match sys::fork().at(Stage::Clone, "launch process", "fork")? {
+    let child = match sys::fork().at(Stage::Clone, "launch process", "fork").at_limit(libc::EAGAIN, Limit::Processes)? {
         Fork::Child => {
             drop(answer);
             launch::run(job, answering.into())
@@ -366,8 +383,14 @@ fn collect(child: i32) {
 
 fn launch_by(spawner: &Spawner, job: &Job) -> Result<LaunchRecord> {
     let stream = UnixStream::from(spawner.request()?);
-    wire::send_job(&stream, job)?;
-    line::receive(stream.into())
+    let sent = wire::send_job(&stream, job);
+    let answer = line::receive(stream.into());
+    match (sent, answer) {
+        (Ok(()), answer) => answer,
+        // A spawner that cannot fork says so, and hangs up before it has the job.
+        (Err(_), Err(error)) if error.kind() == ErrorKind::Exhausted => Err(error),
+        (Err(error), _) => Err(error),
+    }
 }
 
 /// Signals as something to read: they are blocked for the whole process from here on, and a program in the foreground passes them on.

@@ -25,7 +25,9 @@ use rustix::process::{WaitOptions, setsid, waitpid};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch;
+use crate::launch::line::{Answer, Line};
 use crate::launch::wire;
+use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, Fork};
 
@@ -240,8 +242,11 @@ fn serve(socket: OwnedFd) -> Result<()> {
                 launch::serve(request)
             }
             Ok(Fork::Parent(_)) => {}
-            // The request's socket closes, and the caller sees that its launch process died.
-            Err(_) => {}
+            Err(error) => {
+                let error = Error::system(Stage::Clone, "launch process", "fork", error);
+                let error = error.at_limit(libc::EAGAIN, Limit::Processes);
+                Line::new(request).answer(&Answer::Failed(error));
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod call;
 pub mod harness;
 pub mod host;
 pub mod leaks;
+pub mod namespace;
 pub mod needs;
 pub mod roles;
 

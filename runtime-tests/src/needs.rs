@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 /// File systems, with the module that brings them.
-const FILE_SYSTEMS: [&str; 4] = ["squashfs", "overlay", "tmpfs", "mqueue"];
+const FILE_SYSTEMS: [&str; 5] = ["squashfs", "erofs", "overlay", "tmpfs", "mqueue"];
 
 /// Programs that make a caller's circumstances, with Debian's package.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("nice", "coreutils"),
     ("env", "coreutils"),
     ("setpriv", "util-linux"),
@@ -17,6 +17,8 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("ionice", "util-linux"),
     ("choom", "util-linux"),
     ("unsquashfs", "squashfs-tools"),
+    ("mkfs.erofs", "erofs-utils"),
+    ("mkfs.ext4", "e2fsprogs"),
 ];
 
 /// The oldest kernel: `mount_setattr(2)`, which the container's read-only mounts need.

@@ -6,7 +6,7 @@
 use std::process::Command;
 
 /// Which program this process is.
-const ROLE: &str = "SQUALL_TEST_ROLE";
+pub const ROLE: &str = "SQUALL_TEST_ROLE";
 
 /// A program: its name, and what it does with its arguments.
 pub type Role = (&'static str, fn(&[String]));

@@ -19,6 +19,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::boot_id;
 use crate::launch::claim::{self, Notes};
 use crate::layer::absent;
+use crate::limit::{AtLimit, Limit};
 use crate::reap::{end_cgroup, remove_directory};
 use crate::record::{self, Exit, ExitRecord, LaunchRecord};
 use crate::stage::Stage;
@@ -238,7 +239,9 @@ impl Created {
     pub fn settle(self, span: Duration) -> Result<Container> {
         let object = format!("container '{}'", self.id);
         let deadline = Instant::now() + span;
-        let changes = inotify::init(inotify::CreateFlags::CLOEXEC).at(Stage::Watch, &object, "inotify_init1")?;
+        let changes = inotify::init(inotify::CreateFlags::CLOEXEC)
+            .at(Stage::Watch, &object, "inotify_init1")
+            .at_limit(libc::EMFILE, Limit::InotifyInstances)?;
         // The record is renamed into place; a failed launch removes the directory; one that is killed closes it.
         let events =
             inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE_SELF | inotify::WatchFlags::CLOSE_NOWRITE;
@@ -247,7 +250,10 @@ impl Created {
         match inotify::add_watch(&changes, &self.directory, events) {
             Ok(_) => {}
             Err(rustix::io::Errno::NOENT) => return Err(no_such(&self.id)),
-            Err(errno) => return Err(errno).at(Stage::Watch, object, "inotify_add_watch"),
+            Err(errno) => {
+                let error = Error::system(Stage::Watch, object, "inotify_add_watch", errno);
+                return Err(error.at_limit(libc::ENOSPC, Limit::InotifyWatches));
+            }
         }
         loop {
             let container = Container::open(&self.id, self.directory.clone())?;

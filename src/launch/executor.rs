@@ -145,7 +145,7 @@ pub(super) fn refused(program: &CStr, call: &str, error: std::io::Error) -> Erro
             .with_kind(ErrorKind::ProgramNotExecutable)
             .meaning("not a program of this machine, nor a script with #!"),
         Errno::TOOBIG => error.meaning("arguments and environment together exceed what the kernel takes"),
-        _ => error.with_kind(ErrorKind::ProgramNotExecutable),
+        _ => crate::layer::explain_unread(error).with_kind(ErrorKind::ProgramNotExecutable),
     }
 }
 

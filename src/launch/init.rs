@@ -16,7 +16,7 @@ use libcontainer::process::channel;
 use libcontainer::process::init::container_init_process;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::unistd::{Gid, setgroups};
-use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::mount::MountAttrFlags;
 use rustix::process::umask;
 
@@ -28,8 +28,9 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fsmount::NewFilesystem;
 use crate::layer::LayerMount;
 use crate::oci;
-use crate::request::{LaunchSpec, Network, RootMode};
-use crate::root::{devices, masks, mounts, plan, staging};
+use crate::request::{HostDirectory, LaunchSpec, Network, RootMode};
+use crate::root::target::open_in_root;
+use crate::root::{devices, masks, mounts, plan, quota, staging};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys::{self, ParentDeath};
@@ -132,9 +133,9 @@ fn start_clean(init: &Init<'_>) -> Result<()> {
 /// libcontainer would only say that chdir failed.
 fn check_working_directory(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::NO_MAGICLINKS;
     let object = || format!("working directory '{}'", spec.cwd.as_str());
-    match openat2(root, spec.cwd.as_str(), flags, Mode::empty(), resolve) {
+    match open_in_root(root, spec.cwd.as_str(), flags, resolve) {
         Ok(_) => Ok(()),
         Err(errno) => Err(Error::system(Stage::Mounts, object(), "openat2(RESOLVE_IN_ROOT)", errno)
             .meaning("the image and its mounts have no such directory")),
@@ -258,10 +259,13 @@ pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<Above>> {
             let upper = mount.try_clone().at(Stage::Root, "writable layer", "fcntl(F_DUPFD)")?;
             Ok(Some(Above { mount, upper }))
         }
-        RootMode::Directory(path) => {
+        RootMode::Directory(HostDirectory { path, size_bytes }) => {
             let object = format!("writable directory '{}'", path.as_str());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let upper = rustix::fs::open(path.as_str(), flags, Mode::empty()).at(Stage::Root, &object, "open")?;
+            if size_bytes.is_some() {
+                quota::refuse_bound(upper.as_fd(), &object)?;
+            }
             if rustix::fs::flock(&upper, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
             {
                 let text = "another container writes to it";

@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::CgroupPath;
+use crate::error::Result;
 use crate::layer::OpenLayer;
-use crate::request::LaunchSpec;
+use crate::request::{ImageRoots, LaunchSpec};
 use crate::run_root::RunRoot;
 use crate::seccomp::Filter;
 
@@ -18,6 +19,15 @@ pub(crate) struct Settings {
     pub(crate) keep_layers: usize,
     /// The cgroup in which monitors live.
     pub(crate) monitors: CgroupPath,
+    /// Where layers may lie; anywhere, if nothing is said.
+    pub(crate) image_roots: Option<ImageRoots>,
+}
+
+impl Settings {
+    /// Whether the layers, all those of the spec in its order, may be mounted for its user.
+    pub(crate) fn check_image_roots(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<()> {
+        self.image_roots.as_ref().map_or(Ok(()), |roots| roots.check(spec, layers))
+    }
 }
 
 /// One container to be launched.

@@ -34,6 +34,7 @@ use self::undo::Undo;
 use crate::cgroup::{Cgroup, Joining, Layout};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerStore, OpenLayer};
+use crate::limit::{AtLimit, Limit};
 use crate::record::{self, LaunchRecord, LayerRecord, ProcessId, SCHEMA, StageTime, microseconds};
 use crate::request::{LaunchSpec, Network, check_layers, without_repeats};
 use crate::stage::Stage;
@@ -127,7 +128,11 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let mut notes = job.notes.clone();
     notes.extend(inheritance::clean()?);
     let by_path = match &job.layers {
-        Layers::ByPath => without_repeats(check_layers(spec)?),
+        Layers::ByPath => {
+            let layers = check_layers(spec)?;
+            job.settings.check_image_roots(spec, &layers)?;
+            without_repeats(layers)
+        }
         Layers::Opened(_) => Vec::new(),
     };
     let layer_files = if by_path.is_empty() { job.layers.opened() } else { &by_path };
@@ -180,7 +185,11 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
         filter: job.filter.as_ref(),
         root_filter: root_filter.as_ref(),
     };
-    let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd()).at(Stage::Clone, "init", "clone3")? {
+    let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd())
+        .at(Stage::Clone, "init", "clone3")
+        .at_limit(libc::EAGAIN, Limit::Processes)
+        .at_limit(libc::ENOSPC, Limit::Namespaces)?
+    {
         Fork::Child => {
             drop((report, gate_writing));
             init::become_workload(&init, report_writing)

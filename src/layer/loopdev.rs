@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::OpenLayer;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys;
 
@@ -97,7 +98,10 @@ impl LoopDevice {
         let device = match open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(device) => device,
             Err(Errno::NXIO | Errno::BUSY) => return Ok(None),
-            Err(errno) => return Err(Error::system(Stage::Layers, LoopDevice::path(number), "open", errno)),
+            Err(errno) => {
+                let error = Error::system(Stage::Layers, LoopDevice::path(number), "open", errno);
+                return Err(error.at_limit(libc::ENOENT, Limit::LoopNodes));
+            }
         };
         match sys::loop_configure(device.as_fd(), layer.file.as_fd(), layer.path.as_str().as_bytes()) {
             Ok(()) => Ok(Some(LoopDevice { number, _open: device })),
@@ -144,5 +148,5 @@ impl BoundDevices {
 fn exhausted(object: &str, call: &str, error: std::io::Error) -> Error {
     Error::system(Stage::Layers, object, call, error)
         .with_kind(ErrorKind::Exhausted)
-        .meaning("no further loop device can be made (module parameter max_loop, memory)")
+        .meaning(Limit::LoopDevices.words())
 }

@@ -19,6 +19,7 @@ mod forecast;
 mod loopdev;
 mod pins;
 mod status;
+mod unmountable;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,6 +35,7 @@ pub(crate) use self::pins::absent;
 pub use self::pins::{Trim, TrimmedLayer};
 pub use self::status::LayerStatus;
 pub(crate) use self::status::Use;
+pub(crate) use self::unmountable::explain_unread;
 use crate::error::{Context, Result};
 use crate::fsmount::NewFilesystem;
 pub use crate::request::{LayerFormat, LayerIdentity, OpenLayer};
@@ -255,6 +257,8 @@ impl Slot<'_> {
             .set("source", &LoopDevice::path(device.number))?
             .flag("ro")?
             .create(layer_attributes())
+            .map_err(|error| unmountable::explain(error, self.layer.format))
+            .and_then(|mount| unmountable::with_directory(mount, &object, self.layer.format))
     }
 
     /// Leaves a pin behind and gives back a clone of it. Cloning a detached mount needs kernel 6.15, so the mount itself becomes the pin;

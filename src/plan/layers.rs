@@ -75,7 +75,7 @@ pub(super) fn overlay(spec: &LaunchSpec, layers: usize) -> PlannedOverlay {
         RootMode::ReadOnly => ("the staging tmpfs, for mount points only: the root is read-only".to_owned(), ""),
         RootMode::Writable { size_bytes: Some(bytes) } => (format!("a tmpfs of {bytes} bytes"), "above/"),
         RootMode::Writable { size_bytes: None } => ("a tmpfs without a size of its own".to_owned(), "above/"),
-        RootMode::Directory(path) => (format!("the host's directory {}", path.as_str()), "above/"),
+        RootMode::Directory(directory) => (format!("the host's directory {}", directory.path.as_str()), "above/"),
     };
     let mut attributes = vec!["nodev", "nosuid"];
     if spec.root == RootMode::ReadOnly {
@@ -109,6 +109,7 @@ mod tests {
             run_root: crate::RunRoot::new(directory.path().join("run")).unwrap(),
             keep_layers: 1,
             monitors: crate::cgroup::CgroupPath::new("/m").unwrap(),
+            image_roots: None,
         };
         let planned = of(&spec, check_layers(&spec).unwrap(), &settings);
         assert_eq!(planned.iter().map(|layer| layer.used).collect::<Vec<_>>(), [false, true, true]);

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 
 use caps::{CapSet, Capability};
 
 use super::cgroups::Machine;
 use crate::launch::{Settings, inheritance};
-use crate::request::{LaunchSpec, Mount, RootMode};
+use crate::request::{HostDirectory, LaunchSpec, Mount, RootMode};
+use crate::root::quota;
 use crate::runtime::check_privilege;
 
 /// Why the launch would fail now: each in the words of an error, but all of them.
@@ -22,7 +24,16 @@ pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine, cgro
     let pid_file = spec.pid_file.as_ref().filter(|path| fs::symlink_metadata(path.as_str()).is_ok());
     obstacles.extend(pid_file.map(|path| format!("pid file '{path}' exists already")));
     obstacles.extend(missing_sources(spec));
+    obstacles.extend(bound_that_is_not_kept(&spec.root));
     obstacles
+}
+
+/// Whoever may not look is not told.
+fn bound_that_is_not_kept(root: &RootMode) -> Option<String> {
+    let RootMode::Directory(HostDirectory { path, size_bytes: Some(_) }) = root else { return None };
+    let directory = fs::File::open(path.as_path()).ok()?;
+    let refused = quota::refuse_bound(directory.as_fd(), &format!("writable directory '{}'", path.as_str()));
+    refused.err().map(|error| error.to_string())
 }
 
 fn missing_sources(spec: &LaunchSpec) -> impl Iterator<Item = String> {
@@ -31,7 +42,7 @@ fn missing_sources(spec: &LaunchSpec) -> impl Iterator<Item = String> {
         Mount::Tmpfs(_) => None,
     });
     let upper = match &spec.root {
-        RootMode::Directory(path) => Some(("writable directory", path.as_str())),
+        RootMode::Directory(directory) => Some(("writable directory", directory.path.as_str())),
         RootMode::ReadOnly | RootMode::Writable { .. } => None,
     };
     // Who may not look does not know.

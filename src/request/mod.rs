@@ -6,9 +6,10 @@
 //!
 //! Owns: the types of a request, their rules and bounds, the parsing of documents and values. Never does: change anything, need a
 //! privilege, decide who may ask for what (allow-lists belong to the programs). It touches the file system in two places only:
-//! where a door reads its document, and in [`check_layers`]; the user database is asked in [`Identity`]. Runs in the caller's
+//! where a door reads its document, and in [`check_layers`] and [`ImageRoots`]; the user database is asked in [`Identity`]. Runs in the caller's
 //! process, and in the spawner for the second check.
 
+mod acl;
 mod bad_value;
 mod bind_options;
 mod builder;
@@ -16,6 +17,7 @@ mod environment;
 mod hostname;
 mod id;
 mod identity;
+mod image_roots;
 mod kept;
 mod mount;
 mod open_layer;
@@ -35,9 +37,11 @@ pub use environment::{Environment, Variable};
 pub use hostname::Hostname;
 pub use id::ContainerId;
 pub use identity::Identity;
+pub use image_roots::ImageRoots;
 pub(crate) use kept::Kept;
 pub use mount::{Bind, Mount, Tmpfs};
+pub(crate) use open_layer::kind;
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;
-pub use spec::{Fields, LaunchSpec, Network, OnExit, RootMode};
+pub use spec::{Fields, HostDirectory, LaunchSpec, Network, OnExit, RootMode};

@@ -17,6 +17,7 @@ use super::bad_value::quoted;
 use super::path::LayerPath;
 use super::spec::LaunchSpec;
 use crate::error::{Error, Problem, Result};
+use crate::stage::Stage;
 
 /// Where EROFS keeps its superblock (`EROFS_SUPER_OFFSET`).
 const EROFS_OFFSET: usize = 1024;
@@ -81,14 +82,16 @@ pub struct OpenLayer {
 /// the files; symbolic links are followed.
 ///
 /// Errors: `Invalid` with every layer that is missing, not readable, not a regular file, empty, not a file system that can be a
-/// layer, or shorter than its superblock says. The problems' fields are `layers[N]`.
+/// layer, or shorter than its superblock says. The problems' fields are `layers[N]`. `Exhausted` where this process may not have as many
+/// open files: that says nothing about the layer.
 pub fn check_layers(spec: &LaunchSpec) -> Result<Vec<OpenLayer>> {
     let mut layers = Vec::new();
     let mut problems = Vec::new();
     for (index, path) in spec.layers.iter().enumerate() {
         match open_layer(path) {
             Ok(layer) => layers.push(layer),
-            Err(reason) => {
+            Err(Unfit::Unknown(error)) => return Err(error),
+            Err(Unfit::Because(reason)) => {
                 let reason = format!("{} {reason}", quoted(path.as_str()));
                 problems.push(Problem { field: format!("layers[{index}]"), reason });
             }
@@ -109,15 +112,29 @@ pub fn without_repeats(layers: Vec<OpenLayer>) -> Vec<OpenLayer> {
     kept
 }
 
+/// Why a file does not become a layer.
+enum Unfit {
+    /// What is wrong with it.
+    Because(String),
+    /// It could not be looked at, for a reason that lies elsewhere.
+    Unknown(Error),
+}
+
+impl From<String> for Unfit {
+    fn from(reason: String) -> Unfit {
+        Unfit::Because(reason)
+    }
+}
+
 /// Opens and checks one layer, or says what is wrong with it.
-fn open_layer(path: &LayerPath) -> std::result::Result<OpenLayer, String> {
+fn open_layer(path: &LayerPath) -> std::result::Result<OpenLayer, Unfit> {
     // O_NONBLOCK: a FIFO or a device must not make us wait. O_NOCTTY: a terminal must not become ours.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = open(path.as_path(), flags, Mode::empty()).map_err(unopenable)?;
+    let fd = open(path.as_path(), flags, Mode::empty()).map_err(|errno| unopenable(errno, path))?;
     let stat = fstat(&fd).map_err(|errno| format!("fstat: {errno}"))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
-        other => return Err(format!("is {}: expected a regular file", kind(other))),
+        other => return Err(format!("is {}: expected a regular file", kind(other)).into()),
     }
     fcntl_setfl(&fd, OFlags::RDONLY).map_err(|errno| format!("fcntl(F_SETFL): {errno}"))?;
     let identity = identity(&stat);
@@ -127,15 +144,23 @@ fn open_layer(path: &LayerPath) -> std::result::Result<OpenLayer, String> {
     Ok(OpenLayer { path: path.clone(), file: file.into(), identity, format })
 }
 
-fn unopenable(errno: Errno) -> String {
-    match errno {
+/// A device on a file system without devices, and what nobody can open, are told by what they are.
+fn unopenable(errno: Errno, path: &LayerPath) -> Unfit {
+    if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM) {
+        return Unfit::Unknown(Error::system(Stage::Request, format!("layer '{}'", path.as_str()), "open", errno));
+    }
+    let found = rustix::fs::stat(path.as_path()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    let reason = match errno {
+        Errno::ACCESS | Errno::PERM | Errno::NXIO if found.is_ok_and(|file| file != FileType::RegularFile) => {
+            format!("is {}: expected a regular file", found.map_or("something else", kind))
+        }
         Errno::NOENT => "does not exist".into(),
         Errno::NOTDIR => "does not exist: a part of the path is not a directory".into(),
         Errno::ACCESS => format!("may not be read by user {}", rustix::process::geteuid().as_raw()),
         Errno::LOOP => "is a loop of symbolic links".into(),
-        Errno::NXIO => "is a socket or a device without a driver: expected a regular file".into(),
         errno => format!("cannot be opened: {errno}"),
-    }
+    };
+    Unfit::Because(reason)
 }
 
 /// A type of file in words.

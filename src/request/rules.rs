@@ -12,7 +12,7 @@ use super::kept::Kept;
 use super::mount::Mount;
 use super::path::LayerPath;
 use super::seccomp::Seccomp;
-use super::spec::{Fields, RootMode};
+use super::spec::{Fields, HostDirectory, RootMode};
 use crate::cgroup::{Limits, SwapLimit};
 use crate::error::Problem;
 use crate::seccomp;
@@ -94,8 +94,12 @@ impl<'a> Rules<'a> {
         self.layers.into_iter().for_each(|layers| found.layers(layers));
         self.args.into_iter().for_each(|args| found.args(args));
         found.strings(self.args.unwrap_or_default(), self.env);
-        if let RootMode::Writable { size_bytes: Some(size) } = self.root {
-            found.tmpfs_size("root.size_bytes", *size);
+        match self.root {
+            RootMode::Writable { size_bytes: Some(size) } => found.tmpfs_size("root.size_bytes", *size),
+            RootMode::Directory(HostDirectory { size_bytes: Some(0), .. }) => {
+                found.add("root.size_bytes", "nothing could be written: expected at least 1 byte");
+            }
+            _ => {}
         }
         for (index, mount) in self.mounts.iter().enumerate() {
             found.0.extend(mount_problems(index, mount));

@@ -33,7 +33,48 @@ pub enum RootMode {
         size_bytes: Option<u64>,
     },
     /// What is written lies in this directory of the host, which holds the overlay's upper and work directories.
-    Directory(AbsolutePath),
+    Directory(HostDirectory),
+}
+
+/// A directory of the host that takes a container's writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "HostDirectoryText")]
+pub struct HostDirectory {
+    /// Where it is.
+    pub path: AbsolutePath,
+    /// Most bytes that it may come to hold; without it the file system is the only bound. Today always refused by the launch
+    /// (`Unsupported`), which says what is missing: a bound is kept or refused, never left out.
+    pub size_bytes: Option<u64>,
+}
+
+/// A path alone is how records were written before there was a size.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum HostDirectoryText {
+    Path(AbsolutePath),
+    Sized(SizedDirectory),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SizedDirectory {
+    path: AbsolutePath,
+    size_bytes: Option<u64>,
+}
+
+impl From<AbsolutePath> for HostDirectory {
+    fn from(path: AbsolutePath) -> HostDirectory {
+        HostDirectory { path, size_bytes: None }
+    }
+}
+
+impl From<HostDirectoryText> for HostDirectory {
+    fn from(text: HostDirectoryText) -> HostDirectory {
+        match text {
+            HostDirectoryText::Path(path) => path.into(),
+            HostDirectoryText::Sized(SizedDirectory { path, size_bytes }) => HostDirectory { path, size_bytes },
+        }
+    }
 }
 
 /// The network that a container sees.
@@ -189,6 +230,16 @@ mod tests {
             let builder = keep.into_iter().fold(builder, Builder::keep_layers);
             Identity::new(ids[0], ids[1], [ids[2]]).into_iter().fold(builder, Builder::user)
         })
+    }
+
+    #[test]
+    fn a_directory_of_the_host_is_read_with_a_size_and_as_the_path_alone() {
+        let path = AbsolutePath::new("/srv/upper").unwrap();
+        let plain: RootMode = serde_json::from_str(r#"{"directory": "/srv/upper"}"#).unwrap();
+        assert_eq!(plain, RootMode::Directory(path.clone().into()));
+        let sized = RootMode::Directory(HostDirectory { path, size_bytes: Some(7) });
+        assert_eq!(serde_json::from_value::<RootMode>(serde_json::to_value(&sized).unwrap()).unwrap(), sized);
+        assert!(serde_json::from_str::<RootMode>(r#"{"directory": {"path": "/a", "size": 7}}"#).is_err());
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use super::devices;
 use super::mounts::Mounted;
 use crate::error::{Context, Error, Result};
 use crate::fsmount::{NewFilesystem, attach};
+use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
 
@@ -88,7 +89,9 @@ fn clone(of: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
 }
 
 fn cover(mount: BorrowedFd<'_>, place: BorrowedFd<'_>, path: &str) -> Result<()> {
-    attach(mount, place).map_err(|errno| Error::system(Stage::Mounts, object(path), "move_mount", errno))
+    attach(mount, place).map_err(|errno| {
+        Error::system(Stage::Mounts, object(path), "move_mount", errno).at_limit(libc::ENOSPC, Limit::Mounts)
+    })
 }
 
 fn object(path: &str) -> String {

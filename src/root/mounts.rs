@@ -11,6 +11,7 @@ use super::target::{Links, Place, Target, TargetKind, open_target};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fsmount::{NewFilesystem, attach};
 use crate::launch::binds::Sources;
+use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
 
@@ -116,7 +117,9 @@ impl<'a> Mounted<'a> {
     fn attach(&mut self, step: &MountStep, kind: TargetKind, mount: BorrowedFd<'_>) -> Result<()> {
         if !self.attach_in_ours(step, kind, mount)? {
             let target = self.target(step, kind)?;
-            attach(mount, target.fd.as_fd()).at(Stage::Mounts, &step.destination, "move_mount")?;
+            attach(mount, target.fd.as_fd())
+                .at(Stage::Mounts, &step.destination, "move_mount")
+                .at_limit(libc::ENOSPC, Limit::Mounts)?;
         }
         self.ours.retain(|(top, _)| *top != step.destination && way_below(&step.destination, top).is_none());
         Ok(())
@@ -135,6 +138,7 @@ impl<'a> Mounted<'a> {
         }
         move_mount(mount, "", top, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .at(Stage::Mounts, &step.destination, "move_mount")
+            .at_limit(libc::ENOSPC, Limit::Mounts)
             .map(|()| true)
     }
 

@@ -16,6 +16,8 @@ use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::error::{Context, Error, Result};
 use crate::fsmount::{NewFilesystem, attach};
+use crate::layer::explain_unread;
+use crate::limit::{AtLimit, Limit};
 use crate::request::RootMode;
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
@@ -42,7 +44,9 @@ pub(crate) fn enter() -> Result<()> {
         .create(MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID)?;
     let host =
         open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, "/", "open")?;
-    attach(staging.as_fd(), host.as_fd()).at(Stage::Root, OBJECT, "move_mount")?;
+    attach(staging.as_fd(), host.as_fd())
+        .at(Stage::Root, OBJECT, "move_mount")
+        .at_limit(libc::ENOSPC, Limit::Mounts)?;
     pivot(staging.as_fd(), Stage::Root, OBJECT)
 }
 
@@ -74,7 +78,7 @@ pub(crate) fn mount_overlay(parts: &OverlayParts<'_>) -> Result<OwnedFd> {
     let data = CString::new(options.clone()).expect("numbers and names of ours hold no NUL");
     let flags = MountFlags::NODEV | MountFlags::NOSUID;
     mount("overlay", ROOT, "overlay", flags, data.as_c_str())
-        .map_err(|errno| Error::system(Stage::Root, "overlay", format!("mount({options})"), errno))?;
+        .map_err(|errno| explain_unread(Error::system(Stage::Root, "overlay", format!("mount({options})"), errno)))?;
     open(ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, ROOT, "open")
 }
 
@@ -93,7 +97,7 @@ pub(crate) fn copy_tree(root: BorrowedFd<'_>, mode: &RootMode) -> Result<OwnedFd
         let attr = MountAttr { set: MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), ..MountAttr::default() };
         sys::mount_setattr(copy.as_fd(), false, attr).at(Stage::Mounts, OBJECT, "mount_setattr(ro)")?;
     }
-    attach(copy.as_fd(), root).at(Stage::Mounts, OBJECT, "move_mount")?;
+    attach(copy.as_fd(), root).at(Stage::Mounts, OBJECT, "move_mount").at_limit(libc::ENOSPC, Limit::Mounts)?;
     Ok(copy)
 }
 
@@ -136,7 +140,7 @@ fn place(detached: BorrowedFd<'_>, name: &str) -> Result<()> {
     make_directory(name, 0o700)?;
     let target =
         open(name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, name, "open")?;
-    attach(detached, target.as_fd()).at(Stage::Root, name, "move_mount")
+    attach(detached, target.as_fd()).at(Stage::Root, name, "move_mount").at_limit(libc::ENOSPC, Limit::Mounts)
 }
 
 /// Makes a directory on the staging file system; in a caller's own upper directory it may be there from an earlier run.

@@ -64,8 +64,32 @@ fn resolve(top: BorrowedFd<'_>, path: &str, links: Links) -> rustix::io::Result<
         Links::Follow => ResolveFlags::empty(),
         Links::Refuse => ResolveFlags::NO_SYMLINKS,
     };
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | follow;
-    openat2(top, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    let resolve = ResolveFlags::NO_MAGICLINKS | follow;
+    open_in_root(top, path, OFlags::PATH | OFlags::CLOEXEC, resolve)
+}
+
+/// How often the kernel may say that it cannot be sure. Each time somebody else has mounted or renamed something in between.
+const ATTEMPTS: u32 = 1000;
+
+/// `openat2` with `RESOLVE_IN_ROOT`, by which `..` never leads out of the root. The kernel makes sure of that after the fact: if anything on
+/// the machine was mounted or renamed while it went through a `..`, it gives up with EAGAIN, and the caller may try again.
+pub(crate) fn open_in_root(
+    root: BorrowedFd<'_>,
+    path: &str,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    again(|| openat2(root, path, flags, Mode::empty(), resolve | ResolveFlags::IN_ROOT))
+}
+
+fn again<T>(mut attempt: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    for _ in 1..ATTEMPTS {
+        match attempt() {
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            other => return other,
+        }
+    }
+    attempt()
 }
 
 /// Walks down from the top. Links that lead nowhere yet are replaced by their target, the way a shell user would make it.
@@ -169,7 +193,7 @@ fn refused(path: &str, errno: Errno) -> Error {
         Errno::LOOP => error.meaning("the image has a symbolic link there that may not be followed"),
         Errno::NOTDIR => error.meaning("the image has a file where a directory has to be"),
         Errno::ROFS => error.meaning("it does not exist, and the mount above it is read-only"),
-        _ => error,
+        _ => crate::layer::explain_unread(error),
     }
 }
 
@@ -177,6 +201,18 @@ fn refused(path: &str, errno: Errno) -> Error {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_the_kernel_is_not_sure_of_is_tried_again_and_not_for_ever() {
+        let mut left = 5;
+        let mut unsure = || {
+            left -= 1;
+            if left > 0 { Err(Errno::AGAIN) } else { Ok(left) }
+        };
+        assert_eq!(again(&mut unsure), Ok(0));
+        assert_eq!(again(|| Err::<(), _>(Errno::AGAIN)), Err(Errno::AGAIN));
+        assert_eq!(again(|| Err::<(), _>(Errno::NOENT)), Err(Errno::NOENT));
+    }
 
     fn root() -> (tempfile::TempDir, OwnedFd) {
         let directory = tempfile::tempdir().unwrap();

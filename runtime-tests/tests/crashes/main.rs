@@ -78,9 +78,7 @@ fn main() {
 fn surroundings() {
     let none = Rlimit { current: Some(0), maximum: None };
     setrlimit(Resource::Core, none).expect("a limit can be lowered");
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("root may have a mount namespace of its own");
-    let private = rustix::mount::MountPropagationFlags::REC | rustix::mount::MountPropagationFlags::PRIVATE;
-    rustix::mount::mount_change("/", private).expect("root may change propagation in it");
+    runtime_tests::namespace::leave_the_machines().expect("root may have a mount namespace of its own");
 }
 
 fn trial(scenario: Scenario, point: String, fault: Fault) -> Trial {

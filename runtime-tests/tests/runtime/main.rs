@@ -2,9 +2,12 @@
 
 mod attacks;
 mod binds;
+mod corrupt;
 mod crashes;
 mod doctor;
 mod embedder;
+mod erofs;
+mod exhaustion;
 mod hanging;
 mod identity;
 mod inheritance;
@@ -36,6 +39,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         streams::CASES,
         attacks::CASES,
         attacks::image::CASES,
+        attacks::image_roots::CASES,
         attacks::worker::CASES,
         attacks::caller::CASES,
         life_cycle::CASES,
@@ -45,6 +49,9 @@ fn every_case() -> Vec<runtime_tests::Case> {
         storm::CASES,
         refusals::CASES,
         packages::CASES,
+        exhaustion::CASES,
+        corrupt::CASES,
+        erofs::CASES,
         plan::CASES,
         doctor::CASES,
         programs::CASES,
@@ -59,6 +66,6 @@ fn every_case() -> Vec<runtime_tests::Case> {
 }
 
 fn main() {
-    runtime_tests::roles::become_one_of(&[oracle::ROLES, embedder::ROLES, hanging::ROLES]);
+    runtime_tests::roles::become_one_of(&[oracle::ROLES, embedder::ROLES, exhaustion::ROLES, hanging::ROLES]);
     runtime_tests::harness::main(&[&every_case(), leaking::leaking()])
 }

@@ -18,6 +18,7 @@ cases![
     the_root_is_read_only_with_three_small_places_to_write,
     a_writable_root_takes_writes_up_to_its_size,
     a_writable_directory_keeps_what_was_written,
+    a_size_for_a_writable_directory_is_refused_where_nothing_keeps_it,
     a_tmpfs_has_the_size_asked_for,
 ];
 
@@ -223,6 +224,30 @@ fn a_writable_directory_keeps_what_was_written(bed: &Bed) {
     let flags = ["--rm", "--user", "0:0", &format!("--writable={directory}")];
     assert_eq!(bed.attempt(&flags, &["create", "/kept", "text"])["ok"], "");
     assert_eq!(bed.attempt(&flags, &["read", "/kept"])["ok"], "text");
+}
+
+/// Of a file system in memory, and of an ext4 without quotas, made in a file and mounted for this call alone.
+fn a_size_for_a_writable_directory_is_refused_where_nothing_keeps_it(bed: &Bed) {
+    let refused = |directory: &str, under: &[&str], words: &str| {
+        let flag = format!("--writable={directory},size=1m");
+        let object = format!("squall: root: writable directory '{directory}': ");
+        let output = bed.run(&["--rm", &flag], &["exit", "7"]).under(under).output();
+        assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{output}");
+        assert!(output.stderr.starts_with(&object) && output.stderr.contains(words), "{output}");
+        let plan = bed.squall(&["plan", "--json", "--cgroup-parent", &bed.cgroup(), &flag, "--layer", bed.probe()]);
+        let obstacles = plan.args(["--", "/bin/probe"]).under(under).json()["obstacles"].to_string();
+        assert!(obstacles.contains(words), "{obstacles}");
+    };
+    let (memory, disk) = (bed.file("upper"), bed.file("disk"));
+    fs::create_dir(&memory).unwrap();
+    fs::create_dir(&disk).unwrap();
+    refused(&memory, &[], "has no project quotas");
+    let image = bed.file("ext4");
+    fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
+    let script = format!("mkfs.ext4 -q -F '{image}' && mount -o loop '{image}' '{disk}' && exec \"$@\"");
+    let under = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+    refused(&disk, &under, "project quotas of its ext4 are not switched on");
+    assert_eq!(fs::read_dir(&memory).unwrap().count(), 0, "nothing is begun");
 }
 
 fn a_tmpfs_has_the_size_asked_for(bed: &Bed) {

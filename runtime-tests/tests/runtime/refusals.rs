@@ -60,6 +60,8 @@ const FLAGS: &[(&[&str], &str)] = &[
     (&["--tmpfs", "/scratch:bogus=1"], "--tmpfs"),
     (&["--writable=lots"], "--writable"),
     (&["--writable=0"], "--writable"),
+    (&["--writable=/tmp,size=0"], "--writable"),
+    (&["--writable=/tmp,size=much"], "--writable"),
 ];
 
 fn every_wrong_flag_is_named_and_nothing_is_touched(bed: &Bed) {

@@ -66,6 +66,9 @@ pub struct Run {
     /// A layer file; base first, as often as there are layers
     #[arg(long = "layer", value_name = "FILE")]
     pub layers: Vec<PathBuf>,
+    /// Refuse layers outside this directory, and those that the worker could change; as often as there are such directories
+    #[arg(long = "image-root", value_name = "DIR")]
+    pub image_roots: Vec<PathBuf>,
     /// Storm's command file, oci-config.json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["layers", "rest", "name", "env", "workdir", "user", "volumes", "tmpfs",
         "writable", "memory", "memory_swap", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "hostname", "network",
@@ -95,8 +98,9 @@ pub struct Run {
     /// A file system in memory
     #[arg(long, value_name = "DST[:size=SIZE]")]
     pub tmpfs: Vec<String>,
-    /// A root that can be written to: in memory, of this size, or in a directory of the host
-    #[arg(long, value_name = "SIZE|DIR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    /// A root that can be written to: in memory, of this size, or in a directory of the host; a size for that is refused where it cannot be
+    /// kept, today everywhere
+    #[arg(long, value_name = "SIZE|DIR[,size=SIZE]", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub writable: Option<String>,
     /// Memory limit
     #[arg(short, long, value_name = "SIZE")]

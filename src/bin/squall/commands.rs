@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -21,7 +21,11 @@ const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs the command; the answer is the exit code.
 pub fn run(cli: Cli) -> Result<i32> {
-    let squall = Squall::builder().run_root(absolute(&cli.root)).monitors(&cli.monitor_cgroup).build()?;
+    let mut builder = Squall::builder().run_root(absolute(&cli.root)).monitors(&cli.monitor_cgroup);
+    if let Some(roots) = image_roots(&cli.command) {
+        builder = builder.image_roots(roots.iter().map(|root| absolute(root)));
+    }
+    let squall = builder.build()?;
     match cli.command {
         Command::Run(arguments) => launch(&squall, &arguments),
         Command::Plan(arguments) => plan(&squall, &arguments),
@@ -39,6 +43,16 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Seccomp(arguments) => seccomp::run(&arguments),
         Command::Spawner => serve_standard_input().map(|()| 0),
     }
+}
+
+/// Where layers may lie, if the command launches and says so.
+fn image_roots(command: &Command) -> Option<&[PathBuf]> {
+    let roots = match command {
+        Command::Run(arguments) => &arguments.image_roots,
+        Command::Plan(arguments) => &arguments.run.image_roots,
+        _ => return None,
+    };
+    (!roots.is_empty()).then_some(roots)
 }
 
 fn absolute(path: &Path) -> std::path::PathBuf {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use squall::cgroup::{CpuList, Limits, SwapLimit};
 use squall::request::{
-    BadValue, Builder, Door, Identity, LaunchSpec, Network, OnExit, RootMode, Seccomp, storm, values,
+    AbsolutePath, BadValue, Builder, Door, HostDirectory, Identity, LaunchSpec, Network, OnExit, RootMode, Seccomp,
+    storm, values,
 };
 use squall::seccomp::{Profile, brief_warnings};
 use squall::{Error, Problem, Result};
@@ -273,13 +274,16 @@ fn network(text: Option<&str>) -> std::result::Result<Network, BadValue> {
     }
 }
 
-/// Nothing is a tmpfs without a size of its own, something with a slash is a directory, the rest a size.
+/// Nothing is a tmpfs without a size of its own, something with a slash is a directory and perhaps a size, the rest a size.
 fn writable(text: &str) -> std::result::Result<RootMode, BadValue> {
     if text.is_empty() {
         return Ok(RootMode::Writable { size_bytes: None });
     }
     if text.contains('/') {
-        return squall::request::AbsolutePath::new(absolute(Path::new(text))).map(RootMode::Directory);
+        let (path, size) = text.rsplit_once(",size=").map_or((text, None), |(path, size)| (path, Some(size)));
+        let path = AbsolutePath::new(absolute(Path::new(path)))?;
+        let size_bytes = size.map(values::size).transpose()?;
+        return Ok(RootMode::Directory(HostDirectory { path, size_bytes }));
     }
     values::size(text).map(|bytes| RootMode::Writable { size_bytes: Some(bytes) })
 }

@@ -45,7 +45,7 @@ pub fn program(args: &Args) -> Outcome<PathBuf> {
 impl Ground {
     /// Makes everything. To be called first, while this process has one thread.
     pub fn make(args: &Args, tag: &str) -> Outcome<Ground> {
-        namespace::leave_the_machines()?;
+        runtime_tests::namespace::leave_the_machines()?;
         let spawner = Spawner::fork()?;
         become_subreaper()?;
         let bed = Bed::new(tag, &program(args)?);

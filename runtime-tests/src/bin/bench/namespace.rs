@@ -4,20 +4,13 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use runtime_tests::namespace::leave_the_machines;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::Outcome;
 
 /// The cgroup v2 tree of a hybrid host.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
-
-/// Leaves the machine's mount namespace for a copy of it. To be called while this process has one thread.
-pub fn leave_the_machines() -> Outcome<()> {
-    // SAFETY: only the file system context of this thread, the only one, is unshared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-    Ok(mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?)
-}
 
 /// A copy of our mount namespace, changed by `change`.
 pub fn copy_with(change: impl FnOnce() -> Outcome<()> + Send) -> Outcome<OwnedFd> {

@@ -12,7 +12,6 @@ mod ground;
 mod images;
 mod interruption;
 mod judge;
-mod namespace;
 mod plan;
 mod processes;
 mod random;
@@ -50,7 +49,7 @@ fn main() -> ExitCode {
 
 fn soak(args: &Args) -> Outcome<ExitCode> {
     needs::check()?;
-    namespace::leave_the_machines()?;
+    runtime_tests::namespace::leave_the_machines()?;
     let ground = Ground::make(args)?;
     // After the spawners were made: they have nothing to do with it.
     interruption::expect();

@@ -1,0 +1,360 @@
+//! Where layers may lie, and who may have written them.
+//!
+//! The kernel reads a layer's file in ring 0 for as long as it is mounted, so whoever can write the file, or put another one in its place,
+//! has the kernel for a reader of what they write. A program that launches for others keeps its images below directories of its own, and
+//! names these: a layer that lies elsewhere is refused, and so is one that the worker itself could change.
+//!
+//! What is looked at is the opened file, by its descriptor, and the directories that lead to it now: what is checked is what is mounted.
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, getxattr, open, openat, readlink};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::acl::Acl;
+use super::bad_value::BadValue;
+use super::identity::Identity;
+use super::open_layer::OpenLayer;
+use super::path::AbsolutePath;
+use super::spec::LaunchSpec;
+use crate::error::{Context, Error, Problem, Result};
+use crate::stage::Stage;
+
+/// Directories below which layers have to lie; at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<AbsolutePath>")]
+pub struct ImageRoots(Vec<AbsolutePath>);
+
+impl TryFrom<Vec<AbsolutePath>> for ImageRoots {
+    type Error = BadValue;
+
+    fn try_from(roots: Vec<AbsolutePath>) -> std::result::Result<ImageRoots, BadValue> {
+        if roots.is_empty() {
+            return Err(BadValue::new(
+                "no image root is given: expected at least one, as no layer could lie below none",
+            ));
+        }
+        Ok(ImageRoots(roots))
+    }
+}
+
+impl ImageRoots {
+    /// These directories, by absolute paths without `..`. Nothing is looked at yet: they are resolved anew for each launch.
+    pub fn new<P: AsRef<Path>>(roots: impl IntoIterator<Item = P>) -> std::result::Result<ImageRoots, BadValue> {
+        roots.into_iter().map(AbsolutePath::new).collect::<std::result::Result<Vec<_>, _>>()?.try_into()
+    }
+
+    /// Whether each of the layers may be mounted for the spec's user. The layers are in the spec's order, none left out.
+    ///
+    /// A layer is refused that does not lie below an image root once all links are resolved, that has no name any more, or of which the file
+    /// or any directory above it, up to `/`, belongs to the worker's user or can be written by it: as its owner, by one of its groups, by
+    /// everybody, or by a POSIX access control list. A sticky directory that everybody may write to is no harm, as long as what it holds
+    /// belongs to others. A worker that is root is not refused what belongs to root. Access control lists of other kinds (NFSv4) are not
+    /// seen, beyond what the mode tells of them.
+    ///
+    /// # Errors
+    /// `Invalid` with a problem for each layer that is refused, its field `layers[N]`. `System` where an image root cannot be resolved.
+    pub fn check(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<()> {
+        let roots = self.0.iter().map(resolve).collect::<Result<Vec<PathBuf>>>()?;
+        let refused = |(index, layer): (usize, &OpenLayer)| {
+            let reason = refusal(&roots, layer.file.as_fd(), &spec.user)?;
+            Some(Problem {
+                field: format!("layers[{index}]"),
+                reason: format!("{} {reason}", shown(layer.path.as_path())),
+            })
+        };
+        let problems: Vec<Problem> = layers.iter().enumerate().filter_map(refused).collect();
+        if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
+    }
+}
+
+fn resolve(root: &AbsolutePath) -> Result<PathBuf> {
+    std::fs::canonicalize(root.as_path()).at(Stage::Request, format!("image root '{root}'"), "realpath")
+}
+
+/// A path in an error. It is shown whole: which directory it was is what the reader needs.
+fn shown(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().escape_debug())
+}
+
+/// Why the file is not to be mounted for this worker, if that is so.
+fn refusal(roots: &[PathBuf], file: BorrowedFd<'_>, worker: &Identity) -> Option<String> {
+    let path = match path_of(file) {
+        Ok(path) => path,
+        Err(errno) => return Some(format!("cannot be resolved: {errno}")),
+    };
+    if !roots.iter().any(|root| path.starts_with(root) && path != *root) {
+        let roots: Vec<String> = roots.iter().map(|root| shown(root)).collect();
+        return Some(format!("is {}, which lies outside the image roots {}", shown(&path), roots.join(", ")));
+    }
+    match walk(&path, file, worker) {
+        Ok(None) => None,
+        Ok(Some(Untrusted { path, why })) => Some(format!("is not to be trusted: {} {why}", shown(&path))),
+        Err(errno) => Some(format!("cannot be traced to {}: {errno}", shown(&path))),
+    }
+}
+
+/// The path that leads to an open file now, without links.
+fn path_of(file: BorrowedFd<'_>) -> rustix::io::Result<PathBuf> {
+    let link = readlink(own_link(file), Vec::new())?;
+    link.into_string().map(PathBuf::from).map_err(|_| Errno::ILSEQ)
+}
+
+fn own_link(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// What on the way is not to be trusted.
+struct Untrusted {
+    path: PathBuf,
+    why: Why,
+}
+
+/// Goes down from `/`, a descriptor at a time and following no link, looks at everything on the way, and has to arrive at the file itself:
+/// one that was deleted or replaced in the meantime is not to be found by its path.
+fn walk(path: &Path, file: BorrowedFd<'_>, worker: &Identity) -> rustix::io::Result<Option<Untrusted>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = PathBuf::from("/");
+    let mut here: OwnedFd = open("/", flags, Mode::empty())?;
+    let mut names = path.components().filter(|component| *component != Component::RootDir);
+    loop {
+        let stat = fstat(&here)?;
+        if let Some(why) = why_untrusted(&Facts::of(here.as_fd(), &stat), worker) {
+            return Ok(Some(Untrusted { path: at, why }));
+        }
+        let Some(name) = names.next() else {
+            let file = fstat(file)?;
+            let same = (stat.st_dev, stat.st_ino) == (file.st_dev, file.st_ino);
+            return Ok((!same).then_some(Untrusted { path: at, why: Why::AnotherFile }));
+        };
+        at.push(name);
+        here = match openat(&here, name.as_os_str(), flags, Mode::empty()) {
+            Ok(next) => next,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Some(Untrusted { path: at, why: Why::Gone })),
+            Err(errno) => return Err(errno),
+        };
+    }
+}
+
+/// Who may change something, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Facts {
+    kind: FileType,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    /// None where there is none, or where the file system has none.
+    acl: Option<std::result::Result<Acl, ()>>,
+}
+
+/// Room for 127 entries, and for as many as an attribute holds (XATTR_SIZE_MAX).
+const LIST_BYTES: [usize; 2] = [1024, 65536];
+
+/// The value of the access control list of what is open here. A descriptor by O_PATH has no attributes itself, but leads to what has.
+fn access_list(fd: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
+    let link = own_link(fd);
+    let read = |bytes: usize| {
+        let mut value = vec![0_u8; bytes];
+        let length = getxattr(&link, "system.posix_acl_access", value.as_mut_slice())?;
+        value.truncate(length);
+        Ok(value)
+    };
+    match read(LIST_BYTES[0]) {
+        Err(Errno::RANGE) => read(LIST_BYTES[1]),
+        other => other,
+    }
+}
+
+impl Facts {
+    fn of(fd: BorrowedFd<'_>, stat: &Stat) -> Facts {
+        let acl = match access_list(fd) {
+            Ok(value) => Some(Acl::parse(&value).ok_or(())),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
+            Err(_) => Some(Err(())),
+        };
+        Facts {
+            kind: FileType::from_raw_mode(stat.st_mode),
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mode: stat.st_mode & 0o7777,
+            acl,
+        }
+    }
+}
+
+/// Why something on the way to a layer is not to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Link,
+    Gone,
+    AnotherFile,
+    Owner(u32),
+    Group(u32),
+    Everybody,
+    UserEntry(u32),
+    GroupEntry(u32),
+    UnreadableList,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Link => f.write_str("has become a symbolic link"),
+            Why::Gone => f.write_str("does not exist: the file that was opened has been deleted or moved"),
+            Why::AnotherFile => f.write_str("is another file than the one that was opened"),
+            Why::Owner(uid) => write!(f, "belongs to the worker's user {uid}"),
+            Why::Group(gid) => write!(f, "can be written by the worker's group {gid}"),
+            Why::Everybody => f.write_str("can be written by everybody"),
+            Why::UserEntry(uid) => write!(f, "can be written by the worker's user {uid} by its access control list"),
+            Why::GroupEntry(gid) => write!(f, "can be written by the worker's group {gid} by its access control list"),
+            Why::UnreadableList => f.write_str("has an access control list that cannot be read"),
+        }
+    }
+}
+
+/// The rule. Any way of writing counts, also where a narrower entry would come before it: whose groups may write today, may tomorrow.
+fn why_untrusted(facts: &Facts, worker: &Identity) -> Option<Why> {
+    if facts.kind == FileType::Symlink {
+        return Some(Why::Link);
+    }
+    // An owner can always change the mode.
+    if facts.uid == worker.uid() && worker.uid() != 0 {
+        return Some(Why::Owner(worker.uid()));
+    }
+    let sticky_directory = facts.kind == FileType::Directory && facts.mode & 0o1000 != 0;
+    // What a sticky directory holds only its owner can move away, and that is looked at next.
+    if sticky_directory { None } else { why_writable(facts, worker) }
+}
+
+fn why_writable(facts: &Facts, worker: &Identity) -> Option<Why> {
+    let in_group = |gid: u32| worker.groups().contains(&gid);
+    let acl = match &facts.acl {
+        Some(Err(())) => return Some(Why::UnreadableList),
+        Some(Ok(acl)) => acl.clone(),
+        None => Acl::of_mode(facts.mode),
+    };
+    if acl.everybody_writes() {
+        return Some(Why::Everybody);
+    }
+    if acl.owning_group_writes() && in_group(facts.gid) {
+        return Some(Why::Group(facts.gid));
+    }
+    if acl.writing_users().any(|uid| uid == worker.uid()) {
+        return Some(Why::UserEntry(worker.uid()));
+    }
+    acl.writing_groups().find(|gid| in_group(*gid)).map(Why::GroupEntry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check_layers;
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn worker() -> Identity {
+        Identity::new(1000, 100, [200]).unwrap()
+    }
+
+    fn facts(kind: FileType, uid: u32, gid: u32, mode: u32) -> Facts {
+        Facts { kind, uid, gid, mode, acl: None }
+    }
+
+    #[test]
+    fn the_rule_of_owner_group_everybody_and_the_sticky_bit() {
+        let (file, directory) = (FileType::RegularFile, FileType::Directory);
+        let table = [
+            (facts(file, 0, 0, 0o644), None),
+            (facts(directory, 0, 0, 0o755), None),
+            (facts(file, 1000, 0, 0o444), Some(Why::Owner(1000))),
+            (facts(directory, 1000, 0, 0o555), Some(Why::Owner(1000))),
+            (facts(directory, 1000, 0, 0o1777), Some(Why::Owner(1000))),
+            (facts(file, 1001, 1001, 0o664), None),
+            (facts(file, 0, 100, 0o664), Some(Why::Group(100))),
+            (facts(file, 0, 200, 0o660), Some(Why::Group(200))),
+            (facts(file, 0, 200, 0o644), None),
+            (facts(directory, 0, 300, 0o775), None),
+            (facts(directory, 0, 0, 0o777), Some(Why::Everybody)),
+            (facts(directory, 0, 0, 0o1777), None),
+            (facts(directory, 0, 100, 0o1775), None),
+            (facts(file, 0, 0, 0o1666), Some(Why::Everybody)),
+            (facts(file, 0, 0, 0o602), Some(Why::Everybody)),
+            (facts(FileType::Symlink, 0, 0, 0o777), Some(Why::Link)),
+        ];
+        for (facts, expected) in table {
+            assert_eq!(why_untrusted(&facts, &worker()), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_is_root_is_refused_what_is_open_to_all_and_not_what_is_roots() {
+        let root = Identity::new(0, 0, []).unwrap();
+        assert_eq!(why_untrusted(&facts(FileType::RegularFile, 0, 0, 0o644), &root), None);
+        assert_eq!(why_untrusted(&facts(FileType::Directory, 0, 5, 0o777), &root), Some(Why::Everybody));
+    }
+
+    #[test]
+    fn an_access_control_list_counts_and_its_mask_is_not_the_group() {
+        let with = |entries: &[(u16, u16, u32)]| {
+            let acl = Some(Acl::parse(&super::super::acl::tests::bytes(entries)).ok_or(()));
+            Facts { acl, ..facts(FileType::RegularFile, 0, 100, 0o664) }
+        };
+        let named = |id, perm, mask| {
+            [(1, 6, u32::MAX), (2, perm, id), (4, 4, u32::MAX), (16, mask, u32::MAX), (32, 4, u32::MAX)]
+        };
+        assert_eq!(why_untrusted(&with(&named(1000, 6, 6)), &worker()), Some(Why::UserEntry(1000)));
+        assert_eq!(why_untrusted(&with(&named(1000, 6, 4)), &worker()), None, "the mask takes it away");
+        assert_eq!(why_untrusted(&with(&named(1001, 6, 6)), &worker()), None, "the mode's group bits are the mask's");
+        let unreadable = Facts { acl: Some(Err(())), ..facts(FileType::RegularFile, 0, 0, 0o644) };
+        assert_eq!(why_untrusted(&unreadable, &worker()), Some(Why::UnreadableList));
+    }
+
+    #[test]
+    fn no_roots_relative_roots_and_roots_with_dots_are_refused() {
+        assert!(ImageRoots::new(Vec::<&str>::new()).is_err());
+        assert!(ImageRoots::new(["images"]).is_err());
+        assert!(ImageRoots::new(["/srv/../images"]).is_err());
+        assert!(serde_json::from_str::<ImageRoots>("[]").is_err());
+        assert!(ImageRoots::new(["/srv/images", "/opt/images"]).is_ok());
+    }
+
+    /// As whoever runs the tests: what lies in a directory of theirs is not to be trusted for a worker of the same user, and lies below `/tmp`
+    /// or the like, which is sticky.
+    #[test]
+    fn what_is_checked_is_the_open_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (inside, beside) = (directory.path().join("img"), directory.path().join("img2"));
+        let mut image = vec![0; 4096];
+        image[..4].copy_from_slice(b"hsqs");
+        image[28] = 4;
+        image[40..48].copy_from_slice(&4096_u64.to_le_bytes());
+        let layer = |parent: &Path| {
+            std::fs::create_dir(parent).unwrap();
+            std::fs::write(parent.join("layer"), &image).unwrap();
+            parent.join("layer")
+        };
+        let (good, outside) = (layer(&inside), layer(&beside));
+        let own = rustix::process::geteuid().as_raw();
+        let other = Identity::new(own + 1, 4711, []).unwrap();
+        let same = Identity::new(own.max(1), 4711, []).unwrap();
+        let spec = |user: &Identity| {
+            let builder = LaunchSpec::builder("x").layers([&good, &outside]).args(["a"]).user(user.clone());
+            builder.cgroup("/x").build().unwrap()
+        };
+        let roots = ImageRoots::new([&inside]).unwrap();
+        let error = roots.check(&spec(&other), &check_layers(&spec(&other)).unwrap()).unwrap_err();
+        assert_eq!((error.kind(), error.problems().len()), (ErrorKind::Invalid, 1), "{error}");
+        assert_eq!(error.problems()[0].field, "layers[1]");
+        assert!(error.problems()[0].reason.contains("outside the image roots"), "{error}");
+        if own != 0 {
+            let error = roots.check(&spec(&same), &check_layers(&spec(&same)).unwrap()).unwrap_err();
+            assert!(error.problems()[0].reason.contains("belongs to the worker's user"), "{error}");
+        }
+        let opened = check_layers(&spec(&other)).unwrap();
+        std::fs::remove_file(&good).unwrap();
+        let error = roots.check(&spec(&other), &opened).unwrap_err();
+        assert!(error.problems()[0].reason.contains("deleted"), "{error}");
+    }
+}
