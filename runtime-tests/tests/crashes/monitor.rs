@@ -7,7 +7,7 @@ use std::io::Write;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use runtime_tests::until;
+use runtime_tests::{host, until};
 use rustix::process::Signal;
 use squall::Container;
 use syscalls::Sysno;
@@ -42,6 +42,7 @@ pub fn play(scene: &Scene, scenario: Scenario, strike: Option<(&str, Fault)>) ->
     };
     let (monitor, init) = (running.record().monitor.pid, running.record().init.pid);
     let pid = Pid::from_raw(monitor);
+    scene.listens(init);
     if scenario != Scenario::MonitorStarts {
         until("the monitor waits", || (call_of(pid) == Some(Sysno::ppoll)).then_some(()));
     }
@@ -60,6 +61,9 @@ pub fn play(scene: &Scene, scenario: Scenario, strike: Option<(&str, Fault)>) ->
         _ => {}
     }
     tracer.follow(pid);
+    if scenario.tells_to_end() && tracer.let_go {
+        until("the monitor has ended", || (!host::is_alive(monitor as u32)).then_some(()));
+    }
     let ended = stopping.map_or(Ended { success: true, text: String::new() }, |child| scene.end_of(child));
     Played { points: tracer.points, struck: tracer.struck, ended }
 }
@@ -69,6 +73,8 @@ struct Tracer<'a> {
     scenario: Scenario,
     strike: Option<(&'a str, Fault)>,
     struck: bool,
+    /// Whether the monitor goes on without being traced.
+    let_go: bool,
     stage: &'static str,
     counts: HashMap<(&'static str, &'static str), u32>,
     points: Vec<String>,
@@ -92,6 +98,7 @@ impl<'a> Tracer<'a> {
             scenario,
             strike,
             struck: false,
+            let_go: false,
             stage: if starts { "monitor" } else { "watch" },
             counts: HashMap::new(),
             points: Vec::new(),
@@ -108,6 +115,8 @@ impl<'a> Tracer<'a> {
     fn follow(&mut self, pid: Pid) {
         loop {
             if ptrace::syscall(pid, None).is_err() {
+                // It was killed; whoever traces has to know it before it is gone.
+                let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
                 return;
             }
             match waitpid(pid, Some(WaitPidFlag::__WALL)) {
@@ -160,7 +169,7 @@ impl<'a> Tracer<'a> {
         }
     }
 
-    fn strike(&self, pid: Pid, fault: Fault) -> Traced {
+    fn strike(&mut self, pid: Pid, fault: Fault) -> Traced {
         match fault {
             Fault::Kill | Fault::Memory => {
                 kill(pid.as_raw(), Signal::KILL);
@@ -183,6 +192,7 @@ impl<'a> Tracer<'a> {
             }
         }
         let _ = ptrace::detach(pid, None);
+        self.let_go = true;
         Traced::No
     }
 }

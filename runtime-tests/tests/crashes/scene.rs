@@ -134,6 +134,16 @@ impl Scene {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// Whether a point is passed; a launch process passes its last ones after it has answered.
+    pub fn comes_to_pass(&self, point: &str) -> bool {
+        let deadline = Instant::now() + LETTING_GO;
+        let is_passed = || self.passed().iter().any(|passed| passed == point);
+        while !is_passed() && Instant::now() < deadline {
+            host::pause();
+        }
+        is_passed()
+    }
+
     /// The container, if there is one.
     pub fn container(&self) -> squall::Result<Option<Container>> {
         match self.squall().attach(&self.id) {
@@ -152,6 +162,16 @@ impl Scene {
         };
         let deadline = Instant::now() + PATIENCE;
         while host::processes().iter().any(works) && Instant::now() < deadline {
+            host::pause();
+        }
+    }
+
+    /// Waits until the worker takes the signal that tells it to end, or is dead: before, it is lost on the first process of a pid namespace.
+    pub fn listens(&self, init: i32) {
+        const SIGTERM_BIT: u64 = 1 << (15 - 1);
+        let deadline = Instant::now() + LETTING_GO;
+        let caught = || u64::from_str_radix(&host::status(init as u32, "SigCgt"), 16).unwrap_or_default();
+        while caught() & SIGTERM_BIT == 0 && host::is_alive(init as u32) && Instant::now() < deadline {
             host::pause();
         }
     }

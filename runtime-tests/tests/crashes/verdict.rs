@@ -9,6 +9,8 @@ pub struct Verdict {
     pub false_exits: Vec<String>,
     /// What else went wrong.
     pub other: Vec<String>,
+    /// Whether the point was not passed.
+    pub missed: bool,
     /// Whether an end was lost, where it may be.
     pub lost: bool,
 }

@@ -11,6 +11,7 @@ mod exhaustion;
 mod hanging;
 mod identity;
 mod inheritance;
+mod layers;
 mod leaking;
 mod life_cycle;
 mod limits;
@@ -21,6 +22,7 @@ mod packages;
 mod plan;
 mod programs;
 mod refusals;
+mod restart;
 mod seccomp;
 mod second_opinion;
 mod spawner;
@@ -45,6 +47,8 @@ fn every_case() -> Vec<runtime_tests::Case> {
         life_cycle::CASES,
         limits::CASES,
         crashes::CASES,
+        layers::CASES,
+        restart::CASES,
         hanging::CASES,
         storm::CASES,
         refusals::CASES,
