@@ -17,11 +17,6 @@ cases![a_layer_that_does_not_answer_is_given_up_wherever_the_launch_hangs, plann
 
 pub const ROLES: &[Role] = &[("hanging-file-system", serve)];
 
-/// After how many of its reads the file system stops answering, whoever asks.
-const AT_ONCE: &str = "0";
-/// The head, which is looked at before anything is touched.
-const AFTER_THE_HEAD: &str = "1";
-
 /// Longer than a launch waits for init, and for what it takes back.
 const PATIENCE: Duration = Duration::from_secs(100);
 

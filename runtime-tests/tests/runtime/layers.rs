@@ -251,16 +251,22 @@ fn layers_are_listed_with_what_is_known_of_them(bed: &Bed) {
 fn launches_of_a_layer_that_is_reaped_all_the_time_never_fail(bed: &Bed) {
     let path = layer(bed, "layer", "x");
     // Until its standard input ends; as an administrator it unmounts as well.
-    let script = "while read -t 0.001 line; [ $? -gt 128 ]; do \"$@\" >/dev/null || exit 1; umount \"$0\"/*/mnt 2>/dev/null; done";
+    let script = "while read -t 0.001 line; [ $? -gt 128 ]; do \"$@\" >/dev/null || exit 1; umount \"$0\"/*/mnt 2>/dev/null; done; exit 0";
     let reap = bed.squall(&["reap", "--keep", "0"]).into_command();
     let mut reaper = Command::new("bash");
     reaper.args(["-c", script]).arg(bed.run_root().join("layers")).arg(reap.get_program()).args(reap.get_args());
-    let mut reaper = reaper.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let log = File::create_new(bed.file("reaper.log")).unwrap();
+    let mut reaper = reaper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
     for _ in 0..60 {
         assert_eq!(reads(bed, &[&path])["ok"], "x");
     }
     drop(reaper.stdin.take());
-    assert!(wait_for_end(&mut reaper, PATIENCE).unwrap().is_some_and(|status| status.success()), "reaping failed");
+    let status = wait_for_end(&mut reaper, PATIENCE).unwrap();
+    assert!(
+        status.is_some_and(|status| status.success()),
+        "{status:?}: {}",
+        fs::read_to_string(bed.file("reaper.log")).unwrap()
+    );
 }
 
 fn nobody_waits_for_the_attaching_of_an_unrelated_layer(bed: &Bed) {
