@@ -3,7 +3,7 @@
 //! ```text
 //! <run-root>/                     default /run/squall
 //!   layers/<layer-id>/            mnt (the pin), loop (hint), lock
-//!   containers/<id>/              record.json, exit.json, monitor.sock
+//!   containers/<id>/              claim (what the launch makes elsewhere), record.json, exit.json, monitor.sock
 //! ```
 //!
 //! Every directory is root's alone (0700): pids, sockets and layer mounts are nobody else's business.

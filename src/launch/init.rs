@@ -263,13 +263,14 @@ pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<Above>> {
             let object = format!("writable directory '{}'", path.as_str());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let upper = rustix::fs::open(path.as_str(), flags, Mode::empty()).at(Stage::Root, &object, "open")?;
-            if size_bytes.is_some() {
-                quota::refuse_bound(upper.as_fd(), &object)?;
-            }
             if rustix::fs::flock(&upper, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
             {
                 let text = "another container writes to it";
                 return Err(Error::found(ErrorKind::Exists, Stage::Root, object, "flock", text));
+            }
+            match size_bytes {
+                Some(bytes) => quota::bound(upper.as_fd(), *bytes, &object)?,
+                None => quota::lift(upper.as_fd(), &object)?,
             }
             let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(
                 Stage::Root,

@@ -28,8 +28,12 @@ use crate::stage::Stage;
 /// Before an answer.
 const ANSWER_MARK: u8 = 0xff;
 
-/// How long a caller hears nothing before it gives up: longer than the launch process waits for init, because its own word says more.
-const SILENCE: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
+/// How long a caller hears nothing before it gives up, while the launch process works alone: opening or mounting a layer is what takes long,
+/// on a cold network file system for example.
+const SILENCE: Duration = Duration::from_secs(25);
+
+/// The same once there is an init: longer than the launch process itself waits for it, because its own word says more.
+const SILENCE_WITH_INIT: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
 
 /// What came of a launch.
 #[derive(Debug, Serialize, Deserialize)]
@@ -95,17 +99,17 @@ impl Line {
 /// The caller's side: waits for the answer. The launch process's death without one is an error of its own, and so is its silence, after
 /// which it takes back what it has made as soon as it can.
 pub(crate) fn receive(socket: OwnedFd) -> Result<LaunchRecord> {
-    receive_within(socket, SILENCE)
+    receive_within(socket, |at| if at < Stage::Clone { SILENCE } else { SILENCE_WITH_INIT })
 }
 
-fn receive_within(socket: OwnedFd, silence: Duration) -> Result<LaunchRecord> {
+fn receive_within(socket: OwnedFd, silence: impl Fn(Stage) -> Duration) -> Result<LaunchRecord> {
     const OBJECT: &str = "launch process";
     let mut at = Stage::Request;
     let mut stream = File::from(socket);
     loop {
-        if !is_readable(&stream, silence).at(at, OBJECT, "poll")? {
+        if !is_readable(&stream, silence(at)).at(at, OBJECT, "poll")? {
             let _ = send(&stream, &[0], SendFlags::NOSIGNAL);
-            return Err(silent(at, silence));
+            return Err(silent(at, silence(at)));
         }
         let mut byte = [0];
         stream.read_exact(&mut byte).map_err(|_| died(at))?;
@@ -187,7 +191,7 @@ mod tests {
     fn a_silent_launch_is_given_up_with_its_stage_and_learns_of_it() {
         let (line, caller) = pair();
         line.enter(Stage::Layers).unwrap();
-        let error = receive_within(caller, Duration::from_millis(1)).unwrap_err();
+        let error = receive_within(caller, |_| Duration::from_millis(1)).unwrap_err();
         assert_eq!((error.kind(), error.stage()), (ErrorKind::TimedOut, Stage::Layers));
         assert_eq!(line.enter(Stage::Cgroup).unwrap_err().kind(), ErrorKind::TimedOut);
     }

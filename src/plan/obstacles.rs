@@ -32,7 +32,7 @@ pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine, cgro
 fn bound_that_is_not_kept(root: &RootMode) -> Option<String> {
     let RootMode::Directory(HostDirectory { path, size_bytes: Some(_) }) = root else { return None };
     let directory = fs::File::open(path.as_path()).ok()?;
-    let refused = quota::refuse_bound(directory.as_fd(), &format!("writable directory '{}'", path.as_str()));
+    let refused = quota::check(directory.as_fd(), &format!("writable directory '{}'", path.as_str()));
     refused.err().map(|error| error.to_string())
 }
 

@@ -1,7 +1,7 @@
 //! The container's root: an overlay of layers, and everything that is mounted below it.
 //!
 //! [`plan`] says what is mounted, where and in which order: a pure function. [`staging`] builds the overlay, [`mounts`] carries the plan
-//! out, [`devices`] fills `/dev`, [`masks`] covers what a worker has no business with, [`quota`] refuses a bound that no file system would keep, and [`staging`] makes it all the root. All of it runs in the container's first process, in its own mount namespace; the host's mounts are never touched.
+//! out, [`devices`] fills `/dev`, [`masks`] covers what a worker has no business with, [`quota`] bounds what is written into a directory of the host, and [`staging`] makes it all the root. All of it runs in the container's first process, in its own mount namespace; the host's mounts are never touched.
 
 pub(crate) mod devices;
 pub(crate) mod masks;

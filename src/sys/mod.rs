@@ -30,7 +30,7 @@ pub(crate) use self::process::{
     Cloned, Fork, ParentDeath, clear_environment, clone3, execve, execveat, exit_now, fork, is_single_threaded,
     on_parent_death, pidfd_wait_status,
 };
-pub(crate) use self::quota::project_quota_is_on;
+pub(crate) use self::quota::{QUOTA_BLOCK_BYTES, project_of, project_quota_is_on, set_project, set_project_quota};
 pub(crate) use self::seccomp::install_seccomp_filter;
 pub(crate) use self::signals::{
     block_signals, ignore_children, reap_children_again, reset_dispositions, signal_fd, unblock_signals,

@@ -98,8 +98,8 @@ pub struct Run {
     /// A file system in memory
     #[arg(long, value_name = "DST[:size=SIZE]")]
     pub tmpfs: Vec<String>,
-    /// A root that can be written to: in memory, of this size, or in a directory of the host; a size for that is refused where it cannot be
-    /// kept, today everywhere
+    /// A root that can be written to: in memory, of this size, or in a directory of the host. A size for that takes a file system with
+    /// project quotas (ext4, xfs or f2fs mounted with prjquota) and an empty directory
     #[arg(long, value_name = "SIZE|DIR[,size=SIZE]", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub writable: Option<String>,
     /// Memory limit
