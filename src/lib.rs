@@ -1,6 +1,6 @@
 //! Squall (SQUAshfs Layer Launcher): an embedded OCI runtime.
 //!
-//! It runs workers in containers whose root is an overlay of mounted squashfs layers, limited by cgroups, watched to their end by a small
+//! It runs workers in containers whose root is an overlay of mounted squashfs (or EROFS) layers, limited by cgroups, watched to their end by a small
 //! monitor each, and cleared away without a trace. No daemon, no external runtime, no unpacking: the container is made in process, by
 //! youki's libcontainer.
 //!

@@ -15,7 +15,7 @@ use crate::container::Container;
 use crate::crash::{self, Role};
 use crate::error::{Context, ErrorKind, Result};
 use crate::launch::claim;
-use crate::layer::{LayerStatus, LayerStore, Trim, Use};
+use crate::layer::{LayerStatus, LayerStore, Look, Trim, Use};
 use crate::runtime::Squall;
 use crate::stage::Stage;
 
@@ -80,10 +80,9 @@ impl Squall {
             claim::remove_unnamed(&self.settings().run_root.containers())?;
         }
         let store = LayerStore::new(self.settings().run_root.layers(), keep);
-        let mut layers = store.trim(keep, trim)?;
+        let mut layers = store.trim(keep, trim, Look::AtDevices)?;
         if trim == Trim::Do {
-            let used = self.used_layers()?;
-            for forgotten in store.forget_unused(|layer_id| used.contains_key(layer_id))? {
+            for forgotten in store.forget_unused(|| Ok(self.used_layers()?.into_keys().collect()))? {
                 for layer in layers.iter_mut().filter(|layer| layer.layer_id == forgotten && !layer.goes) {
                     layer.goes = true;
                     "its last user is gone".clone_into(&mut layer.reason);

@@ -41,7 +41,7 @@ pub fn open_fds(pid: &str) -> BTreeMap<String, String> {
 
 /// Where each cgroup hierarchy is mounted.
 pub fn hierarchies() -> Vec<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
     let of = |line: &str| {
         let mut words = line.split(' ').skip(1);
         let (path, kind) = (words.next()?, words.next()?);

@@ -103,7 +103,7 @@ fn files(bed: &Bed) -> Vec<String> {
 }
 
 fn mounts(bed: &Bed) -> Vec<String> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
     mounts.lines().filter(|line| line.contains(bed.tag())).map(|line| format!("mount {line}")).collect()
 }
 
@@ -161,7 +161,7 @@ pub fn clear(bed: &Bed) {
     for pid in pids.into_iter().filter_map(|pid| Pid::from_raw(pid as i32)) {
         let _ = kill_process(pid, Signal::KILL);
     }
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
     for path in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|path| path.contains(bed.tag())) {
         let _ = unmount(path, UnmountFlags::DETACH);
     }

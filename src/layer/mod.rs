@@ -31,6 +31,7 @@ use rustix::fs::{Timestamps, UTIME_NOW};
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use self::loopdev::{BoundDevices, LoopDevice};
+pub(crate) use self::pins::Look;
 pub(crate) use self::pins::absent;
 pub use self::pins::{Trim, TrimmedLayer};
 pub use self::status::LayerStatus;
@@ -139,7 +140,7 @@ impl LayerStore {
 
     /// Unmounts what is too much. Failing to unmount an idle one is no reason to fail this launch; `squall reap` reports it.
     fn trim_after_attach(&self) {
-        match self.trim(self.keep, Trim::Do) {
+        match self.trim(self.keep, Trim::Do, Look::AtPins) {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "idle layers stay mounted"),
         }

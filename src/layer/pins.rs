@@ -1,5 +1,6 @@
 //! Giving up pins: which idle layers stay mounted, and which go.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -41,8 +42,17 @@ pub struct TrimmedLayer {
 /// How long the kernel may take to free a loop device whose last user is gone; some milliseconds are usual, on a busy machine a second.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Between two looks.
+/// Between the first two looks; each further one comes later.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(3);
+
+/// How closely layers are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Only pins matter: for a launch, which is to be fast.
+    AtPins,
+    /// Whether unpinned layers are in use or forgotten is asked of their devices.
+    AtDevices,
+}
 
 /// One layer's directory as reaping sees it.
 pub(super) struct Candidate {
@@ -68,14 +78,14 @@ enum State {
 impl LayerStore {
     /// Gives up pins: those of deleted files in any case, whose room on the disk they hold, then the least recently used, until at most `keep`
     /// stay. Whether containers use a layer makes no difference: they keep its superblock themselves, and only the pin goes.
-    pub(crate) fn trim(&self, keep: usize, trim: Trim) -> Result<Vec<TrimmedLayer>> {
-        let mut candidates = self.candidates()?;
+    pub(crate) fn trim(&self, keep: usize, trim: Trim, look: Look) -> Result<Vec<TrimmedLayer>> {
+        let mut candidates = self.candidates(look)?;
         candidates.sort_by_key(|layer| (layer.state, layer.last_use));
         let pinned = candidates.iter().filter(|layer| layer.state == State::Pinned).count();
         let mut surplus = pinned.saturating_sub(keep);
         let mut report = Vec::new();
         for candidate in candidates {
-            let file = candidate.device().and_then(backing_file);
+            let file = candidate.hint().and_then(backing_file);
             let (wanted, reason) = match candidate.state {
                 State::Stale => (true, "nothing is mounted or bound any more".to_owned()),
                 State::Deleted => (true, "its file was deleted".to_owned()),
@@ -99,13 +109,17 @@ impl LayerStore {
     }
 
     /// Forgets unpinned layers that nobody is known to use. After the end of a container, or of a pin, the kernel takes a moment to free the
-    /// loop device, and tells nobody when it is done: until then a layer is looked at again. Gives the layers that went.
-    pub(crate) fn forget_unused(&self, is_used: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    /// loop device, and tells nobody when it is done: until then a layer is looked at again, and so is who uses it. Gives the layers that went.
+    pub(crate) fn forget_unused(&self, used: impl Fn() -> Result<BTreeSet<String>>) -> Result<Vec<String>> {
         let deadline = Instant::now() + RELEASE_PATIENCE;
+        let mut interval = RELEASE_INTERVAL;
         let mut forgotten = Vec::new();
         loop {
             let mut waiting = false;
-            for candidate in self.candidates()?.into_iter().filter(|layer| !is_used(&layer.layer_id)) {
+            let used = used()?;
+            for candidate in
+                self.candidates(Look::AtDevices)?.into_iter().filter(|layer| !used.contains(&layer.layer_id))
+            {
                 match candidate.state {
                     State::Pinned | State::Deleted => {}
                     State::InUse => waiting = true,
@@ -118,11 +132,12 @@ impl LayerStore {
             if !waiting || Instant::now() >= deadline {
                 return Ok(forgotten);
             }
-            std::thread::park_timeout(RELEASE_INTERVAL);
+            std::thread::park_timeout(interval);
+            interval *= 2;
         }
     }
 
-    pub(super) fn candidates(&self) -> Result<Vec<Candidate>> {
+    pub(super) fn candidates(&self, look: Look) -> Result<Vec<Candidate>> {
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -136,7 +151,7 @@ impl LayerStore {
             let (layer_id, directory) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
             let last_use = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             let mut candidate = Candidate { layer_id, directory, last_use, state: State::Stale };
-            candidate.state = candidate.look();
+            candidate.state = candidate.look(look);
             candidates.push(candidate);
         }
         Ok(candidates)
@@ -169,12 +184,15 @@ enum Outcome {
 }
 
 impl Candidate {
-    fn look(&self) -> State {
-        match (self.is_pinned(), self.device()) {
-            (true, Some(number)) if backing_file(number).is_some_and(|file| is_deleted(&file)) => State::Deleted,
-            (true, _) => State::Pinned,
-            (false, Some(_)) => State::InUse,
-            (false, None) => State::Stale,
+    fn look(&self, look: Look) -> State {
+        if self.is_pinned() {
+            let file = self.hint().and_then(backing_file);
+            return if file.is_some_and(|file| is_deleted(&file)) { State::Deleted } else { State::Pinned };
+        }
+        match look {
+            Look::AtPins => State::InUse,
+            Look::AtDevices if self.device().is_some() => State::InUse,
+            Look::AtDevices => State::Stale,
         }
     }
 
@@ -187,9 +205,13 @@ impl Candidate {
         }
     }
 
+    fn hint(&self) -> Option<u32> {
+        fs::read_to_string(self.directory.join(HINT)).ok()?.trim().parse().ok()
+    }
+
     /// The hinted device, if it is bound to the file that the directory is named after. Without a pin that means: some container uses it.
     pub(super) fn device(&self) -> Option<u32> {
-        let number = fs::read_to_string(self.directory.join(HINT)).ok()?.trim().parse().ok()?;
+        let number = self.hint()?;
         let (device, inode) = file_in_id(&self.layer_id)?;
         LoopDevice::is_bound_to(number, device, inode).then_some(number)
     }

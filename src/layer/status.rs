@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::LayerStore;
 use super::loopdev::BoundDevices;
-use super::pins::{backing_file, file_in_id, is_deleted};
+use super::pins::{Look, backing_file, file_in_id, is_deleted};
 use crate::error::Result;
 use crate::record::digest_in_name;
 
@@ -46,7 +46,7 @@ impl LayerStore {
     pub(crate) fn list(&self, mut used: BTreeMap<String, Use>) -> Result<Vec<LayerStatus>> {
         let bound = BoundDevices::default();
         let mut layers = Vec::new();
-        for candidate in self.candidates()? {
+        for candidate in self.candidates(Look::AtDevices)? {
             let device = candidate.device();
             let known = Known {
                 device,

@@ -47,7 +47,7 @@ fn main() {
     if let Err(missing) = runtime_tests::needs::check() {
         panic!("{missing}");
     }
-    surroundings();
+    no_cores();
     let mut trials = Vec::new();
     for scenario in Scenario::ALL {
         let points = scenario.points();
@@ -73,12 +73,10 @@ fn main() {
     conclusion.exit()
 }
 
-/// Every bed's run root is a small file system of its own, which only we and what we start shall see; and no process that aborts is to leave
-/// a core.
-fn surroundings() {
+/// No process that aborts is to leave a core.
+fn no_cores() {
     let none = Rlimit { current: Some(0), maximum: None };
     setrlimit(Resource::Core, none).expect("a limit can be lowered");
-    runtime_tests::namespace::leave_the_machines().expect("root may have a mount namespace of its own");
 }
 
 fn trial(scenario: Scenario, point: String, fault: Fault) -> Trial {

@@ -118,6 +118,7 @@ impl Scenario {
     fn leave_a_mess(self, scene: &Scene) {
         let half = scene.id.replacen('c', "h", 1);
         scene.play_as(&half, "launch", Some("launch record 1 kill"));
+        scene.forget_passed();
         scene.play("launch", None);
         if let Ok(Some(Container::Running(running))) = scene.container() {
             for pid in [running.record().monitor.pid, running.record().init.pid] {

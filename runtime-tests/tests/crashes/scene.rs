@@ -40,7 +40,10 @@ pub struct Ended {
 }
 
 impl Scene {
+    /// In a mount namespace that this thread has to itself: a launch of another case copies all mounts of its namespace, and an init that dies
+    /// slowly would hold ours.
     pub fn new() -> Scene {
+        runtime_tests::namespace::leave_the_machines().expect("root may have a mount namespace of its own");
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // Of one length, so that no tag is the beginning of another.
         let tag = format!("{:07}-{:04}c", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -132,6 +135,11 @@ impl Scene {
     pub fn passed(&self) -> Vec<String> {
         let text = fs::read_to_string(self.means().join("passed")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// What is passed from now on counts.
+    pub fn forget_passed(&self) {
+        let _ = fs::remove_file(self.means().join("passed"));
     }
 
     /// Whether a point is passed; a launch process passes its last ones after it has answered.
