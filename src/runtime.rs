@@ -189,7 +189,9 @@ impl Squall {
     /// # Errors
     /// [`ErrorKind::Invalid`] for what is wrong with the spec or its layers, before anything is touched; [`ErrorKind::Privilege`] names the
     /// capabilities that are missing; [`ErrorKind::Exists`] for an id in use; [`ErrorKind::ProgramNotFound`] and
-    /// [`ErrorKind::ProgramNotExecutable`] for the program; [`ErrorKind::Phase`] when this program has threads and no spawner was set.
+    /// [`ErrorKind::ProgramNotExecutable`] for the program; [`ErrorKind::Phase`] when this program has threads and no spawner was set;
+    /// [`ErrorKind::Exhausted`] names the limit of the system that was reached; [`ErrorKind::TimedOut`] when the launch got no further for
+    /// 25 seconds (35 once there is an init), in a file system that does not answer for example: it is taken back as soon as it can be.
     /// A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
         self.launch_since(launch::monotonic_ns(), spec, Layers::ByPath, stdio)

@@ -13,10 +13,11 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use super::OpenLayer;
+use super::pins::file_in_id;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
-use crate::sys;
+use crate::sys::{self, LoopStatus};
 
 /// How long free devices may be snatched away before the launch gives up. Each loss means that somebody else made progress, and thousands
 /// of devices are bound in a second.
@@ -36,30 +37,23 @@ impl LoopDevice {
         format!("/dev/loop{number}")
     }
 
-    /// The device with this number, if it is bound to this layer's file. Opening comes first: only then can it not go away.
-    pub(super) fn bound_to(number: u32, layer: &OpenLayer) -> Option<LoopDevice> {
-        LoopDevice::with_file(number, layer.identity.device, layer.identity.inode)
-    }
-
-    /// Whether the device with this number is bound to this file.
-    pub(super) fn is_bound_to(number: u32, device: u64, inode: u64) -> bool {
-        LoopDevice::with_file(number, device, inode).is_some()
-    }
-
-    /// The file that the device shows as ours do, if it is bound at all; what sysfs says first spares the free ones the opening.
-    fn file_of(number: u32) -> Option<(u64, u64)> {
-        rustix::fs::access(format!("/sys/block/loop{number}/loop"), rustix::fs::Access::EXISTS).ok()?;
-        let open = open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let status = sys::loop_get_status(open.as_fd()).ok()?;
-        status.as_ours.then_some((status.device, status.inode))
-    }
-
-    fn with_file(number: u32, device: u64, inode: u64) -> Option<LoopDevice> {
+    /// The device with this number, if it is bound to the file of this layer id. Opening comes first: only then can it not go away.
+    ///
+    /// The kernel knows device and inode. Size and time of change are in the text that the device was bound with: a file that has been
+    /// written to since is another layer.
+    pub(super) fn bound_to(number: u32, layer_id: &str) -> Option<LoopDevice> {
         let open = open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         // ENXIO: not bound (any more).
         let status = sys::loop_get_status(open.as_fd()).ok()?;
-        (status.device == device && status.inode == inode && status.as_ours)
-            .then_some(LoopDevice { number, _open: open })
+        let is_bound = layer_of(&status).is_some_and(|bound| bound == layer_id);
+        is_bound.then_some(LoopDevice { number, _open: open })
+    }
+
+    /// The layer id of the file that the device shows, if it is bound at all; what sysfs says first spares the free ones the opening.
+    fn layer_id(number: u32) -> Option<String> {
+        rustix::fs::access(format!("/sys/block/loop{number}/loop"), rustix::fs::Access::EXISTS).ok()?;
+        let open = open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        layer_of(&sys::loop_get_status(open.as_fd()).ok()?)
     }
 
     /// Binds a free device to the layer; one is made where none is free. Asking for a free number and taking it are two steps, so losing the
@@ -103,7 +97,7 @@ impl LoopDevice {
                 return Err(error.at_limit(libc::ENOENT, Limit::LoopNodes));
             }
         };
-        match sys::loop_configure(device.as_fd(), layer.file.as_fd(), layer.path.as_str().as_bytes()) {
+        match sys::loop_configure(device.as_fd(), layer.file.as_fd(), layer.identity.layer_id().as_bytes()) {
             Ok(()) => Ok(Some(LoopDevice { number, _open: device })),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENXIO)) => Ok(None),
             Err(error) => Err(Error::system(Stage::Layers, layer.label(), "ioctl(LOOP_CONFIGURE)", error)),
@@ -119,28 +113,34 @@ fn rest(losses: u32) {
     std::thread::park_timeout(Duration::from_micros(chance % longest));
 }
 
-/// Every loop device that is bound to a whole file, read-only, by the file's device and inode. Looked for at most once a launch, and only by
-/// one that finds no hint: it takes a system call for each device of the machine.
+/// What a device that is bound as ours are was bound for. Nobody else names the file's own numbers.
+fn layer_of(status: &LoopStatus) -> Option<String> {
+    let label = std::str::from_utf8(&status.label).ok()?;
+    let names_its_file = file_in_id(label) == Some((status.device, status.inode));
+    (status.as_ours && names_its_file).then(|| label.to_owned())
+}
+
+/// Every loop device that is bound for a layer, by the layer's id. Looked for at most once a launch, and only by one that finds no hint: it
+/// takes a system call for each device of the machine.
 #[derive(Debug, Default)]
-pub(super) struct BoundDevices(OnceLock<HashMap<(u64, u64), u32>>);
+pub(super) struct BoundDevices(OnceLock<HashMap<String, u32>>);
 
 impl BoundDevices {
     /// One that is bound to this layer's file.
-    pub(super) fn find(&self, layer: &OpenLayer) -> Option<LoopDevice> {
-        let number = self.all().get(&(layer.identity.device, layer.identity.inode))?;
-        LoopDevice::bound_to(*number, layer)
+    pub(super) fn find(&self, layer_id: &str) -> Option<LoopDevice> {
+        LoopDevice::bound_to(self.number(layer_id)?, layer_id)
     }
 
-    /// The number of one that is bound to this file.
-    pub(super) fn number(&self, device: u64, inode: u64) -> Option<u32> {
-        self.all().get(&(device, inode)).copied()
+    /// Its number.
+    pub(super) fn number(&self, layer_id: &str) -> Option<u32> {
+        self.all().get(layer_id).copied()
     }
 
-    fn all(&self) -> &HashMap<(u64, u64), u32> {
+    fn all(&self) -> &HashMap<String, u32> {
         self.0.get_or_init(|| {
             let numbers = Path::new("/sys/block").read_dir().into_iter().flatten().flatten();
             let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("loop")?.parse().ok());
-            numbers.filter_map(|number| Some((LoopDevice::file_of(number)?, number))).collect()
+            numbers.filter_map(|number| Some((LoopDevice::layer_id(number)?, number))).collect()
         })
     }
 }

@@ -223,7 +223,7 @@ impl Slot<'_> {
         if let Some(mount) = self.mount_shared()? {
             return Ok(mount);
         }
-        let (device, source) = match bound.find(self.layer) {
+        let (device, source) = match bound.find(&self.layer.identity.layer_id()) {
             Some(device) => (device, LayerSource::LoopDevice),
             None => (LoopDevice::bind(self.layer)?, LayerSource::Attached),
         };
@@ -249,7 +249,7 @@ impl Slot<'_> {
 
     fn hinted_device(&self) -> Option<LoopDevice> {
         let hint = fs::read_to_string(self.directory.join(HINT)).ok()?;
-        LoopDevice::bound_to(hint.trim().parse().ok()?, self.layer)
+        LoopDevice::bound_to(hint.trim().parse().ok()?, &self.layer.identity.layer_id())
     }
 
     fn mount_device(&self, device: &LoopDevice) -> Result<OwnedFd> {

@@ -211,9 +211,7 @@ impl Candidate {
 
     /// The hinted device, if it is bound to the file that the directory is named after. Without a pin that means: some container uses it.
     pub(super) fn device(&self) -> Option<u32> {
-        let number = self.hint()?;
-        let (device, inode) = file_in_id(&self.layer_id)?;
-        LoopDevice::is_bound_to(number, device, inode).then_some(number)
+        self.hint().filter(|number| LoopDevice::bound_to(*number, &self.layer_id).is_some())
     }
 
     /// Takes the layer's lock, so that nobody is binding a device to it right now, and removes the pin. Where that was the last user, hint,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::LayerStore;
 use super::loopdev::BoundDevices;
-use super::pins::{Look, backing_file, file_in_id, is_deleted};
+use super::pins::{Look, backing_file, is_deleted};
 use crate::error::Result;
 use crate::record::digest_in_name;
 
@@ -71,8 +71,7 @@ struct Known {
 }
 
 fn status(layer_id: String, user: Use, known: Known, bound: &BoundDevices) -> LayerStatus {
-    let identity = file_in_id(&layer_id);
-    let device = known.device.or_else(|| identity.and_then(|(device, inode)| bound.number(device, inode)));
+    let device = known.device.or_else(|| bound.number(&layer_id));
     let seen = device.and_then(backing_file);
     let deleted = seen.as_deref().is_some_and(is_deleted);
     let file = seen

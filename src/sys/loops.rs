@@ -5,12 +5,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use super::{Io, check};
 
 /// What `LOOP_GET_STATUS64` says of a bound loop device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LoopStatus {
     /// Device number of the file system that holds the backing file, as `stat` gives it.
     pub(crate) device: u64,
     /// Inode number of the backing file.
     pub(crate) inode: u64,
+    /// The text that it was bound with.
+    pub(crate) label: Vec<u8>,
     /// Whether it shows the whole file, read-only, as a device of ours does and an administrator's may not.
     pub(crate) as_ours: bool,
 }
@@ -89,6 +91,7 @@ pub(crate) fn loop_get_status(device: BorrowedFd<'_>) -> Io<LoopStatus> {
         check(libc::ioctl(device.as_raw_fd(), loop_abi::LOOP_GET_STATUS64, &raw mut info) as libc::c_long)?;
         let whole = info.lo_offset == 0 && info.lo_sizelimit == 0;
         let read_only = info.lo_flags & loop_abi::LO_FLAGS_READ_ONLY != 0;
-        Ok(LoopStatus { device: info.lo_device, inode: info.lo_inode, as_ours: whole && read_only })
+        let label = info.lo_file_name.into_iter().take_while(|byte| *byte != 0).collect();
+        Ok(LoopStatus { device: info.lo_device, inode: info.lo_inode, label, as_ours: whole && read_only })
     }
 }

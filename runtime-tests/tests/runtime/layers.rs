@@ -15,6 +15,7 @@ use squall::squashfs::Attributes;
 
 cases![
     a_file_replaced_under_its_path_is_a_new_layer_and_the_running_keep_the_old_one,
+    a_file_written_over_in_place_is_a_new_layer,
     two_paths_to_one_file_are_one_layer,
     an_administrator_who_unmounts_every_pin_takes_nothing_from_anybody,
     a_cleaner_who_removes_the_whole_cache_takes_nothing_from_anybody,
@@ -105,6 +106,21 @@ fn a_file_replaced_under_its_path_is_a_new_layer_and_the_running_keep_the_old_on
     start(bed, "new", &[&path]);
     assert_eq!((seen_by(&bed.worker("old")), seen_by(&bed.worker("new"))), ("old".to_owned(), "new".to_owned()));
     end(bed, &["old", "new"]);
+}
+
+/// Nobody should do that to a layer in use; whoever launches next gets what is in the file, with and without a cache.
+fn a_file_written_over_in_place_is_a_new_layer(bed: &Bed) {
+    let (path, other) = (layer(bed, "layer", "old"), layer(bed, "other", "new"));
+    start(bed, "old", &[&path]);
+    fs::write(&path, fs::read(other).unwrap()).unwrap();
+    for cached in [true, false] {
+        if !cached {
+            unmount_pins(bed);
+            fs::remove_dir_all(bed.run_root().join("layers")).unwrap();
+        }
+        assert_eq!(reads(bed, &[&path])["ok"], "new", "with a cache: {cached}");
+    }
+    end(bed, &["old"]);
 }
 
 fn two_paths_to_one_file_are_one_layer(bed: &Bed) {
