@@ -55,35 +55,31 @@ fn launch(args: &[String], on_exit: OnExit, forked: Forked) {
 }
 
 fn stop(args: &[String]) {
-    let stage = stage(args);
-    let outcome =
-        stage.squall.build().and_then(|squall| squall.attach(stage.id)).and_then(|container| match container {
-            Container::Running(running) => running.stop(15, Duration::from_secs(10)).map(drop),
-            _ => Ok(()),
-        });
-    finish(outcome);
+    with_container(args, |container| match container {
+        Container::Running(running) => running.stop(15, Duration::from_secs(10)).map(drop),
+        _ => Ok(()),
+    });
 }
 
 fn wait(args: &[String]) {
-    let stage = stage(args);
-    let outcome =
-        stage.squall.build().and_then(|squall| squall.attach(stage.id)).and_then(|container| match container {
-            Container::Running(running) => running.wait().map(drop),
-            _ => Ok(()),
-        });
-    finish(outcome);
+    with_container(args, |container| match container {
+        Container::Running(running) => running.wait().map(drop),
+        _ => Ok(()),
+    });
 }
 
 fn remove(args: &[String]) {
+    with_container(args, |container| match container {
+        Container::Exited(exited) => exited.remove(),
+        Container::Lost(lost) => lost.remove(),
+        Container::Running(running) => running.kill_tree().and_then(Ended::remove),
+        Container::Created(created) => created.abandon(),
+    });
+}
+
+fn with_container(args: &[String], act: impl FnOnce(Container) -> squall::Result<()>) {
     let stage = stage(args);
-    let outcome =
-        stage.squall.build().and_then(|squall| squall.attach(stage.id)).and_then(|container| match container {
-            Container::Exited(exited) => Ended::Exited(exited).remove(),
-            Container::Lost(lost) => lost.remove(),
-            Container::Running(running) => running.kill_tree().and_then(Ended::remove),
-            Container::Created(created) => created.abandon(),
-        });
-    finish(outcome);
+    finish(stage.squall.build().and_then(|squall| squall.attach(stage.id)).and_then(act));
 }
 
 fn reap(args: &[String]) {
