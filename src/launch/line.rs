@@ -9,7 +9,6 @@
 //! So a launch that hangs, in a file system that does not answer for example, is known by its stage, and its caller need not hang with it. A
 //! caller that dies gives nothing up: the container lives on without it.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,15 +42,12 @@ pub(crate) enum Answer {
 }
 
 /// The launch process's end.
-pub(crate) struct Line {
-    socket: OwnedFd,
-    at: Cell<Stage>,
-}
+pub(crate) struct Line(OwnedFd);
 
 impl Line {
     pub(crate) fn new(socket: OwnedFd) -> Line {
         crash::point(Role::Launch, Stage::Request);
-        Line { socket, at: Cell::new(Stage::Request) }
+        Line(socket)
     }
 
     /// A stage begins.
@@ -61,7 +57,7 @@ impl Line {
     pub(crate) fn enter(&self, stage: Stage) -> Result<()> {
         self.announce(stage);
         let mut word = [0];
-        match recv(&self.socket, &mut word, RecvFlags::DONTWAIT) {
+        match recv(&self.0, &mut word, RecvFlags::DONTWAIT) {
             Ok((1.., _)) => {
                 let text = "the caller has given it up";
                 Err(Error::found(ErrorKind::TimedOut, stage, "launch process", "recv", text))
@@ -73,9 +69,13 @@ impl Line {
 
     /// As [`Line::enter`], where there is no way back, or this is it.
     pub(crate) fn announce(&self, stage: Stage) {
-        self.at.set(stage);
-        let _ = send(&self.socket, &[stage as u8], SendFlags::NOSIGNAL);
+        self.go_on(stage);
         crash::point(Role::Launch, stage);
+    }
+
+    /// The stage takes longer, and something of it is done.
+    pub(crate) fn go_on(&self, stage: Stage) {
+        let _ = send(&self.0, &[stage as u8], SendFlags::NOSIGNAL);
     }
 
     /// The last word.
@@ -86,7 +86,7 @@ impl Line {
         message.extend(text);
         let mut rest = message.as_slice();
         while !rest.is_empty() {
-            match send(&self.socket, rest, SendFlags::NOSIGNAL) {
+            match send(&self.0, rest, SendFlags::NOSIGNAL) {
                 Ok(written) => rest = &rest[written..],
                 Err(rustix::io::Errno::INTR) => {}
                 // The caller has gone, and the container lives on without it.

@@ -148,7 +148,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
 
     line.enter(Stage::Layers)?;
     let store = LayerStore::new(job.settings.run_root.layers(), job.settings.keep_layers);
-    let layers = store.mount_all(layer_files)?;
+    let layers = store.mount_all(layer_files, || line.go_on(Stage::Layers))?;
     clock.lap(Stage::Layers);
 
     line.enter(Stage::Cgroup)?;

@@ -117,13 +117,18 @@ impl LayerStore {
         LayerStore { directory, keep }
     }
 
-    /// A detached mount of each layer, in their order. Where a device was bound for one, there may be pins too many afterwards.
-    pub(crate) fn mount_all(&self, layers: &[OpenLayer]) -> Result<Vec<LayerMount>> {
+    /// A detached mount of each layer, in their order. Where a device was bound for one, there may be pins too many afterwards. `progress` is
+    /// called after each layer that took time.
+    pub(crate) fn mount_all(&self, layers: &[OpenLayer], progress: impl Fn() + Sync) -> Result<Vec<LayerMount>> {
         let slots: Vec<Slot<'_>> = layers.iter().map(|layer| self.slot(layer)).collect();
         let mut mounts = slots.iter().map(Slot::mount_shared).collect::<Result<Vec<_>>>()?;
         let missing: Vec<usize> = (0..slots.len()).filter(|index| mounts[*index].is_none()).collect();
         let bound = BoundDevices::default();
-        let attach = |index: &usize| slots[*index].attach(&bound);
+        let attach = |index: &usize| {
+            let mount = slots[*index].attach(&bound);
+            progress();
+            mount
+        };
         for (index, mount) in missing.iter().zip(in_parallel(&missing, attach)) {
             mounts[*index] = Some(mount?);
         }

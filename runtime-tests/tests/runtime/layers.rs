@@ -112,6 +112,8 @@ fn a_file_replaced_under_its_path_is_a_new_layer_and_the_running_keep_the_old_on
 fn a_file_written_over_in_place_is_a_new_layer(bed: &Bed) {
     let (path, other) = (layer(bed, "layer", "old"), layer(bed, "other", "new"));
     start(bed, "old", &[&path]);
+    // From here on the old superblock has it in memory.
+    assert_eq!(seen_by(&bed.worker("old")), "old");
     fs::write(&path, fs::read(other).unwrap()).unwrap();
     for cached in [true, false] {
         if !cached {

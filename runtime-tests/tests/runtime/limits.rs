@@ -12,6 +12,7 @@ cases![
     a_cpu_quota_holds_and_its_throttling_is_on_record,
     a_worker_of_one_cpu_sees_that_one,
     a_limit_that_the_kernel_cannot_keep_is_refused_or_reported,
+    a_full_writable_layer_refuses_its_worker_and_the_record_says_how_full_it_was,
 ];
 
 /// Of each pair of files, the one that this host's cgroup version has.
@@ -93,4 +94,18 @@ fn a_limit_that_the_kernel_cannot_keep_is_refused_or_reported(bed: &Bed) {
     assert!(rounded.stderr.contains("67112960"), "{rounded}");
     let adjustments = bed.worker("rounded").inspect()["adjustments"].to_string();
     assert!(adjustments.contains("67113864") && adjustments.contains("67112960"), "{adjustments}");
+}
+
+fn a_full_writable_layer_refuses_its_worker_and_the_record_says_how_full_it_was(bed: &Bed) {
+    // The worker writes until it is refused, and returns the number of the refusal.
+    let worker = bed.start(&["--user", "0:0", "--writable=1m"], &["fill-up", "/file"]);
+    assert_eq!(worker.wait(), libc::ENOSPC);
+    let upper = worker.inspect()["exit"]["upper"].clone();
+    assert_eq!(upper["size_bytes"], 1 << 20, "{upper}");
+    let used = upper["used_bytes"].as_u64().unwrap();
+    assert!(used > (1 << 20) - (16 << 10) && used <= 1 << 20, "{upper}");
+    let spared = bed.start(&["--user", "0:0", "--writable=1m"], &["exit", "0"]);
+    assert_eq!(spared.wait(), 0);
+    let used = spared.inspect()["exit"]["upper"]["used_bytes"].as_u64().unwrap();
+    assert!(used < 64 << 10, "{used}");
 }
