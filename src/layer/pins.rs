@@ -109,27 +109,33 @@ impl LayerStore {
     }
 
     /// Forgets unpinned layers that nobody is known to use. After the end of a container, or of a pin, the kernel takes a moment to free the
-    /// loop device, and tells nobody when it is done: until then a layer is looked at again, and so is who uses it. Gives the layers that went.
+    /// loop device, and tells nobody when it is done: until then a layer is looked at again, and so is who uses it. A layer that was waited for
+    /// in vain has users elsewhere; it is waited for again when a launch has used it since. Gives the layers that went.
     pub(crate) fn forget_unused(&self, used: impl Fn() -> Result<BTreeSet<String>>) -> Result<Vec<String>> {
         let deadline = Instant::now() + RELEASE_PATIENCE;
         let mut interval = RELEASE_INTERVAL;
         let mut forgotten = Vec::new();
         loop {
-            let mut waiting = false;
+            let mut waiting = Vec::new();
             let used = used()?;
             for candidate in
                 self.candidates(Look::AtDevices)?.into_iter().filter(|layer| !used.contains(&layer.layer_id))
             {
                 match candidate.state {
                     State::Pinned | State::Deleted => {}
-                    State::InUse => waiting = true,
+                    State::InUse if candidate.was_waited_for() => {}
+                    State::InUse => waiting.push(candidate),
                     State::Stale => match candidate.give_up()? {
                         Outcome::Gone => forgotten.push(candidate.layer_id),
                         Outcome::Kept => {}
                     },
                 }
             }
-            if !waiting || Instant::now() >= deadline {
+            if waiting.is_empty() {
+                return Ok(forgotten);
+            }
+            if Instant::now() >= deadline {
+                waiting.iter().for_each(Candidate::note_vain_wait);
                 return Ok(forgotten);
             }
             std::thread::park_timeout(interval);
@@ -203,6 +209,18 @@ impl Candidate {
             (Ok(pin), Ok(directory)) => pin != directory,
             _ => false,
         }
+    }
+
+    /// The lock file's modification time is when the layer was last waited for in vain; it is never written to.
+    fn was_waited_for(&self) -> bool {
+        let waited = fs::metadata(self.directory.join(LOCK)).and_then(|lock| lock.modified());
+        waited.is_ok_and(|waited| waited > self.last_use)
+    }
+
+    fn note_vain_wait(&self) {
+        let lock = fs::File::options().write(true).open(self.directory.join(LOCK));
+        // What cannot be noted is waited for again.
+        let _ = lock.and_then(|lock| lock.set_modified(SystemTime::now()));
     }
 
     fn hint(&self) -> Option<u32> {

@@ -22,6 +22,7 @@ cases![
     reaping_takes_nothing_from_the_running,
     a_launch_in_a_private_mount_namespace_shares_with_the_host,
     a_layer_stays_as_long_as_its_last_user,
+    a_layer_that_somebody_else_has_mounted_stays_known_and_goes_with_that_mount,
     idle_pins_go_least_recently_used_first_and_deleted_files_before_all,
     a_launch_gives_up_the_pins_of_deleted_files,
     layers_are_listed_with_what_is_known_of_them,
@@ -196,6 +197,29 @@ fn a_layer_stays_as_long_as_its_last_user(bed: &Bed) {
     end(bed, &["second", "third"]);
     bed.squall(&["reap"]).ok();
     until("the device is free", || (devices(&path) == 0).then_some(()));
+}
+
+fn a_layer_that_somebody_else_has_mounted_stays_known_and_goes_with_that_mount(bed: &Bed) {
+    let path = layer(bed, "layer", "x");
+    reads(bed, &[&path]);
+    let device = bed.squall(&["layers", "--json"]).json();
+    let device =
+        device.as_array().unwrap().iter().find(|layer| layer["file"] == path.as_str()).unwrap()["loop_device"].clone();
+    let mounted = bed.file("elsewhere");
+    fs::create_dir(&mounted).unwrap();
+    let mount =
+        Command::new("mount").args(["-t", "squashfs", "-o", "ro", &format!("/dev/loop{device}"), &mounted]).status();
+    assert!(mount.unwrap().success());
+    for _ in 0..2 {
+        bed.squall(&["reap"]).ok();
+        let layers = bed.squall(&["layers", "--json"]).json();
+        assert_eq!((layers.as_array().unwrap().len(), &layers[0]["loop_device"]), (1, &device), "{layers}");
+    }
+    unmount(mounted.as_str(), UnmountFlags::empty()).unwrap();
+    until("it is forgotten", || {
+        bed.squall(&["reap"]).ok();
+        (bed.squall(&["layers", "--json"]).json() == Value::Array(Vec::new())).then_some(())
+    });
 }
 
 fn pinned_files(bed: &Bed) -> Vec<String> {
