@@ -83,6 +83,9 @@ fn run_here(case: &Case) {
 fn run_apart(name: &str) -> Result<(), Failed> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let program = program()?;
+    // Of this thread alone: a neighbour with a mount namespace of its own would hold a copy of each of our mounts.
+    crate::namespace::leave_the_machines()
+        .map_err(|error| format!("cannot have a mount namespace of its own: {error}"))?;
     // Of one length, so that no tag is the beginning of another.
     let tag = format!("{:07}-{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let bed = Bed::new(&tag, program);
