@@ -54,7 +54,7 @@ fn main() {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
     bind(&socket, &SocketAddrUnix::new("monitor.sock").unwrap()).unwrap();
     listen(&socket, 16).unwrap();
-    let oom: Vec<OwnedFd> = options.oom.iter().map(|(cgroup, _)| oom_eventfd(cgroup)).collect();
+    let oom: Vec<(OwnedFd, OomKind)> = options.oom.iter().map(|(cgroup, _)| oom_events(cgroup)).collect();
     let upper = options.upper.as_ref().map(|path| File::open(path).unwrap());
     let (init_stdin, gate) = if options.gate {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
@@ -133,23 +133,26 @@ fn kind(name: &str) -> CgroupKind {
     }
 }
 
-fn watches<'o>(named: &'o [(String, String)], fds: &[OwnedFd]) -> Vec<OomWatch<'o>> {
-    let watch = |(index, ((_, name), fd)): (usize, (&'o (String, String), &OwnedFd))| OomWatch {
+fn watches<'o>(named: &'o [(String, String)], fds: &[(OwnedFd, OomKind)]) -> Vec<OomWatch<'o>> {
+    let watch = |(index, ((_, name), (fd, kind))): (usize, (&'o (String, String), &(OwnedFd, OomKind)))| OomWatch {
         fd: keep(fd),
-        kind: OomKind::Eventfd,
+        kind: *kind,
         baseline: 0,
         ancestor: (index > 0).then_some(name.as_str()),
     };
     named.iter().zip(fds).enumerate().map(watch).collect()
 }
 
-/// An eventfd that counts the out-of-memory events of a v1 memory cgroup.
-fn oom_eventfd(cgroup: &str) -> OwnedFd {
+/// What counts the out-of-memory events of a memory cgroup: the file of v2 that does, or an eventfd in v1.
+fn oom_events(cgroup: &str) -> (OwnedFd, OomKind) {
+    if let Ok(events) = File::open(format!("{cgroup}/memory.events.local")) {
+        return (events.into(), OomKind::MemoryEvents);
+    }
     let events = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
     let control = File::open(format!("{cgroup}/memory.oom_control")).unwrap();
     let line = format!("{} {}", events.as_raw_fd(), control.as_raw_fd());
     fs::write(format!("{cgroup}/cgroup.event_control"), line).unwrap();
-    events
+    (events, OomKind::Eventfd)
 }
 
 fn memfd(name: &str, content: &[u8]) -> File {
