@@ -13,6 +13,9 @@ use squall::squashfs::{Attributes, Options, Writer};
 use crate::call::Call;
 use crate::host;
 
+/// The cgroup below which the tests make theirs, where the machine's init has delegated one.
+const CGROUP: &str = "SQUALL_TEST_CGROUP";
+
 /// A writer of an image file.
 pub type ImageWriter = Writer<File>;
 
@@ -75,9 +78,10 @@ impl Bed {
         text(&self.work().join(name))
     }
 
-    /// The parent of its containers' cgroups.
+    /// The parent of its containers' cgroups: at the top, or below the cgroup that is for tests ([`CGROUP`]).
     pub fn cgroup(&self) -> String {
-        format!("/squall-test-{}", self.tag)
+        let base = std::env::var(CGROUP).unwrap_or_default();
+        format!("{base}/squall-test-{}", self.tag)
     }
 
     /// The cgroup of its monitors.

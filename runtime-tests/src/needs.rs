@@ -1,4 +1,6 @@
 //! What the tests need of a machine. They do not skip: where something is missing they fail, and say what.
+//!
+//! What some machines have and others do not is a feature. A test that expects something else without it asks [`has`].
 
 use std::fs;
 use std::path::Path;
@@ -23,6 +25,18 @@ const PROGRAMS: [(&str, &str); 11] = [
 
 /// The oldest kernel: `mount_setattr(2)`, which the container's read-only mounts need.
 const KERNEL: (u32, u32) = (5, 12);
+
+/// Names of the features that this machine has by its own word, as the machines of `vagrant/` give it.
+const FEATURES: &str = "SQUALL_TEST_FEATURES";
+
+/// Whether the machine has a feature, by what the test has `found`. A test must not go the way of a machine without it where the machine
+/// says that it has it.
+pub fn has(feature: &str, found: bool) -> bool {
+    let declared = std::env::var(FEATURES).unwrap_or_default();
+    let declares = declared.split_whitespace().any(|name| name == feature);
+    assert!(found || !declares, "this machine says that it has the feature '{feature}', and it is not found");
+    found
+}
 
 /// Looks for all of it; the answer says what is missing.
 pub fn check() -> Result<(), String> {

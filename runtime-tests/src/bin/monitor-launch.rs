@@ -54,7 +54,7 @@ fn main() {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
     bind(&socket, &SocketAddrUnix::new("monitor.sock").unwrap()).unwrap();
     listen(&socket, 16).unwrap();
-    let oom: Vec<OwnedFd> = options.oom.iter().map(|(cgroup, _)| oom_eventfd(cgroup)).collect();
+    let oom: Vec<OomEvents> = options.oom.iter().map(|(cgroup, _)| oom_events(cgroup)).collect();
     let upper = options.upper.as_ref().map(|path| File::open(path).unwrap());
     let (init_stdin, gate) = if options.gate {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
@@ -133,23 +133,32 @@ fn kind(name: &str) -> CgroupKind {
     }
 }
 
-fn watches<'o>(named: &'o [(String, String)], fds: &[OwnedFd]) -> Vec<OomWatch<'o>> {
-    let watch = |(index, ((_, name), fd)): (usize, (&'o (String, String), &OwnedFd))| OomWatch {
-        fd: keep(fd),
-        kind: OomKind::Eventfd,
+fn watches<'o>(named: &'o [(String, String)], events: &[OomEvents]) -> Vec<OomWatch<'o>> {
+    let watch = |(index, ((_, name), events)): (usize, (&'o (String, String), &OomEvents))| OomWatch {
+        fd: keep(&events.fd),
+        kind: events.kind,
         baseline: 0,
         ancestor: (index > 0).then_some(name.as_str()),
     };
-    named.iter().zip(fds).enumerate().map(watch).collect()
+    named.iter().zip(events).enumerate().map(watch).collect()
 }
 
-/// An eventfd that counts the out-of-memory events of a v1 memory cgroup.
-fn oom_eventfd(cgroup: &str) -> OwnedFd {
+/// What counts the out-of-memory events of a memory cgroup.
+struct OomEvents {
+    fd: OwnedFd,
+    kind: OomKind,
+}
+
+/// The file of v2 that counts them, or an eventfd in v1.
+fn oom_events(cgroup: &str) -> OomEvents {
+    if let Ok(events) = File::open(format!("{cgroup}/memory.events.local")) {
+        return OomEvents { fd: events.into(), kind: OomKind::MemoryEvents };
+    }
     let events = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
     let control = File::open(format!("{cgroup}/memory.oom_control")).unwrap();
     let line = format!("{} {}", events.as_raw_fd(), control.as_raw_fd());
     fs::write(format!("{cgroup}/cgroup.event_control"), line).unwrap();
-    events
+    OomEvents { fd: events, kind: OomKind::Eventfd }
 }
 
 fn memfd(name: &str, content: &[u8]) -> File {

@@ -56,6 +56,10 @@ impl Scene {
         std::os::unix::fs::symlink(&scene.layers[0], scene.means().join("layer")).expect("there is room");
         let memory = scene.memory_cgroup();
         fs::create_dir_all(&memory).expect("root may make cgroups");
+        // In v2 those above hand the controller down, from the top; in v1 there is no such file.
+        for above in [memory.ancestors().nth(2), memory.parent()].into_iter().flatten() {
+            let _ = fs::write(above.join("cgroup.subtree_control"), "+memory");
+        }
         let limit = ["memory.limit_in_bytes", "memory.max"]
             .map(|file| memory.join(file))
             .into_iter()

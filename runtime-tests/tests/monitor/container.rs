@@ -16,7 +16,28 @@ use rustix::net::{
 use squall::monitor::exit::ExitRecord;
 use squall::monitor::protocol::{Answer, Request, Status};
 
-pub const HIERARCHIES: [&str; 5] = ["memory", "cpuacct", "cpu", "pids", "unified"];
+/// The hierarchies that a container is in: those of v1 that count something and the tree of v2 beside them, or v2 alone.
+pub fn hierarchies() -> &'static [&'static str] {
+    if v2_alone() { &["unified"] } else { &["memory", "cpuacct", "cpu", "pids", "unified"] }
+}
+
+pub fn v2_alone() -> bool {
+    let found = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    runtime_tests::needs::has("cgroup2", found)
+}
+
+/// A cgroup's directory. The controller of a limit is in its own hierarchy, or in the only one.
+fn cgroup_directory(hierarchy: &str, cgroup: &str) -> String {
+    let root = if v2_alone() { "/sys/fs/cgroup".to_owned() } else { format!("/sys/fs/cgroup/{hierarchy}") };
+    format!("{root}/{cgroup}")
+}
+
+/// On a machine with v2 alone a cgroup has controllers only when each one above it hands them down.
+fn hand_controllers_down(cgroup: &str) {
+    for directory in ["/sys/fs/cgroup".to_owned(), cgroup_directory("", cgroup)] {
+        fs::write(format!("{directory}/cgroup.subtree_control"), "+memory +pids +cpu").unwrap();
+    }
+}
 
 /// A container in being: its directory, its cgroups, its monitor.
 pub struct Container {
@@ -40,7 +61,7 @@ impl Launch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let launch = Launch {
-            hierarchies: HIERARCHIES.to_vec(),
+            hierarchies: hierarchies().to_vec(),
             arguments: Vec::new(),
             limits: Vec::new(),
             directory: tempfile::tempdir_in("/dev/shm").unwrap(), // a tmpfs, as the run root is
@@ -64,15 +85,15 @@ impl Launch {
         self
     }
 
-    /// A file below the memory cgroup, relative to the container's parent there, and what is written to it.
-    pub fn memory_limit(mut self, file: &'static str, value: &'static str) -> Launch {
-        self.limits.push((file, value));
+    /// A memory limit of a cgroup, by its path from the container's parent.
+    pub fn memory_limit(mut self, cgroup: &'static str, value: &'static str) -> Launch {
+        self.limits.push((cgroup, value));
         self
     }
 
     pub fn watching_oom(self) -> Launch {
-        let own = format!("/sys/fs/cgroup/memory/{}/c", self.cgroup);
-        let parent = format!("/sys/fs/cgroup/memory/{}", self.cgroup);
+        let parent = cgroup_directory("memory", &self.cgroup);
+        let own = format!("{parent}/c");
         self.with(&["--oom", &own, "-", "--oom", &parent, "/parent"])
     }
 
@@ -80,13 +101,18 @@ impl Launch {
     pub fn run(mut self, script: &str) -> Container {
         let mut joins = format!("R={};", self.path("ready").display());
         for hierarchy in &self.hierarchies {
-            let leaf = format!("/sys/fs/cgroup/{hierarchy}/{}/c", self.cgroup);
+            let leaf = format!("{}/c", cgroup_directory(hierarchy, &self.cgroup));
             fs::create_dir_all(&leaf).unwrap();
+            if v2_alone() {
+                hand_controllers_down(&self.cgroup);
+            }
             joins += &format!("echo $$ > {leaf}/cgroup.procs;");
             self.arguments.extend(["--cgroup".to_owned(), hierarchy.to_string(), leaf]);
         }
-        for (file, value) in &self.limits {
-            fs::write(format!("/sys/fs/cgroup/memory/{}/{file}", self.cgroup), value).unwrap();
+        let file = if v2_alone() { "memory.max" } else { "memory.limit_in_bytes" };
+        for (cgroup, value) in &self.limits {
+            let directory = cgroup_directory("memory", &self.cgroup);
+            fs::write(format!("{directory}/{cgroup}/{file}"), value).unwrap();
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_monitor-launch"));
         command.arg(self.directory.path()).args(&self.arguments).arg(joins + script);
@@ -112,7 +138,7 @@ impl Container {
     }
 
     pub fn leaf(&self, hierarchy: &str) -> PathBuf {
-        format!("/sys/fs/cgroup/{hierarchy}/{}/c", self.cgroup).into()
+        format!("{}/c", cgroup_directory(hierarchy, &self.cgroup)).into()
     }
 
     /// Waits for the monitor, and checks that nothing is left.

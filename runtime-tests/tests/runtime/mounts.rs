@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::process::Command;
 
-use runtime_tests::{Bed, cases};
+use runtime_tests::bed::add_probe;
+use runtime_tests::{Bed, cases, needs};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde_json::Value;
+use squall::squashfs::Attributes;
 
 cases![
     the_standard_mounts_come_first_in_order_and_with_their_options,
@@ -19,6 +22,8 @@ cases![
     a_writable_root_takes_writes_up_to_its_size,
     a_writable_directory_keeps_what_was_written,
     a_size_for_a_writable_directory_is_refused_where_nothing_keeps_it,
+    a_size_for_a_writable_directory_is_kept_by_a_quota_of_ext4,
+    a_size_for_a_writable_directory_is_kept_by_a_quota_of_xfs,
     a_tmpfs_has_the_size_asked_for,
 ];
 
@@ -248,6 +253,59 @@ fn a_size_for_a_writable_directory_is_refused_where_nothing_keeps_it(bed: &Bed) 
     let under = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
     refused(&disk, &under, "project quotas of its ext4 are not switched on");
     assert_eq!(fs::read_dir(&memory).unwrap().count(), 0, "nothing is begun");
+}
+
+fn a_size_for_a_writable_directory_is_kept_by_a_quota_of_ext4(bed: &Bed) {
+    size_is_kept(bed, "ext4", &["mkfs.ext4", "-q", "-F", "-O", "quota,project"], 64 << 20);
+}
+
+fn a_size_for_a_writable_directory_is_kept_by_a_quota_of_xfs(bed: &Bed) {
+    // mkfs.xfs refuses less.
+    size_is_kept(bed, "xfs", &["mkfs.xfs", "-q"], 300 << 20);
+}
+
+/// On a machine that keeps no project quotas for this kind of file system the bound is refused.
+fn size_is_kept(bed: &Bed, kind: &str, mkfs: &[&str], bytes: u64) {
+    let (disk, image) = (bed.file("disk"), bed.file("image"));
+    fs::create_dir(&disk).unwrap();
+    fs::File::create(&image).unwrap().set_len(bytes).unwrap();
+    let succeeds =
+        |call: &[&str]| Command::new(call[0]).args(&call[1..]).output().is_ok_and(|out| out.status.success());
+    let mounted = succeeds(&[mkfs, &[&*image]].concat()) && succeeds(&["mount", "-o", "loop,prjquota", &image, &disk]);
+    if !needs::has(&format!("quota-{kind}"), mounted) {
+        let output = bed.run(&["--rm", &format!("--writable={disk},size=1m")], &["exit", "7"]).output();
+        assert_eq!(output.code(), 125, "{output}");
+        assert!(output.stderr.contains("its size cannot be bounded"), "{output}");
+        return;
+    }
+    let open = bed.image("open", |writer| {
+        add_probe(writer, "bin/probe", 0o755);
+        writer.directory("open", &Attributes::new(0o1777)).unwrap();
+    });
+    let mib = |path: &str| fs::metadata(format!("{disk}/upper/open/{path}")).unwrap().blocks() as f64 / 2048.0;
+    let fill = |size: &str, user: &str, name: &str| {
+        let flags = ["--user", user, &format!("--writable={disk}{size}"), "--detach"];
+        let path = format!("/open/{name}");
+        let id = bed.run_layers(&[&open], &flags, &["/bin/probe", "fill-up", &path]).ok().text();
+        let worker = bed.worker(&id);
+        (worker.wait(), worker.inspect()["exit"].clone())
+    };
+    // Writes of root pass the quota of a file system, those of a container's root do not.
+    for user in ["4711:4711", "0:0"] {
+        let (code, exit) = fill(",size=10m", user, "file");
+        assert!(code == libc::ENOSPC || code == libc::EDQUOT, "{user}: {code}");
+        assert!((9.0..=10.0).contains(&mib("file")), "{user}: {}", mib("file"));
+        let [used, all] = ["used_bytes", "size_bytes"].map(|key| exit["upper"][key].as_u64().unwrap() >> 20);
+        assert!((9..=10).contains(&used) && all == 10, "{user}: {exit}");
+        fs::remove_file(format!("{disk}/upper/open/file")).unwrap();
+    }
+    // What is there counts for another size; without a size there is no bound any more.
+    fill(",size=10m", "4711:4711", "file");
+    fill(",size=15m", "4711:4711", "more");
+    assert!((4.0..=5.0).contains(&mib("more")), "{}", mib("more"));
+    let (code, exit) = fill("", "4711:4711", "rest");
+    assert!(code == libc::ENOSPC && mib("rest") > 20.0, "{code}, {}, {exit}", mib("rest"));
+    assert!(succeeds(&["umount", &disk]));
 }
 
 fn a_tmpfs_has_the_size_asked_for(bed: &Bed) {
