@@ -25,6 +25,7 @@ mod refusals;
 mod restart;
 mod seccomp;
 mod second_opinion;
+mod services;
 mod spawner;
 mod storm;
 mod streams;
@@ -62,6 +63,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         seccomp::CASES,
         oracle::CASES,
         second_opinion::CASES,
+        services::CASES,
         spawner::CASES,
         traps::CASES,
         leaking::CASES,
