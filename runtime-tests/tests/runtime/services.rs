@@ -61,4 +61,6 @@ fn a_service_that_is_restarted_or_stopped_leaves_its_workers_and_their_monitors(
         assert_eq!(worker.wait(), 15, "its end is known");
         bed.squall(&["rm", &id]).ok();
     }
+    // The service's launches left their pins in the service manager's mount namespace, which is not ours.
+    bed.squall(&["reap"]).under(&["nsenter", "--target", "1", "--mount"]).ok();
 }
