@@ -209,6 +209,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     line.enter(Stage::Monitor)?;
     let prepared = watch::Prepared::make(claim, spec)?;
     let oom = watch::watch_memory(&layout, &spec.cgroup);
+    store.trim_after(&layer_sources);
 
     line.enter(Stage::Exec)?;
     let report = read_report(&report, spec, PATIENCE)?;

@@ -117,34 +117,34 @@ impl LayerStore {
         LayerStore { directory, keep }
     }
 
-    /// A detached mount of each layer, in their order. Where a device was bound for one, there may be pins too many afterwards. `progress` is
-    /// called after each layer that took time.
+    /// A detached mount of each layer, in their order. Where a device was bound for one, there may be pins too many afterwards
+    /// ([`LayerStore::trim_after`]). `progress` is called after each layer that took time.
     pub(crate) fn mount_all(&self, layers: &[OpenLayer], progress: impl Fn() + Sync) -> Result<Vec<LayerMount>> {
         let slots: Vec<Slot<'_>> = layers.iter().map(|layer| self.slot(layer)).collect();
         let mut mounts = slots.iter().map(Slot::mount_shared).collect::<Result<Vec<_>>>()?;
         let missing: Vec<usize> = (0..slots.len()).filter(|index| mounts[*index].is_none()).collect();
-        let bound = BoundDevices::default();
+        let attaching = Attaching { bound: BoundDevices::default(), pins_left: AtomicUsize::new(self.keep) };
         let attach = |index: &usize| {
-            let mount = slots[*index].attach(&bound);
+            let mount = slots[*index].attach(&attaching);
             progress();
             mount
         };
-        for (index, mount) in missing.iter().zip(in_parallel(&missing, attach)) {
+        for (index, mount) in missing.iter().zip(in_parallel(&missing, AT_A_TIME, attach)) {
             mounts[*index] = Some(mount?);
         }
-        let mounts: Vec<LayerMount> = mounts.into_iter().flatten().collect();
-        if mounts.iter().any(|layer| layer.source == LayerSource::Attached) {
-            self.trim_after_attach();
-        }
-        Ok(mounts)
+        Ok(mounts.into_iter().flatten().collect())
     }
 
     fn slot<'l>(&self, layer: &'l OpenLayer) -> Slot<'l> {
         Slot { directory: self.directory.join(layer.identity.layer_id()), layer }
     }
 
-    /// Unmounts what is too much. Failing to unmount an idle one is no reason to fail this launch; `squall reap` reports it.
-    fn trim_after_attach(&self) {
+    /// Unmounts what is too much after layers were come by in these ways. Each takes the kernel some 10 ms. Failing to unmount an idle one is no
+    /// reason to fail a launch; `squall reap` reports it.
+    pub(crate) fn trim_after(&self, sources: &[LayerSource]) {
+        if !sources.contains(&LayerSource::Attached) {
+            return;
+        }
         match self.trim(self.keep, Trim::Do, Look::AtPins) {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "idle layers stay mounted"),
@@ -152,9 +152,22 @@ impl LayerStore {
     }
 }
 
+/// What the layers that one launch attaches have in common.
+struct Attaching {
+    bound: BoundDevices,
+    /// More pins than may stay would only be taken away again.
+    pins_left: AtomicUsize,
+}
+
+impl Attaching {
+    fn may_pin(&self) -> bool {
+        self.pins_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+}
+
 /// Does the work for each item, several at a time, and gives the answers in the items' order. Where no thread can be made, this one does all
 /// of it.
-fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+fn in_parallel<I: Sync, T: Send>(items: &[I], at_a_time: usize, work: impl Fn(&I) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let take = || {
         let mut done = Vec::new();
@@ -167,7 +180,7 @@ fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> 
     };
     let mut done = std::thread::scope(|scope| {
         let spawn = |_| std::thread::Builder::new().stack_size(HELPER_STACK).spawn_scoped(scope, take).ok();
-        let helpers: Vec<_> = (1..items.len().min(AT_A_TIME)).map_while(spawn).collect();
+        let helpers: Vec<_> = (1..items.len().min(at_a_time)).map_while(spawn).collect();
         let mut done = take();
         for helper in helpers {
             done.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
@@ -223,12 +236,12 @@ impl Slot<'_> {
     }
 
     /// A mount of the layer, with a device bound for it under the layer's own lock; whoever waited for the lock usually finds the work done.
-    fn attach(&self, bound: &BoundDevices) -> Result<LayerMount> {
+    fn attach(&self, attaching: &Attaching) -> Result<LayerMount> {
         let _lock = self.lock()?;
         if let Some(mount) = self.mount_shared()? {
             return Ok(mount);
         }
-        let (device, source) = match bound.find(&self.layer.identity.layer_id()) {
+        let (device, source) = match attaching.bound.find(&self.layer.identity.layer_id()) {
             Some(device) => (device, LayerSource::LoopDevice),
             None => (LoopDevice::bind(self.layer)?, LayerSource::Attached),
         };
@@ -237,17 +250,17 @@ impl Slot<'_> {
             Err(error) if error.errno() == Some(libc::EBUSY) && source == LayerSource::LoopDevice => {
                 let device = LoopDevice::bind(self.layer)?;
                 let mount = self.mount_device(&device)?;
-                return Ok(LayerMount { mount: self.keep(mount, &device)?, source: LayerSource::Attached });
+                return Ok(LayerMount { mount: self.keep(mount, &device, attaching)?, source: LayerSource::Attached });
             }
             other => other?,
         };
-        Ok(LayerMount { mount: self.keep(mount, &device)?, source })
+        Ok(LayerMount { mount: self.keep(mount, &device, attaching)?, source })
     }
 
     /// Leaves hint and pin behind for those who come after.
-    fn keep(&self, mount: OwnedFd, device: &LoopDevice) -> Result<OwnedFd> {
+    fn keep(&self, mount: OwnedFd, device: &LoopDevice, attaching: &Attaching) -> Result<OwnedFd> {
         self.write_hint(device.number);
-        let mount = self.pin(mount, device)?;
+        let mount = if attaching.may_pin() { self.pin(mount, device)? } else { mount };
         self.mark_used();
         Ok(mount)
     }

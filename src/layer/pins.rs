@@ -12,7 +12,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use serde::Serialize;
 
 use super::loopdev::LoopDevice;
-use super::{HINT, LOCK, LayerStore, PIN};
+use super::{HINT, LOCK, LayerStore, PIN, in_parallel};
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::stage::Stage;
@@ -41,6 +41,9 @@ pub struct TrimmedLayer {
 
 /// How long the kernel may take to free a loop device whose last user is gone; some milliseconds are usual, on a busy machine a second.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Each thread waits nearly all the time.
+const UNMOUNTED_AT_A_TIME: usize = 8;
 
 /// Between the first two looks; each further one comes later.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(3);
@@ -83,29 +86,30 @@ impl LayerStore {
         candidates.sort_by_key(|layer| (layer.state, layer.last_use));
         let pinned = candidates.iter().filter(|layer| layer.state == State::Pinned).count();
         let mut surplus = pinned.saturating_sub(keep);
-        let mut report = Vec::new();
-        for candidate in candidates {
+        let mut decide = |candidate: &Candidate| match candidate.state {
+            State::Stale => (true, "nothing is mounted or bound any more".to_owned()),
+            State::Deleted => (true, "its file was deleted".to_owned()),
+            State::InUse => (false, "in use, and not pinned".to_owned()),
+            State::Pinned if surplus > 0 => {
+                surplus -= 1;
+                (true, format!("least recently used, and {keep} may stay"))
+            }
+            State::Pinned => (false, format!("among the {keep} that may stay")),
+        };
+        let decided: Vec<_> = candidates.iter().map(|candidate| (candidate, decide(candidate))).collect();
+        // Each unmounting waits for the kernel, and several can wait together.
+        let carry_out = |(candidate, (wanted, reason)): &(&Candidate, (bool, String))| -> Result<TrimmedLayer> {
             let file = candidate.hint().and_then(backing_file);
-            let (wanted, reason) = match candidate.state {
-                State::Stale => (true, "nothing is mounted or bound any more".to_owned()),
-                State::Deleted => (true, "its file was deleted".to_owned()),
-                State::InUse => (false, "in use, and not pinned".to_owned()),
-                State::Pinned if surplus > 0 => {
-                    surplus -= 1;
-                    (true, format!("least recently used, and {keep} may stay"))
-                }
-                State::Pinned => (false, format!("among the {keep} that may stay")),
-            };
             let outcome = match (wanted, trim) {
                 (true, Trim::Do) => candidate.give_up()?,
                 (true, Trim::Report) => Outcome::Gone,
                 (false, _) => Outcome::Kept,
             };
-            let reason =
-                if wanted && outcome == Outcome::Kept { "it is being attached right now".to_owned() } else { reason };
-            report.push(TrimmedLayer { layer_id: candidate.layer_id, file, goes: outcome == Outcome::Gone, reason });
-        }
-        Ok(report)
+            let busy = *wanted && outcome == Outcome::Kept;
+            let reason = if busy { "it is being attached right now".to_owned() } else { reason.clone() };
+            Ok(TrimmedLayer { layer_id: candidate.layer_id.clone(), file, goes: outcome == Outcome::Gone, reason })
+        };
+        in_parallel(&decided, UNMOUNTED_AT_A_TIME, carry_out).into_iter().collect()
     }
 
     /// Forgets unpinned layers that nobody is known to use. After the end of a container, or of a pin, the kernel takes a moment to free the

@@ -7,9 +7,19 @@ use std::ptr;
 
 use super::{Io, check};
 
-/// Whether this process has one thread: the link count of the task directory is two plus the number of threads.
+/// Whether this process has one thread: the link count of the task directory is two plus the number of threads. One that has been joined is
+/// counted for a moment still, which is waited for.
 pub(crate) fn is_single_threaded() -> bool {
-    rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == 3)
+    const LOOKS: u32 = 10;
+    let threads = || rustix::fs::stat("/proc/self/task").map_or(0, |stat| stat.st_nlink.saturating_sub(2));
+    for _ in 1..LOOKS {
+        match threads() {
+            0 => return false,
+            1 => return true,
+            _ => std::thread::park_timeout(std::time::Duration::from_millis(1)),
+        }
+    }
+    threads() == 1
 }
 
 /// Which side of a fork this is.
