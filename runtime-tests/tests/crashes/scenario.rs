@@ -197,7 +197,9 @@ impl Scenario {
             ended
         };
         let watcher_struck = self.is_monitors() || self == Scenario::Reap || point.starts_with("launch watch");
-        let about = About { worker_may_die: fault == Fault::Eio, told_to_end: self.tells_to_end(), watcher_struck };
+        let launched = matches!(self, Scenario::Launch | Scenario::LaunchBySpawner) && ended.success;
+        let about =
+            About { launched, worker_may_die: fault == Fault::Eio, told_to_end: self.tells_to_end(), watcher_struck };
         self.check_success(point, fault, &ended, &mut verdict);
         judge(&scene, about, verdict)
     }
@@ -219,6 +221,8 @@ impl Scenario {
 
 /// What has to be known of a case to judge it.
 struct About {
+    /// The caller was told that it runs.
+    launched: bool,
     /// The worker may die of the fault itself.
     worker_may_die: bool,
     told_to_end: bool,
@@ -233,7 +237,12 @@ fn judge(scene: &Scene, about: About, mut verdict: Verdict) -> Verdict {
     match settled(scene) {
         Err(error) => verdict.other.push(format!("it cannot be looked at: {error}")),
         // A pid file is its caller's to remove, but not that of a launch that came to nothing.
-        Ok(None | Some(Container::Created(_))) => nothing_came_of_it = !about.told_to_end,
+        Ok(None | Some(Container::Created(_))) => {
+            nothing_came_of_it = !about.told_to_end;
+            if about.launched {
+                verdict.false_exits.push("its caller was told that it runs, and there is no container".to_owned());
+            }
+        }
         Ok(Some(Container::Running(running))) => end(scene, &running, &about, &mut verdict),
         Ok(Some(ended)) => {
             if !about.told_to_end && !about.worker_may_die {
@@ -351,7 +360,7 @@ pub fn run_at_random(scenario: Scenario, victim: &str, moment: Duration) -> Verd
     let _ = scene.end_of(child);
     // A launch process may have been the monitor already.
     let watcher_struck = matches!(victim, "launch" | "monitor");
-    let about = About { worker_may_die: false, told_to_end: scenario.tells_to_end(), watcher_struck };
+    let about = About { launched: false, worker_may_die: false, told_to_end: scenario.tells_to_end(), watcher_struck };
     judge(&scene, about, verdict)
 }
 
