@@ -51,8 +51,8 @@
 //! | exit status by pidfd | 6.15 | what is known of a container whose monitor was killed | `lost` alone |
 //!
 //! squashfs, overlayfs, the loop driver and a cgroup hierarchy are needed as well, and root with the capabilities that
-//! [`Squall::launch`] names when they are missing. So far everything has been run on kernel 6.18 with cgroup v1 in the hybrid layout; the
-//! code for pure v2 has only seen unit tests.
+//! [`Squall::launch`] names when they are missing. Everything has been run on kernel 6.18 with cgroup v1 in the hybrid layout; the machines of
+//! `vagrant/` are for others, first of all kernel 6.1 with systemd and cgroup v2 alone.
 //!
 //! # Errors
 //!

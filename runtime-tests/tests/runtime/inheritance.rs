@@ -73,7 +73,8 @@ fn whatever_the_callers_circumstances_the_worker_starts_the_same(bed: &Bed) {
         vec!["prlimit", "--nofile=64:"],
         vec!["prlimit", "--stack=1048576:", "--core=0:", "--memlock=65536:"],
         vec!["prlimit", "--nproc=1:"],
-        vec!["prlimit", "--cpu=1:"],
+        // Seconds that an emulated processor does not use up.
+        vec!["prlimit", "--cpu=30:"],
         vec!["prlimit", "--fsize=0:"],
         vec![
             "prlimit",
