@@ -1,5 +1,6 @@
 //! Squall below a service manager: what a service launches outlives its restart.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,10 +18,13 @@ impl Service {
         let launch = bed.run(&["--detach", "--name", "PLACE"], &["exit-on-signal", "600000"]).into_command();
         let words: Vec<String> = launch.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
         let words = words.join(" ").replace("'PLACE'", "w$$");
-        let script = format!("'{}' {words} >/dev/null && exec sleep infinity", bed.program().display());
+        // A file, because systemd expands what stands in a command line.
+        let script = bed.file("service.sh");
+        let text = format!("'{}' {words} >/dev/null && exec sleep infinity\n", bed.program().display());
+        fs::write(&script, text).unwrap();
         // As a supervisor's unit has it, the whole of its cgroup is killed when it ends.
         let properties = ["-p", "KillMode=control-group", "-p", "TimeoutStopSec=5", "-p", "Type=exec"];
-        systemd("systemd-run", &[&["--quiet", "--unit", &unit], &properties[..], &["sh", "-c", &script]].concat());
+        systemd("systemd-run", &[&["--quiet", "--unit", &unit], &properties[..], &["sh", &script]].concat());
         Service(unit)
     }
 
