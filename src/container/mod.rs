@@ -5,7 +5,7 @@
 
 mod running;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -298,17 +298,22 @@ impl Created {
     }
 }
 
-/// Removes a pid file that says what ours would. Another one, or none, is left as it is.
+/// Removes a pid file that says what ours would. Another one, or none, is left as it is. What was read is what goes: others may be able to
+/// exchange a directory on the way, so both happen in one that is held.
 fn remove_pid_file(path: &Path, text: &str) -> Result<()> {
     let object = || format!("pid file '{}'", path.display());
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(parent) = rustix::fs::open(parent, flags, Mode::empty()) else { return Ok(()) };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return Ok(()) };
+    let Ok(file) = rustix::fs::openat(&parent, name, flags, Mode::empty()) else { return Ok(()) };
     let mut found = [0; 16];
     let length = rustix::io::read(&file, &mut found).at(Stage::Remove, object(), "read")?;
     if found.get(..length) != Some(text.as_bytes()) {
         return Ok(());
     }
-    absent(std::fs::remove_file(path)).at(Stage::Remove, object(), "unlink")
+    let removed = rustix::fs::unlinkat(&parent, name, rustix::fs::AtFlags::empty());
+    absent(removed.map_err(Into::into)).at(Stage::Remove, object(), "unlink")
 }
 
 /// Removes cgroup and directory. The monitor comes to its own end first: it may still be clearing away, by the same names. The directory goes
@@ -352,18 +357,20 @@ fn known_end(pidfd: &OwnedFd) -> Result<Option<Exit>> {
     Ok(sys::pidfd_wait_status(pidfd.as_fd()).map(exit_of))
 }
 
-/// Waits for a process to end; false when the deadline came first.
-fn wait_readable(pidfd: &OwnedFd, deadline: Option<Instant>) -> Result<bool> {
+/// Waits until a descriptor can be read, a pidfd until its process has ended; false when the deadline came first.
+fn wait_readable(fd: &OwnedFd, deadline: Option<Instant>) -> Result<bool> {
+    is_readable_by(fd.as_fd(), deadline).at(Stage::Watch, "pidfd", "poll")
+}
+
+/// Waits until a descriptor can be read; false when the deadline came first.
+pub(crate) fn is_readable_by(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> rustix::io::Result<bool> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout =
             left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
-        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
+        match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno).at(Stage::Watch, "pidfd", "poll"),
+            other => return other.map(|ready| ready > 0),
         }
     }
 }

@@ -176,24 +176,30 @@ pub(crate) fn is_held(directory: &Path) -> Result<bool> {
 }
 
 /// Whoever holds a directory, watched through one open descriptor.
-pub(crate) struct Holder(OwnedFd);
+pub(crate) struct Holder {
+    directory: OwnedFd,
+    path: PathBuf,
+}
 
 impl Holder {
     /// Nothing where there is no such directory.
     pub(crate) fn of(directory: &Path) -> Result<Option<Holder>> {
         match open_directory(directory) {
             Err(Errno::NOENT) => Ok(None),
-            other => other.at(Stage::Watch, directory.display(), "open").map(Holder).map(Some),
+            other => {
+                let opened = other.at(Stage::Watch, directory.display(), "open")?;
+                Ok(Some(Holder { directory: opened, path: directory.to_owned() }))
+            }
         }
     }
 
     /// Whether a launch process or a monitor lives that holds it.
     pub(crate) fn is_alive(&self) -> Result<bool> {
-        match flock(&self.0, FlockOperation::NonBlockingLockShared) {
+        match flock(&self.directory, FlockOperation::NonBlockingLockShared) {
             Err(Errno::WOULDBLOCK) => Ok(true),
-            other => other.and_then(|()| flock(&self.0, FlockOperation::Unlock)).map(|()| false).at(
+            other => other.and_then(|()| flock(&self.directory, FlockOperation::Unlock)).map(|()| false).at(
                 Stage::Watch,
-                "container's directory",
+                self.path.display(),
                 "flock",
             ),
         }

@@ -14,11 +14,11 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use serde::{Deserialize, Serialize};
 
 use super::PATIENCE;
+use crate::container::is_readable_by;
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::record::LaunchRecord;
@@ -107,7 +107,8 @@ fn receive_within(socket: OwnedFd, silence: impl Fn(Stage) -> Duration) -> Resul
     let mut at = Stage::Request;
     let mut stream = File::from(socket);
     loop {
-        if !is_readable(&stream, silence(at)).at(at, OBJECT, "poll")? {
+        let deadline = Instant::now() + silence(at);
+        if !is_readable_by(stream.as_fd(), Some(deadline)).at(at, OBJECT, "poll")? {
             let _ = send(&stream, &[0], SendFlags::NOSIGNAL);
             return Err(silent(at, silence(at)));
         }
@@ -143,18 +144,6 @@ fn silent(at: Stage, silence: Duration) -> Error {
     };
     let text = format!("it got no further within {} s, and is given up: {what}", silence.as_secs());
     Error::found(ErrorKind::TimedOut, at, "launch process", "read", text)
-}
-
-fn is_readable(stream: &File, patience: Duration) -> rustix::io::Result<bool> {
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut [PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN)], Some(&timeout)) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => return other.map(|ready| ready > 0),
-        }
-    }
 }
 
 #[cfg(test)]
