@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Stdio};
@@ -10,8 +11,9 @@ use std::time::Duration;
 
 use runtime_tests::call::wait_for_end;
 use runtime_tests::roles::{self, Role};
-use runtime_tests::{Bed, cases, until};
+use runtime_tests::{Bed, bed, cases, until};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use squall::squashfs::Attributes;
 
 cases![a_layer_that_does_not_answer_is_given_up_wherever_the_launch_hangs, planning_does_not_hang_either];
 
@@ -20,18 +22,22 @@ pub const ROLES: &[Role] = &[("hanging-file-system", serve)];
 /// Longer than a launch waits for init, and for what it takes back.
 const PATIENCE: Duration = Duration::from_secs(100);
 
-/// A mounted file system with one file in it, and the program that serves it until it does not.
+/// Random bytes before the probe in the layer, and after it: more than what the kernel reads ahead.
+const PADDING: u64 = 1 << 20;
+
+/// A mounted file system with one file in it, and the program that serves it, but for a part of the file: a read there is never answered.
 struct Hanging {
     directory: String,
     server: Child,
 }
 
 impl Hanging {
-    fn start(bed: &Bed, name: &str, reads: u32) -> Hanging {
+    fn start(bed: &Bed, name: &str, layer: &str, silent: Range<u64>) -> Hanging {
         let directory = bed.file(name);
         fs::create_dir_all(&directory).unwrap();
         let mut server = roles::command("hanging-file-system");
-        server.args([&directory, bed.probe(), &reads.to_string()]).stdout(Stdio::piped());
+        let (from, to) = (silent.start.to_string(), silent.end.to_string());
+        server.args([&directory, layer, &from, &to]).stdout(Stdio::piped());
         let mut server = server.spawn().unwrap();
         let mut ready = [0];
         server.stdout.take().unwrap().read_exact(&mut ready).unwrap();
@@ -52,14 +58,21 @@ impl Hanging {
 
 /// All at once, because each takes as long as it is given.
 fn a_layer_that_does_not_answer_is_given_up_wherever_the_launch_hangs(bed: &Bed) {
-    // How many reads opening and mounting take is the kernel's affair; with them, it is init that hangs.
+    let padding = || File::open("/dev/urandom").unwrap().take(PADDING);
+    let layer = bed.image("padded", |writer| {
+        writer.file("before", &Attributes::new(0o644), padding()).unwrap();
+        bed::add_probe(writer, "bin/probe", 0o755);
+        writer.file("later", &Attributes::new(0o644), padding()).unwrap();
+    });
+    // The superblock is first and all that a mount reads is last; what init executes is between.
+    let size = fs::metadata(&layer).unwrap().len();
     let scenes = [
-        ("opened", 0, "request: ", "does not answer"),
-        ("mounted", 1, "layers: ", "does not answer"),
-        ("run", reads_of_a_mount(bed), "", "did not get any further in time"),
+        ("opened", 0..size, "request: ", "does not answer"),
+        ("mounted", PADDING..size, "layers: ", "does not answer"),
+        ("run", PADDING..size - PADDING, "", "did not get any further in time"),
     ];
-    let launches = scenes.map(|(name, reads, stage, words)| {
-        let hanging = Hanging::start(bed, name, reads);
+    let launches = scenes.map(|(name, silent, stage, words)| {
+        let hanging = Hanging::start(bed, name, &layer, silent);
         let mut command =
             bed.run_layers(&[hanging.layer()], &["--name", name], &["/bin/probe", "exit", "0"]).into_command();
         let stderr = File::create_new(bed.file(&format!("{name}.stderr"))).unwrap();
@@ -80,24 +93,8 @@ fn a_layer_that_does_not_answer_is_given_up_wherever_the_launch_hangs(bed: &Bed)
     });
 }
 
-/// The reads that opening and mounting the layer take, counted by the file system itself while it still answers everything.
-fn reads_of_a_mount(bed: &Bed) -> u32 {
-    let hanging = Hanging::start(bed, "counted", u32::MAX);
-    let count = || fs::read_to_string(bed.file("counted.reads")).unwrap().trim().parse::<u32>().unwrap();
-    fs::create_dir(bed.file("mnt")).unwrap();
-    // The head, as the launch reads it, and a mount.
-    File::open(hanging.layer()).unwrap().read_exact_at(&mut [0; 1152], 0).unwrap();
-    let mounted =
-        std::process::Command::new("mount").args(["-o", "loop,ro", &hanging.layer(), &bed.file("mnt")]).status();
-    assert!(mounted.unwrap().success());
-    let reads = count();
-    assert!(std::process::Command::new("umount").arg(bed.file("mnt")).status().unwrap().success());
-    hanging.end();
-    reads
-}
-
 fn planning_does_not_hang_either(bed: &Bed) {
-    let hanging = Hanging::start(bed, "planned", 0);
+    let hanging = Hanging::start(bed, "planned", bed.probe(), 0..u64::MAX);
     let output = bed.squall(&["plan", "--layer", &hanging.layer(), "--", "/bin/probe"]).output();
     assert_eq!(output.code(), 125, "{output}");
     assert!(output.stderr.starts_with("squall: request: ") && output.stderr.contains("does not answer"), "{output}");
@@ -118,18 +115,16 @@ mod fuse {
     pub const IN_HEADER: usize = 40;
 }
 
-/// The server: mounts itself, says so with a byte, and answers until so many reads were answered.
+/// The server: mounts itself, says so with a byte, and answers everything but reads of the silent part.
 fn serve(args: &[String]) {
-    let [at, file, reads] = args else { panic!("{args:?}") };
-    let mut left: u32 = reads.parse().unwrap();
+    let [at, file, from, to] = args else { panic!("{args:?}") };
+    let silent: Range<u64> = from.parse().unwrap()..to.parse().unwrap();
     let file = File::open(file).unwrap();
     let size = file.metadata().unwrap().len();
     let mut device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
     let options = std::ffi::CString::new(options).unwrap();
     mount("hanging", at.as_str(), "fuse", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str()).unwrap();
-    let counter = format!("{at}.reads");
-    let mut answered = 0_u32;
     let mut buffer = vec![0; 1 << 20];
     std::io::stdout().write_all(b"!").unwrap();
     std::io::stdout().flush().unwrap();
@@ -148,13 +143,13 @@ fn serve(args: &[String]) {
             fuse::LOOKUP => Err(libc::ENOENT),
             fuse::GETATTR => Ok([words64(&[0]), words32(&[0, 0]), attributes(node, size)].concat()),
             fuse::OPEN => Ok([words64(&[0]), words32(&[0, 0])].concat()),
-            fuse::READ if left == 0 => continue,
             fuse::READ => {
-                left -= 1;
-                answered += 1;
-                fs::write(&counter, answered.to_string()).unwrap();
-                let mut bytes = vec![0; word(body + 16) as usize];
-                let count = file.read_at(&mut bytes, long(body + 8)).unwrap();
+                let (offset, count) = (long(body + 8), word(body + 16));
+                if offset < silent.end && silent.start < offset + u64::from(count) {
+                    continue;
+                }
+                let mut bytes = vec![0; count as usize];
+                let count = file.read_at(&mut bytes, offset).unwrap();
                 bytes.truncate(count);
                 Ok(bytes)
             }
