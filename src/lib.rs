@@ -89,6 +89,7 @@ mod spawner;
 pub mod squashfs;
 pub mod stage;
 mod sys;
+mod systemd;
 
 pub use container::{Container, Created, Ended, Exited, Lost, Phase, Running};
 pub use error::{Cause, Error, ErrorKind, Problem, Result};

@@ -26,6 +26,7 @@ use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::spawner::Spawner;
 use crate::stage::Stage;
 use crate::sys::{self, Fork};
+use crate::systemd;
 
 /// How many idle layers stay mounted unless said otherwise: a pin costs every launch on the host about 2 µs (measured: 350 µs with no
 /// other mounts, 1360 with 500), so few are kept.
@@ -137,7 +138,7 @@ impl SquallBuilder {
         self
     }
 
-    /// The cgroup in which monitors live; [`DEFAULT_MONITORS`] otherwise.
+    /// The cgroup in which monitors live; [`DEFAULT_MONITORS`] otherwise. The monitor of a container in a scope of systemd's is in that.
     pub fn monitors(mut self, cgroup: impl Into<String>) -> SquallBuilder {
         self.monitors = cgroup.into();
         self
@@ -207,6 +208,7 @@ impl Squall {
         crash::point(Role::Caller, Stage::Request);
         check_supported(spec, &self.settings.monitors)?;
         check_privilege(spec.network)?;
+        spec.scope().as_ref().map_or(Ok(()), systemd::check)?;
         let mut settings = self.settings.clone();
         if let Some(keep) = spec.keep_layers {
             settings.keep_layers = keep as usize;
@@ -277,7 +279,7 @@ impl Squall {
 fn check_supported(spec: &LaunchSpec, monitors: &CgroupPath) -> Result<()> {
     let mut problems = Vec::new();
     let mut refuse = |field: String, reason: String| problems.push(Problem { field, reason });
-    if overlaps(&spec.cgroup, monitors) {
+    if spec.scope().is_none() && overlaps(&spec.cgroup, monitors) {
         refuse("cgroup".to_owned(), format!("it is '{monitors}', where monitors live, or above or below it"));
     }
     for (index, mount) in spec.mounts.iter().enumerate() {

@@ -131,6 +131,13 @@ fn cgroups(bed: &Bed) -> Vec<String> {
             *hierarchies.entry((path, host::processes_in(&directory))).or_default() += 1;
         }
     }
+    // Units of a service manager's, by their names.
+    for unit in fs::read_dir("/sys/fs/cgroup/system.slice").into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if unit.is_dir() && unit.to_string_lossy().contains(bed.tag()) {
+            let path = Path::new("/").join(unit.strip_prefix("/sys/fs/cgroup").unwrap_or(&unit));
+            *hierarchies.entry((path, host::processes_in(&unit))).or_default() += 1;
+        }
+    }
     let named = |((path, pids), count): (&(PathBuf, Vec<u32>), &usize)| {
         format!("cgroup {} in {count} hierarchies, with processes {pids:?}", path.display())
     };

@@ -129,10 +129,9 @@ impl Target<'_> {
     }
 }
 
-/// The report that device rules are not in force, where no v1 hierarchy can enforce them.
-pub(super) fn devices_not_enforced() -> Adjustment {
-    let why = "cgroup v2 enforces device rules by BPF programs only, and no v1 hierarchy of devices is mounted";
-    Adjustment { field: Field::Devices, asked: "standard".to_owned(), got: Got::NotEnforced(why.to_owned()) }
+/// The report that device rules are not in force.
+pub(super) fn devices_not_enforced(why: String) -> Adjustment {
+    Adjustment { field: Field::Devices, asked: "standard".to_owned(), got: Got::NotEnforced(why) }
 }
 
 /// Whether the machine swaps now. Unreadable counts as yes: a limit must not be dropped on a guess.

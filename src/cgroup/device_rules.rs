@@ -1,6 +1,6 @@
-//! Which device nodes a container may use (cgroup v1 only; v2 has no files for it).
+//! Which device nodes a container may use.
 //!
-//! Owns the standard list and the text form of one rule. It never decides whether rules can be enforced: see
+//! Owns the standard list and the text form of one rule. v1 has files that take them, for v2 they become a program. It never decides whether rules can be enforced: see
 //! [`Got::NotEnforced`](super::Got). Any process may use it.
 
 use std::fmt;
@@ -36,6 +36,15 @@ pub enum DeviceRules {
         #[serde(default)]
         allow: Vec<DeviceRule>,
     },
+}
+
+impl DeviceRules {
+    /// Everything that is allowed, rule by rule; nothing where the parent's rules stay.
+    pub(super) fn allowed(&self) -> Option<Vec<String>> {
+        let DeviceRules::Standard { allow } = self else { return None };
+        let standard = STANDARD.iter().map(|rule| rule.to_string());
+        Some(standard.chain(allow.iter().map(|rule| rule.as_str().to_owned())).collect())
+    }
 }
 
 impl Default for DeviceRules {

@@ -47,6 +47,13 @@ pub enum Act {
         /// What is written instead where the kernel has no such file.
         otherwise: Option<(String, String)>,
     },
+    /// A program that decides about device nodes is put in force (cgroup v2, `bpf(BPF_PROG_ATTACH)`).
+    Restrict {
+        /// The cgroup's directory.
+        directory: String,
+        /// What it allows.
+        rules: Vec<String>,
+    },
     /// The container's first process is moved in, by its pid.
     Join {
         /// The file its pid is written to.
@@ -90,6 +97,7 @@ impl Foresight {
             obstacles.extend(occupied(hierarchy, path));
         }
         acts.extend(layout.hierarchies().iter().flat_map(|hierarchy| limits_of(hierarchy, path, limits)));
+        acts.extend(device_program(layout, path, limits));
         acts.extend(joining(layout, path));
         let (adjustments, lost) = adjustments(layout, limits);
         obstacles.extend(lost);
@@ -144,6 +152,12 @@ fn limits_of(hierarchy: &Hierarchy, path: &CgroupPath, limits: &Limits) -> Vec<A
     acts
 }
 
+/// Where no controller of v1 takes the rules.
+fn device_program(layout: &Layout, path: &CgroupPath, limits: &Limits) -> Option<Act> {
+    let unified = layout.unified().filter(|_| layout.holder(Controller::Devices).is_none())?;
+    Some(Act::Restrict { directory: unified.directory(path), rules: limits.devices.allowed()? })
+}
+
 /// Born in the v2 tree where there is one, moved into the others.
 fn joining(layout: &Layout, path: &CgroupPath) -> Vec<Act> {
     let joining = if layout.unified().is_some() { Joining::AfterCloneInto } else { Joining::Everywhere };
@@ -167,8 +181,9 @@ fn adjustments(layout: &Layout, limits: &Limits) -> (Vec<Adjustment>, Option<Str
         };
         adjustments.extend(settings.iter().filter_map(rounded));
     }
-    if limits.devices != DeviceRules::Inherit && layout.holder(Controller::Devices).is_none() {
-        adjustments.push(devices_not_enforced());
+    let unenforced = layout.holder(Controller::Devices).is_none() && layout.unified().is_none();
+    if limits.devices != DeviceRules::Inherit && unenforced {
+        adjustments.push(devices_not_enforced("no hierarchy of devices is mounted, and none of v2".to_owned()));
     }
     let (unavailable, lost) = swap(layout, limits);
     adjustments.extend(unavailable);
@@ -240,11 +255,15 @@ mod tests {
             let before = tree.groups();
             let foresight = Foresight::of(tree.layout(), &path(), &limits());
             assert_eq!(tree.groups(), before, "it touches nothing");
-            let (_cgroup, adjustments) = Cgroup::create(tree.layout(), &path(), &limits()).unwrap();
+            let (_cgroup, mut adjustments) = Cgroup::create(tree.layout(), &path(), &limits()).unwrap();
+            // Plain directories take no program, and that cannot be foreseen.
+            adjustments.retain(|adjustment| adjustment.field != Field::Devices);
             assert_eq!((foresight.adjustments, foresight.obstacles), (adjustments, vec![]));
             for act in foresight.acts {
                 match act {
-                    Act::Make { directory } | Act::Born { directory } => assert!(Path::new(&directory).is_dir()),
+                    Act::Make { directory } | Act::Born { directory } | Act::Restrict { directory, .. } => {
+                        assert!(Path::new(&directory).is_dir())
+                    }
                     Act::Replace { directory } => panic!("{directory} was not there"),
                     Act::Join { file } => assert!(Path::new(&file).exists(), "{file}"),
                     // Each write to these replaces the one before, in a file that is none of the kernel's.

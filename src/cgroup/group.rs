@@ -13,7 +13,7 @@ use super::apply::{Target, devices_not_enforced};
 use super::control;
 use super::controller::Controller;
 use super::cpuset;
-use super::device_rules::DeviceRules;
+use super::device_program;
 use super::directory::{self, Existing, Made};
 use super::layout::{Hierarchy, Layout};
 use super::limits::{Field, Limits};
@@ -132,10 +132,17 @@ impl Cgroup {
             let target = Target { path: &self.path, directory, procfs: self.layout.procfs() };
             target.apply(&plan(limits, hierarchy), adjustments)?;
         }
-        if limits.devices != DeviceRules::Inherit && self.layout.holder(Controller::Devices).is_none() {
-            adjustments.push(devices_not_enforced());
+        if let Some(rules) = limits.devices.allowed().filter(|_| self.layout.holder(Controller::Devices).is_none()) {
+            adjustments.extend(self.restrict_devices(&rules).err().map(devices_not_enforced));
         }
         Ok(())
+    }
+
+    /// By a program, where there is no controller for it. The error is why not, for a person.
+    fn restrict_devices(&self, rules: &[String]) -> std::result::Result<(), String> {
+        let unified = self.directories().find(|(hierarchy, _)| hierarchy.is_v2());
+        let (_, directory) = unified.ok_or("no hierarchy of devices is mounted, and none of v2")?;
+        device_program::enforce(directory, rules).map_err(|error| format!("no program for it: bpf: {error}"))
     }
 }
 
@@ -233,7 +240,8 @@ mod tests {
 
         let pure = FakeTree::v2("cpuset cpu io memory pids");
         let (cgroup, adjustments) = Cgroup::create(pure.layout(), &path(), &limits()).unwrap();
-        assert_eq!(adjustments, [devices_not_enforced()]);
+        // Plain directories, so there is nothing that a program could be put in force at.
+        assert_eq!((adjustments.len(), adjustments[0].field), (1, Field::Devices), "{adjustments:?}");
         assert!(cgroup.clone_into_fd().is_some());
         for (file, value) in [
             ("cpu.max", "50000"),

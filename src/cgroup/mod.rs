@@ -1,7 +1,7 @@
 //! Cgroups: making one with its limits, entering it, reading it, ending it.
 //!
 //! Owns everything Squall does below `/sys/fs/cgroup`, on cgroup v1 (controllers alone or mounted together), hybrid
-//! and v2 machines. It never talks to systemd, never moves a process other than the caller, and never changes a
+//! and v2 machines. It never talks to systemd (the crate does so for a [`Scope`], elsewhere), never moves a process other than the caller, and never changes a
 //! cgroup that the caller did not name, except that parents of a new one are made, filled (v1 cpuset) and told to
 //! hand controllers down (v2); they stay.
 //!
@@ -15,6 +15,7 @@
 //! | `memory.peak` | 5.19 | [`Usage::memory_peak_bytes`] on v2 | absent |
 //! | `pids.peak` | 6.1 | [`Usage::pids_peak`] | absent |
 //! | `memory.oom_control`: `oom_kill` | 4.13 | [`Usage::oom_kills`] on v1 | absent |
+//! | device programs (`CONFIG_CGROUP_BPF`) | 4.15 | [`DeviceRules`] on v2 | reported: not in force |
 //! | `memory.memsw.*`, `memory.swap.max` | | [`Limits::memory_swap_bytes`] | reported without swap, refused with swap |
 
 mod adjustment;
@@ -23,6 +24,7 @@ mod control;
 mod controller;
 mod cpu_list;
 mod cpuset;
+mod device_program;
 mod device_rules;
 mod directory;
 mod end;
@@ -39,6 +41,7 @@ mod mountinfo;
 mod oom;
 mod path;
 mod plan;
+mod scope;
 #[cfg(feature = "cgroups-rs")]
 mod second_opinion;
 mod subtree;
@@ -59,5 +62,6 @@ pub use membership::{Entry, Membership};
 pub use mountinfo::hierarchies_in_mountinfo;
 pub use oom::OomEvents;
 pub use path::{CgroupPath, PathProblem};
+pub use scope::{DEFAULT_SLICE, Manager, Scope, Slice, SliceProblem};
 pub use usage::Usage;
 pub use vacancy::{Vacancy, inode_of, remove_empty};

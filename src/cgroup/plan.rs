@@ -5,7 +5,6 @@
 
 use super::controller::Controller;
 use super::cpu_list::CpuList;
-use super::device_rules::{DeviceRules, STANDARD};
 use super::layout::Hierarchy;
 use super::limits::{Field, Limits, SwapLimit};
 
@@ -114,7 +113,7 @@ pub(super) fn plan(limits: &Limits, hierarchy: &Hierarchy) -> Vec<Step> {
         steps.extend(limits.blkio_weight.map(|weight| Step::Set(weight_setting(weight, v2))));
     }
     if hierarchy.has(Controller::Devices) {
-        steps.extend(devices(limits));
+        steps.extend(limits.devices.allowed().map(Step::Devices));
     }
     steps
 }
@@ -232,12 +231,6 @@ fn weight_setting(weight: u16, v2: bool) -> Setting {
     Setting { field: Field::BlkioWeight, choices, check: Check::LastWord, absent: Absent::Reported }
 }
 
-fn devices(limits: &Limits) -> Option<Step> {
-    let DeviceRules::Standard { allow } = &limits.devices else { return None };
-    let standard = STANDARD.iter().map(|rule| rule.to_string());
-    Some(Step::Devices(standard.chain(allow.iter().map(|rule| rule.as_str().to_owned())).collect()))
-}
-
 fn pair(first: Option<Setting>, second: Option<Setting>) -> Option<Step> {
     match (first, second) {
         (Some(first), Some(second)) => Some(Step::Pair(first, second)),
@@ -269,6 +262,7 @@ pub(super) fn limit_of(shown: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::cgroup::Kind;
+    use crate::cgroup::{DeviceRules, STANDARD};
     use proptest::prelude::*;
 
     const ALL: [&str; 8] = ["cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "blkio", "io"];

@@ -2,9 +2,11 @@
 
 use rustix::fs::{Access, access};
 
+use super::config::KernelConfig;
 use super::finding::Finding;
 use super::machine::Machine;
 use crate::cgroup::{Controller, Layout};
+use crate::systemd;
 
 /// What each controller is for, and whether limits are lost without it.
 const CONTROLLERS: [(Controller, &str); 5] = [
@@ -20,11 +22,14 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
         Ok(layout) => layout,
         Err(error) => return vec![Finding::unknown("layout", error.to_string())],
     };
-    let mut findings = vec![kind(&layout)];
+    let mut findings = vec![kind(&layout), manager(&layout)];
     if layout.hierarchies().is_empty() {
         return findings;
     }
-    findings.extend(CONTROLLERS.iter().map(|(controller, purpose)| controlled(&layout, *controller, purpose)));
+    let config = KernelConfig::read(machine);
+    findings.extend(
+        CONTROLLERS.iter().map(|(controller, purpose)| controlled(&layout, config.as_ref(), *controller, purpose)),
+    );
     findings.push(writable(&layout));
     findings.extend(handed_down(&layout, machine));
     findings
@@ -44,20 +49,34 @@ fn kind(layout: &Layout) -> Finding {
     Finding::ok("layout", format!("{kind}; {}", mount_points.join(" ")))
 }
 
-fn controlled(layout: &Layout, controller: Controller, purpose: &str) -> Finding {
+/// Who makes a container's cgroup when nobody says it.
+fn manager(layout: &Layout) -> Finding {
+    match systemd::obstacle(layout) {
+        None => Finding::ok("manager", "systemd: a scope for each container, unless a cgroup is named by its path"),
+        Some(reason) => Finding::ok("manager", format!("cgroupfs ({reason})")),
+    }
+}
+
+fn controlled(layout: &Layout, config: Option<&KernelConfig>, controller: Controller, purpose: &str) -> Finding {
     let name = format!("controller {}", controller.v1_name());
     match (layout.holder(controller), controller) {
         (Some(holder), _) => {
             let version = if holder.is_v2() { "v2" } else { "v1" };
             Finding::ok(name, format!("{version}, {}", holder.mount_point))
         }
-        (None, Controller::Devices) => {
-            let seen = format!("absent ({purpose}): v2 has none, and Squall makes no BPF programs for it yet");
-            Finding::limited(
-                name,
-                seen,
-                "nothing has to be done: /dev holds harmless nodes only, and every mount but it is nodev",
-            )
+        (None, Controller::Devices) if layout.unified().is_some() => {
+            match config.map(|config| config.has("CONFIG_CGROUP_BPF")) {
+                Some(true) => Finding::ok(name, "v2, by programs for each container (CONFIG_CGROUP_BPF)"),
+                Some(false) => Finding::limited(
+                    name,
+                    format!("absent ({purpose}): v2 takes programs for it, and this kernel has no CONFIG_CGROUP_BPF"),
+                    "nothing has to be done: /dev holds harmless nodes only, and every mount but it is nodev",
+                ),
+                None => Finding::unknown(
+                    name,
+                    "v2 takes programs for it: whether this kernel does cannot be read (CONFIG_CGROUP_BPF)",
+                ),
+            }
         }
         (None, _) => {
             let advice = format!(
@@ -132,9 +151,9 @@ mod tests {
 
     #[test]
     fn a_controller_that_is_absent_names_what_is_lost() {
-        let found = controlled(&layout(vec![v2(&["cpu"])]), Controller::Memory, "--memory");
+        let found = controlled(&layout(vec![v2(&["cpu"])]), None, Controller::Memory, "--memory");
         assert!(found.state == State::Limited && found.seen.contains("--memory"), "{found:?}");
-        assert_eq!(controlled(&layout(vec![v1("memory")]), Controller::Memory, "").state, State::Ok);
+        assert_eq!(controlled(&layout(vec![v1("memory")]), None, Controller::Memory, "").state, State::Ok);
     }
 
     #[test]

@@ -39,6 +39,7 @@ use crate::record::{self, LaunchRecord, LayerRecord, ProcessId, SCHEMA, StageTim
 use crate::request::{LaunchSpec, Network, check_layers, without_repeats};
 use crate::stage::Stage;
 use crate::sys::{self, Cloned, Fork};
+use crate::systemd;
 
 /// How long init may take to become the workload. It waits for nothing but the kernel and the image's file system; half a minute is what
 /// a cold network file system may need, and what Storm's own launcher allows a busy mount.
@@ -153,6 +154,10 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
 
     line.enter(Stage::Cgroup)?;
     let layout = Layout::detect()?;
+    let scope = spec.scope();
+    if let Some(scope) = &scope {
+        systemd::enter(&layout, scope)?;
+    }
     let (cgroup, adjustments) = Cgroup::create(&layout, &spec.cgroup, &spec.limits)?;
     let cgroup_inode = crate::cgroup::inode_of(&layout, &spec.cgroup);
     undo.cgroup(&layout, &spec.cgroup, cgroup_inode);
@@ -204,7 +209,11 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     // Init builds its root by now, and waits at the gate. What the monitor needs is made while it goes on.
     line.enter(Stage::Join)?;
     admit(&cgroup, joining, &procs, &child, gate_writing)?;
-    crate::cgroup::join_monitors(&layout, &job.settings.monitors)?;
+    if scope.is_none() {
+        crate::cgroup::join_monitors(&layout, &job.settings.monitors)?;
+    }
+    // One that came in the caller's cgroup was for the caller. From here on it is for the monitor, which stops its container.
+    sys::forget_pending(libc::SIGTERM);
     notes.extend(protect_from_oom_killer());
     line.enter(Stage::Monitor)?;
     let prepared = watch::Prepared::make(claim, spec)?;

@@ -44,7 +44,7 @@ const REST_NS: u64 = 1_000_000_000;
 
 /// The places of the fixed fds among those waited for; the clients follow.
 const INIT: usize = 0;
-const CHILDREN: usize = 1;
+const SIGNALS: usize = 1;
 const SOCKET: usize = 2;
 const FIRST_CLIENT: usize = 3;
 
@@ -92,8 +92,8 @@ struct Monitor {
     handover: Handover<'static>,
     state: State,
     clients: Clients,
-    /// Readable when a child has died.
-    children: i32,
+    /// Readable when a child has died, or when the monitor is to end.
+    signals: i32,
     /// The gate's fd until it is opened.
     gate: Option<i32>,
     started_ns: Option<(u64, u64)>,
@@ -117,7 +117,7 @@ impl Monitor {
         Some(Monitor {
             state: State { phase, terms: handover.terms },
             clients: Clients::new(handover.owner_uid),
-            children: sys::child_signals().ok()?,
+            signals: sys::signals().ok()?,
             gate: handover.gate,
             started_ns: handover.gate.is_none().then_some((handover.started_unix_ns, handover.started_boot_ns)),
             oom_seen: [0; MAX_WATCHES],
@@ -136,8 +136,10 @@ impl Monitor {
         if is_ready(INIT) {
             self.happened(Event::InitExited);
         }
-        if is_ready(CHILDREN) {
-            let _ = sys::read(self.children, &mut [0; 128]);
+        if is_ready(SIGNALS) {
+            if sys::take_termination(self.signals) {
+                self.happened(Event::Terminated);
+            }
             finish::reap_orphans(self.handover.pid);
         }
         self.accepting = Accepted::Yes;
@@ -157,9 +159,9 @@ impl Monitor {
     fn poll(&mut self) -> [i16; FIRST_CLIENT + PLACES] {
         let resting = self.accepting == Accepted::Exhausted;
         let mut fds = [PollFd { fd: -1, events: POLLIN, revents: 0 }; FIRST_CLIENT + PLACES];
-        let [init, children, socket, clients @ ..] = &mut fds;
+        let [init, signals, socket, clients @ ..] = &mut fds;
         init.fd = self.handover.pidfd;
-        children.fd = self.children;
+        signals.fd = self.signals;
         socket.fd = if resting { -1 } else { self.handover.socket };
         for (place, fd) in clients.iter_mut().zip(self.clients.fds()) {
             place.fd = fd;

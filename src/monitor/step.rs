@@ -1,9 +1,9 @@
 //! All of supervision as one pure function: what the monitor does when something happens.
 //!
 //! ```text
-//!            start            stop, deadline            grace passed
-//! Created ──────────> Running ──────────────> Stopping ──────────────> Killing
-//!    └────────────────── stop, deadline: nothing to be gentle with ───────^
+//!            start        stop, SIGTERM, deadline         grace passed
+//! Created ──────────> Running ────────────────────────> Stopping ──────────────> Killing
+//!    └──────── stop, SIGTERM, deadline: nothing to be gentle with ──────────────────^
 //! every phase ── init exited ──> Ended: one record, then nothing more
 //! ```
 //!
@@ -75,6 +75,9 @@ pub enum Event {
     InitExited,
     /// [`State::deadline`] has passed. One that comes early changes nothing.
     DeadlinePassed,
+    /// The monitor itself was told to end (SIGTERM): a stop in the container's own terms. A service manager tells so every process of a unit
+    /// that it stops.
+    Terminated,
     /// This client asks for something.
     Asked(usize, Request),
 }
@@ -150,8 +153,24 @@ pub fn step(state: State, now: u64, event: Event) -> (State, Actions) {
             (Phase::Stopping { kill_at, cause: Reason::Timeout }, &[Action::Signal(state.terms.stop_signal)])
         }
         (_, Event::Asked(client, request)) => return asked(state, now, client, request),
+        (_, Event::Terminated) => return stop(state, now, None, None),
     };
     (State { phase, ..state }, Actions::of(actions))
+}
+
+/// A stop, whoever asks for it.
+fn stop(state: State, now: u64, signal: Option<Signal>, grace_ms: Option<u32>) -> (State, Actions) {
+    let (phase, action) = match state.phase {
+        Phase::Created => (Phase::Killing { cause: Reason::Stopped }, Action::KillTree),
+        // Killed, but not dead: perhaps something was out of reach the first time.
+        phase @ (Phase::Killing { .. } | Phase::Ended) => (phase, Action::KillTree),
+        phase => {
+            let kill_at = state.kill_at(now, grace_ms.unwrap_or(state.terms.grace_ms));
+            let cause = if let Phase::Stopping { cause, .. } = phase { cause } else { Reason::Stopped };
+            (Phase::Stopping { kill_at, cause }, Action::Signal(signal.unwrap_or(state.terms.stop_signal)))
+        }
+    };
+    (State { phase, ..state }, Actions::of(&[action]))
 }
 
 fn asked(state: State, now: u64, client: usize, request: Request) -> (State, Actions) {
@@ -161,16 +180,10 @@ fn asked(state: State, now: u64, client: usize, request: Request) -> (State, Act
         (Phase::Created, Request::Start) => (Phase::Running, &[Action::OpenGate, done]),
         (phase, Request::Start) => (phase, &[Action::AnswerErrno(client, EALREADY)]),
         (phase, Request::Signal(signal)) => (phase, &[Action::Signal(signal), done]),
-        (Phase::Created, Request::Stop { .. }) => {
-            (Phase::Killing { cause: Reason::Stopped }, &[Action::KillTree, done])
-        }
-        // Killed, but not dead: perhaps something was out of reach the first time.
-        (phase @ Phase::Killing { .. }, Request::Stop { .. }) => (phase, &[Action::KillTree, done]),
-        (phase, Request::Stop { signal, grace_ms }) => {
-            let kill_at = state.kill_at(now, grace_ms.unwrap_or(state.terms.grace_ms));
-            let cause = if let Phase::Stopping { cause, .. } = phase { cause } else { Reason::Stopped };
-            let signal = signal.unwrap_or(state.terms.stop_signal);
-            (Phase::Stopping { kill_at, cause }, &[Action::Signal(signal), done])
+        (_, Request::Stop { signal, grace_ms }) => {
+            let (state, mut actions) = stop(state, now, signal, grace_ms);
+            let _ = actions.push(done); // there is room for it
+            return (state, actions);
         }
     };
     (State { phase, ..state }, Actions::of(actions))
@@ -199,6 +212,7 @@ mod tests {
         let event = prop_oneof![
             1 => Just(Event::InitExited),
             6 => Just(Event::DeadlinePassed),
+            1 => Just(Event::Terminated),
             8 => (0usize..8, short(requests())).prop_map(|(client, request)| Event::Asked(client, request)),
         ];
         proptest::collection::vec((0..40 * MS, event), 0..24)
@@ -331,6 +345,16 @@ mod tests {
         assert_eq!(*step(state, 2, Event::InitExited).1, [Action::Finish(Reason::Stopped)]);
         assert_eq!(*step(created, 5, Event::DeadlinePassed).1, [Action::KillTree]);
         assert_eq!(*step(created, 4, Event::DeadlinePassed).1, []);
+    }
+
+    #[test]
+    fn a_monitor_that_is_told_to_end_stops_its_container_first() {
+        let terms = Terms { deadline: None, stop_signal: Signal::TERM, grace_ms: 2 };
+        let (state, actions) = step(State { phase: Phase::Running, terms }, MS, Event::Terminated);
+        assert_eq!(*actions, [Action::Signal(Signal::TERM)]);
+        assert_eq!(state.deadline(), Some(3 * MS));
+        assert_eq!(*step(state, 3 * MS, Event::DeadlinePassed).1, [Action::KillTree]);
+        assert_eq!(*step(state, 2 * MS, Event::InitExited).1, [Action::Finish(Reason::Stopped)]);
     }
 
     #[test]

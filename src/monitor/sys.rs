@@ -22,6 +22,7 @@ pub const POLLIN: i16 = 0x1;
 pub const POLLPRI: i16 = 0x2;
 
 pub const SIGKILL: u8 = 9;
+const SIGTERM: u32 = 15;
 
 const AT_FDCWD: usize = -100_isize as usize;
 const O_PATH: usize = 0o10_000_000;
@@ -135,7 +136,7 @@ pub fn exit(code: i32) -> ! {
     }
 }
 
-/// Detaches from whoever started the launch: own session, `/` as directory, no parent-death signal, no signals at all but SIGKILL.
+/// Detaches from whoever started the launch: own session, `/` as directory, no parent-death signal, no signals at all but SIGKILL and what [`signals`] takes.
 pub fn settle(name: &CStr) {
     const PR_SET_PDEATHSIG: usize = 1;
     const PR_SET_NAME: usize = 15;
@@ -276,10 +277,19 @@ pub fn poll(fds: &mut [PollFd], timeout_ns: Option<u64>) -> Result<usize> {
     with_memory!(PPOLL, fds.as_mut_ptr(), fds.len(), pointer, 0, 0)
 }
 
-/// An fd that is readable while SIGCHLD is pending.
-pub fn child_signals() -> Result<i32> {
-    let mask = [1_u64 << (17 - 1)];
+/// An fd that is readable while SIGCHLD or SIGTERM is pending.
+pub fn signals() -> Result<i32> {
+    let mask = [1_u64 << (17 - 1) | 1_u64 << (SIGTERM - 1)];
     with_memory!(SIGNALFD4, usize::MAX, mask.as_ptr(), 8, O_CLOEXEC | NONBLOCK).map(|fd| fd as i32)
+}
+
+/// Takes the pending signals from [`signals`]; whether SIGTERM is among them.
+pub fn take_termination(signals: i32) -> bool {
+    // `struct signalfd_siginfo` has 128 bytes and begins with the number. There are two signals, and none is pending twice.
+    let mut infos = [0; 256];
+    let length = read(signals, &mut infos).unwrap_or(0);
+    let taken = infos.get(..length).unwrap_or(&[]);
+    taken.chunks_exact(128).any(|info| info.starts_with(&SIGTERM.to_ne_bytes()))
 }
 
 pub fn send_signal(pidfd: i32, signal: u8) -> Result<()> {

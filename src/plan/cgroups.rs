@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::cgroup::{Act, Foresight, Layout};
 use crate::launch::Settings;
 use crate::request::LaunchSpec;
+use crate::systemd;
 
 /// The machine's hierarchies, and what kept them from being found.
 pub(super) struct Machine {
@@ -19,6 +20,8 @@ pub struct PlannedCgroups {
     pub path: String,
     /// Where its monitor lives.
     pub monitors: String,
+    /// The unit that systemd is asked for first; none where cgroups are made without it.
+    pub unit: Option<String>,
     /// Where the hierarchies are mounted.
     pub hierarchies: Vec<String>,
     /// Everything that is made, written and joined, in order.
@@ -41,9 +44,24 @@ pub(super) fn layout() -> Machine {
 /// The acts, and what else can be known of them.
 pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine) -> (PlannedCgroups, Foresight) {
     let mut foresight = Foresight::of(&machine.layout, &spec.cgroup, &spec.limits);
+    let scope = spec.scope();
+    if let Some(scope) = &scope {
+        // systemd makes the unit's cgroup and those above it.
+        let above: Vec<String> = std::iter::once(scope.directory().as_str())
+            .chain(scope.directory().ancestors())
+            .map(str::to_owned)
+            .collect();
+        let made =
+            |act: &Act| matches!(act, Act::Make { directory } if above.iter().any(|path| directory.ends_with(path)));
+        foresight.acts.retain(|act| !made(act));
+        foresight
+            .obstacles
+            .extend(systemd::obstacle(&machine.layout).map(|reason| format!("unit '{scope}': {reason}")));
+    }
     let planned = PlannedCgroups {
         path: spec.cgroup.to_string(),
-        monitors: settings.monitors.to_string(),
+        monitors: scope.as_ref().map_or_else(|| settings.monitors.to_string(), |scope| scope.monitor().to_string()),
+        unit: scope.map(|scope| scope.to_string()),
         hierarchies: machine.layout.hierarchies().iter().map(|one| one.mount_point.clone()).collect(),
         acts: std::mem::take(&mut foresight.acts),
     };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::bad_value::BadValue;
+use super::bad_value::{BadValue, quoted};
 use super::environment::{Environment, Variable};
 use super::hostname::Hostname;
 use super::id::ContainerId;
@@ -14,7 +14,7 @@ use super::path::{AbsolutePath, Destination, LayerPath};
 use super::rules::{Rules, mount_problems};
 use super::seccomp::Seccomp;
 use super::spec::{Fields, LaunchSpec, Network, OnExit, RootMode};
-use crate::cgroup::{CgroupPath, Limits};
+use crate::cgroup::{CgroupPath, Limits, Manager, Scope, Slice};
 use crate::error::{Error, Problem, Result};
 
 /// Where a request comes from, for its errors.
@@ -67,6 +67,13 @@ impl<T> Needed<T> {
     }
 }
 
+/// Where the container's cgroup is.
+#[derive(Debug, Clone)]
+enum Place {
+    Path(CgroupPath),
+    Slice(Slice),
+}
+
 /// Collects a [`LaunchSpec`]. Needed are an id, layers, arguments, a user and a cgroup. Otherwise: an empty environment,
 /// working directory `/`, a read-only root, no further mounts, the host's name, no network, no limits.
 #[derive(Debug, Clone)]
@@ -84,7 +91,7 @@ pub struct Builder {
     mounts_seen: usize,
     hostname: Option<Hostname>,
     network: Network,
-    cgroup: Needed<CgroupPath>,
+    cgroup: Needed<Place>,
     limits: Limits,
     pid_file: Option<AbsolutePath>,
     timeout: Option<Duration>,
@@ -234,7 +241,18 @@ impl Builder {
     pub fn cgroup(mut self, path: impl AsRef<str>) -> Builder {
         let path = path.as_ref().parse::<CgroupPath>().map_err(|error| BadValue::new(error.to_string()));
         self.cgroup = match self.noting("cgroup", path) {
-            Some(path) => Needed::Given(path),
+            Some(path) => Needed::Given(Place::Path(path)),
+            None => Needed::Refused,
+        };
+        self
+    }
+
+    /// A scope of systemd's in this slice, `system.slice` for example, instead of a cgroup at a path. Field `cgroup`.
+    pub fn scope(mut self, slice: impl AsRef<str>) -> Builder {
+        let slice = Slice::new(slice.as_ref())
+            .map_err(|problem| BadValue::new(format!("{}: {problem}", quoted(slice.as_ref()))));
+        self.cgroup = match self.noting("cgroup", slice) {
+            Some(slice) => Needed::Given(Place::Slice(slice)),
             None => Needed::Refused,
         };
         self
@@ -328,6 +346,8 @@ impl Builder {
             root: &self.root,
             // Checked when they were added, under the number that the caller counts.
             mounts: &[],
+            // Known with the id, and right by then.
+            scope: None,
             limits: &self.limits,
             timeout: self.timeout,
             seccomp: &self.seccomp,
@@ -335,8 +355,13 @@ impl Builder {
     }
 
     fn fields(self) -> Option<Fields> {
+        let id = self.id.take()?;
+        let (cgroup, cgroup_manager) = match self.cgroup.take()? {
+            Place::Path(path) => (path, Manager::Cgroupfs),
+            Place::Slice(slice) => (Scope::new(slice, id.as_str()).ok()?.container(), Manager::Systemd),
+        };
         Some(Fields {
-            id: self.id.take()?,
+            id,
             layers: self.layers?,
             args: self.args?,
             env: self.env.into_iter().collect(),
@@ -346,7 +371,8 @@ impl Builder {
             mounts: self.mounts,
             hostname: self.hostname,
             network: self.network,
-            cgroup: self.cgroup.take()?,
+            cgroup,
+            cgroup_manager,
             limits: self.limits,
             pid_file: self.pid_file,
             timeout: self.timeout,

@@ -13,7 +13,7 @@ use super::mount::Mount;
 use super::path::LayerPath;
 use super::seccomp::Seccomp;
 use super::spec::{Fields, HostDirectory, RootMode};
-use crate::cgroup::{Limits, SwapLimit};
+use crate::cgroup::{CgroupPath, Limits, Manager, Scope, SwapLimit};
 use crate::error::Problem;
 use crate::seccomp;
 
@@ -68,6 +68,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) env: &'a Environment,
     pub(crate) root: &'a RootMode,
     pub(crate) mounts: &'a [Mount],
+    /// The cgroup, where systemd is to make it.
+    pub(crate) scope: Option<&'a CgroupPath>,
     pub(crate) limits: &'a Limits,
     pub(crate) timeout: Option<Duration>,
     pub(crate) seccomp: &'a Seccomp,
@@ -82,6 +84,7 @@ impl<'a> Rules<'a> {
             env: &fields.env,
             root: &fields.root,
             mounts: &fields.mounts,
+            scope: Some(&fields.cgroup).filter(|_| fields.cgroup_manager == Manager::Systemd),
             limits: &fields.limits,
             timeout: fields.timeout,
             seccomp: &fields.seccomp,
@@ -103,6 +106,9 @@ impl<'a> Rules<'a> {
         }
         for (index, mount) in self.mounts.iter().enumerate() {
             found.0.extend(mount_problems(index, mount));
+        }
+        if let Some(path) = self.scope.filter(|path| Scope::of(path).is_none()) {
+            found.add("cgroup", format!("'{path}' is not a scope's: expected /….slice/squall-ID.scope/container"));
         }
         found.memory(self.limits);
         found.cpu(self.limits);

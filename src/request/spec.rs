@@ -15,7 +15,7 @@ use super::mount::Mount;
 use super::path::{AbsolutePath, LayerPath};
 use super::rules::Rules;
 use super::seccomp::Seccomp;
-use crate::cgroup::{CgroupPath, Limits};
+use crate::cgroup::{CgroupPath, Limits, Manager, Scope};
 use crate::error::{Error, Result};
 
 /// What an error calls a spec that arrives as JSON.
@@ -124,6 +124,9 @@ pub struct Fields {
     pub network: Network,
     /// The container's cgroup, from the top of each hierarchy.
     pub cgroup: CgroupPath,
+    /// Who makes it. systemd makes those alone that [`Scope::container`] names.
+    #[serde(default)]
+    pub cgroup_manager: Manager,
     /// What the container may use.
     pub limits: Limits,
     /// Where the pid of the container's init is written.
@@ -166,6 +169,11 @@ impl LaunchSpec {
     pub fn to_json(&self) -> Vec<u8> {
         // Checked text, numbers and lists with text keys: nothing that JSON could not hold.
         serde_json::to_vec(&self.fields).unwrap_or_default()
+    }
+
+    /// The scope that systemd is asked for; none where the cgroup is made without it.
+    pub fn scope(&self) -> Option<Scope> {
+        Scope::of(&self.cgroup).filter(|_| self.cgroup_manager == Manager::Systemd)
     }
 
     /// The fields, to change some and check again.

@@ -5,6 +5,7 @@
 //! thread, may go on using the allocator and every library.
 #![allow(unsafe_code)]
 
+mod bpf;
 mod descriptors;
 mod inherited;
 mod loops;
@@ -17,6 +18,7 @@ mod signals;
 
 use std::io;
 
+pub(crate) use self::bpf::{attach_device_program, load_device_program};
 pub(crate) use self::descriptors::{close_all_but, close_on_exec_from, duplicate, move_to};
 pub(crate) use self::inherited::{
     RLIMITS, Rlimit, join_new_session_keyring, reset_scheduling, reset_securebits, rlimit_of, set_rlimit,
@@ -33,7 +35,7 @@ pub(crate) use self::process::{
 pub(crate) use self::quota::{QUOTA_BLOCK_BYTES, project_of, project_quota_is_on, set_project, set_project_quota};
 pub(crate) use self::seccomp::install_seccomp_filter;
 pub(crate) use self::signals::{
-    block_signals, ignore_children, reap_children_again, reset_dispositions, signal_fd, unblock_signals,
+    block_signals, forget_pending, ignore_children, reap_children_again, reset_dispositions, signal_fd, unblock_signals,
 };
 
 /// The result of a raw call: the errno as `io::Error`.

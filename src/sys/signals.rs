@@ -41,6 +41,18 @@ pub(crate) fn block_signals() {
     }
 }
 
+/// Forgets a blocked signal that is pending.
+pub(crate) fn forget_pending(signal: i32) {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `set` is initialised by sigemptyset before use; nothing is written but the signal's end of being pending.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
+        libc::sigtimedwait(&set, ptr::null_mut(), &now);
+    }
+}
+
 /// A descriptor from which the given signals can be read; they are blocked from here on.
 pub(crate) fn signal_fd(signals: &[i32]) -> Io<OwnedFd> {
     // SAFETY: `set` is initialised by sigemptyset before use; the descriptor returned is new and owned here.

@@ -254,17 +254,27 @@ fn an_out_of_memory_kill_wakes_the_watcher_and_is_counted() {
     assert!(usage.memory_peak_bytes.is_none_or(|peak| peak >= 31 << 20), "{usage:?}");
 }
 
+/// By the files of v1 where there are some, and by a program in the v2 tree, which a hybrid machine has as well.
 #[test]
 fn only_the_standard_devices_can_be_opened() {
-    let ground = Ground::new("devices");
-    if ground.layout.holder(Controller::Devices).is_none() {
-        eprintln!("skipped: device rules are enforced on v1 only");
-        return;
+    let machine = Layout::detect().unwrap();
+    let unified = machine.unified().map(|unified| Layout::new(vec![unified.clone()], "/proc"));
+    for (name, layout) in [("devices", Some(machine)), ("devices-v2", unified)] {
+        let Some(layout) = layout else { continue };
+        let ground = Ground::with_layout(name, layout);
+        let (cgroup, adjustments) = ground.create(&Limits::default()).unwrap();
+        assert_eq!(adjustments, [], "{name}");
+        let opened = || String::from_utf8_lossy(&ground.run("devices").stdout).into_owned();
+        let text = opened();
+        assert!(text.contains("null=ok") && text.contains("kmsg=1"), "{name}: {text}");
+        // Of a cgroup that lives: the new rules take the place of the old.
+        let devices = DeviceRules::Standard { allow: vec!["c 1:11 r".parse().unwrap()] };
+        assert_eq!(cgroup.set_limits(&Limits { devices, ..Limits::none() }).unwrap(), [], "{name}");
+        let text = opened();
+        assert!(text.contains("null=ok") && text.contains("kmsg=ok"), "{name}: {text}");
+        assert_eq!(cgroup.set_limits(&Limits { devices: DeviceRules::default(), ..Limits::none() }).unwrap(), []);
+        assert!(opened().contains("kmsg=1"), "{name}");
     }
-    ground.create(&Limits::default()).unwrap();
-    let output = ground.run("devices");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("null=ok") && text.contains("kmsg=1"), "{text}");
 }
 
 #[test]

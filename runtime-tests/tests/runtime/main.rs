@@ -23,6 +23,7 @@ mod plan;
 mod programs;
 mod refusals;
 mod restart;
+mod scopes;
 mod seccomp;
 mod second_opinion;
 mod services;
@@ -64,6 +65,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         oracle::CASES,
         second_opinion::CASES,
         services::CASES,
+        scopes::CASES,
         spawner::CASES,
         traps::CASES,
         leaking::CASES,

@@ -14,9 +14,9 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "DIR", default_value = squall::DEFAULT_RUN_ROOT)]
     pub root: PathBuf,
 
-    /// The cgroup in which monitors live
-    #[arg(long, global = true, value_name = "PATH", default_value = squall::DEFAULT_MONITORS)]
-    pub monitor_cgroup: String,
+    /// The cgroup in which monitors live; those of containers in scopes of systemd are there [default: /squall/monitors]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub monitor_cgroup: Option<String>,
 
     #[command(subcommand)]
     pub command: Command,
@@ -71,7 +71,7 @@ pub struct Run {
     pub image_roots: Vec<PathBuf>,
     /// Storm's command file, oci-config.json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["layers", "rest", "name", "env", "workdir", "user", "volumes", "tmpfs",
-        "writable", "memory", "memory_swap", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "hostname", "network",
+        "writable", "memory", "memory_swap", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "cgroup_manager", "hostname", "network",
         "pidfile"])]
     pub spec: Option<PathBuf>,
     /// Do not wait: print the id and leave the worker running
@@ -120,9 +120,13 @@ pub struct Run {
     /// Most processes and threads
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub pids_limit: Option<String>,
-    /// The cgroup in which the container's is made [default: /squall]
-    #[arg(long, value_name = "PATH")]
+    /// What the container's cgroup is made in: a cgroup's path, or for systemd a slice [default: /squall, or system.slice]
+    #[arg(long, value_name = "PATH|SLICE")]
     pub cgroup_parent: Option<String>,
+    /// Who makes the container's cgroup [default: systemd where it runs with cgroup v2 alone, unless --cgroup-parent or --monitor-cgroup
+    /// is a path]
+    #[arg(long, value_name = "cgroupfs|systemd")]
+    pub cgroup_manager: Option<String>,
     /// The container's host name [default: its id, with the host's network the host's]
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,

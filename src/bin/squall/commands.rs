@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use squall::cgroup::Field;
 use squall::request::values;
 use squall::{
     Container, Ended, Error, ErrorKind, Phase, Problem, Result, Running, Squall, Stage, Stdio, Trim,
@@ -22,14 +21,18 @@ const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs the command; the answer is the exit code.
 pub fn run(cli: Cli) -> Result<i32> {
-    let mut builder = Squall::builder().run_root(absolute(&cli.root)).monitors(&cli.monitor_cgroup);
+    let mut builder = Squall::builder().run_root(absolute(&cli.root));
+    let monitor_cgroup = cli.monitor_cgroup.as_deref();
+    if let Some(cgroup) = monitor_cgroup {
+        builder = builder.monitors(cgroup);
+    }
     if let Some(roots) = image_roots(&cli.command) {
         builder = builder.image_roots(roots.iter().map(|root| absolute(root)));
     }
     let squall = builder.build()?;
     match cli.command {
-        Command::Run(arguments) => launch(&squall, &arguments),
-        Command::Plan(arguments) => plan(&squall, &arguments),
+        Command::Run(arguments) => launch(&squall, &arguments, monitor_cgroup),
+        Command::Plan(arguments) => plan(&squall, &arguments, monitor_cgroup),
         Command::Ps(arguments) => list(&squall, &arguments),
         Command::Inspect(arguments) => inspect(&squall, &arguments),
         Command::Wait(arguments) => wait(&squall, &arguments),
@@ -60,8 +63,8 @@ fn absolute(path: &Path) -> std::path::PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn launch(squall: &Squall, arguments: &Run) -> Result<i32> {
-    let asked = request::launch_spec(arguments)?;
+fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<i32> {
+    let asked = request::launch_spec(arguments, monitor_cgroup)?;
     for warning in &asked.warnings {
         eprintln!("squall: warning: {warning}");
     }
@@ -86,8 +89,8 @@ fn launch(squall: &Squall, arguments: &Run) -> Result<i32> {
     code
 }
 
-fn plan(squall: &Squall, arguments: &Plan) -> Result<i32> {
-    let asked = request::launch_spec(&arguments.run)?;
+fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Result<i32> {
+    let asked = request::launch_spec(&arguments.run, monitor_cgroup)?;
     for warning in &asked.warnings {
         eprintln!("squall: warning: {warning}");
     }
@@ -100,10 +103,9 @@ fn plan(squall: &Squall, arguments: &Plan) -> Result<i32> {
     Ok(0)
 }
 
-/// What the kernel made of the limits is said at once, not only in the record. That a machine has no device rules is said by `doctor`: nobody
-/// asks for them here, and every call on a machine with cgroup v2 alone would say so.
+/// What the kernel made of the limits is said at once, not only in the record.
 fn report_changes(running: &Running) {
-    for adjustment in running.record().adjustments.iter().filter(|adjustment| adjustment.field != Field::Devices) {
+    for adjustment in &running.record().adjustments {
         eprintln!("squall: note: {adjustment}");
     }
 }

@@ -110,6 +110,9 @@ fn mount_line(mount: &PlannedMount) -> String {
 fn cgroups(plan: &Plan) {
     section("cgroups, in order");
     say!("  path {}, monitor in {}", plan.cgroups.path, plan.cgroups.monitors);
+    if let Some(unit) = &plan.cgroups.unit {
+        say!("  ask    systemd for {unit}, with the launch process in it");
+    }
     plan.cgroups.acts.iter().for_each(|act| say!("  {}", act_line(act)));
 }
 
@@ -123,6 +126,9 @@ fn act_line(act: &Act) -> String {
                 .as_ref()
                 .map_or(String::new(), |(file, value)| format!("; where there is none, {value} to {file}"));
             format!("write  {file}  {value}  ({field}{otherwise})")
+        }
+        Act::Restrict { directory, rules } => {
+            format!("bpf    {directory}  denies devices but for: {}  (devices)", rules.join(", "))
         }
         Act::Join { file } => format!("write  {file}  <pid of init>"),
         Act::Born { directory } => format!("clone  init is born in {directory}"),

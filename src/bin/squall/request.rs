@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use squall::cgroup::{CpuList, Limits, SwapLimit};
+use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
 use squall::request::{
     AbsolutePath, BadValue, Builder, Door, HostDirectory, Identity, LaunchSpec, Network, OnExit, RootMode, Seccomp,
     storm, values,
@@ -57,10 +57,10 @@ pub struct Asked {
 }
 
 /// The launch that the command line asks for. Every problem is reported, each under its flag.
-pub fn launch_spec(run: &Run) -> Result<Asked> {
+pub fn launch_spec(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     match &run.spec {
         Some(path) => from_storm(path, run),
-        None => from_flags(run),
+        None => from_flags(run, monitor_cgroup),
     }
 }
 
@@ -84,7 +84,7 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
     Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings })
 }
 
-fn from_flags(run: &Run) -> Result<Asked> {
+fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     let mut flags = Flags::default();
     let id = run.name.clone().unwrap_or_else(random_id);
     let (layers, args) = layers_and_args(run);
@@ -95,11 +95,8 @@ fn from_flags(run: &Run) -> Result<Asked> {
         .env([DEFAULT_PATH])
         .env(run.env.iter().map(String::as_str))
         .network(network)
-        .limits(limits(run, &mut flags))
-        .cgroup(format!(
-            "{}/{id}",
-            run.cgroup_parent.as_deref().unwrap_or(DEFAULT_CGROUP_PARENT).trim_end_matches('/')
-        ));
+        .limits(limits(run, &mut flags));
+    builder = with_cgroup(builder, run, &id, monitor_cgroup, &mut flags);
     let mut warnings = Vec::new();
     if let Some(asked) = flags.take("--security-opt", seccomp(&run.security_options)).flatten() {
         warnings = asked.warnings;
@@ -132,6 +129,31 @@ fn from_flags(run: &Run) -> Result<Asked> {
     }
     let spec = flags.finish(builder.build_for(DOOR)).map_err(|error| under_its_flag(error, run))?;
     Ok(Asked { spec, warnings })
+}
+
+/// A scope of systemd's, or a path, as the flags say; where they do not, as the machine has it.
+fn with_cgroup(builder: Builder, run: &Run, id: &str, monitor_cgroup: Option<&str>, flags: &mut Flags) -> Builder {
+    let parent = run.cgroup_parent.as_deref();
+    let is_slice = parent.is_some_and(|parent| parent.ends_with(".slice") && !parent.contains('/'));
+    let manager = match run.cgroup_manager.as_deref() {
+        Some("systemd") => Manager::Systemd,
+        None if is_slice => Manager::Systemd,
+        None if parent.is_none() && monitor_cgroup.is_none() => Manager::of_this_machine(),
+        None | Some("cgroupfs") => Manager::Cgroupfs,
+        Some(other) => {
+            let bad = BadValue::new(format!("'{other}' makes no cgroups: expected cgroupfs or systemd"));
+            flags.0.push(bad.at("--cgroup-manager"));
+            Manager::Cgroupfs
+        }
+    };
+    if manager == Manager::Cgroupfs {
+        return builder.cgroup(format!("{}/{id}", parent.unwrap_or(DEFAULT_CGROUP_PARENT).trim_end_matches('/')));
+    }
+    if monitor_cgroup.is_some() {
+        let bad = BadValue::new("the monitor of a container in a scope of systemd's is there too");
+        flags.0.push(bad.at("--monitor-cgroup"));
+    }
+    builder.scope(parent.unwrap_or(DEFAULT_SLICE))
 }
 
 /// A refusal of the library in the words of the command line. Volumes come before tmpfs, and the library counts both as mounts.

@@ -1,0 +1,99 @@
+//! The call over D-Bus. zbus rather than cgroups-rs, which has no way to learn when a unit is there or whether it has failed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zbus::blocking::connection::Builder;
+use zbus::blocking::{Connection, Proxy};
+use zbus::zvariant::{OwnedObjectPath, Value};
+
+use super::BUS;
+use crate::cgroup::Scope;
+use crate::error::ErrorKind;
+
+const SERVICE: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+
+/// How long a stopped unit's processes have before systemd kills them, in microseconds: three times what the monitor gives its worker
+/// ([`GRACE_MS`](crate::launch::watch::GRACE_MS)), so that it is the monitor who ends it and knows how.
+const STOP_PATIENCE_US: u64 = 3 * 1000 * crate::launch::watch::GRACE_MS as u64;
+
+/// systemd's word for "no limit".
+const NO_LIMIT: u64 = u64::MAX;
+
+/// A property of a unit.
+type Property<'a> = (&'a str, Value<'a>);
+
+/// Why there is no scope.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    /// The name of the error, where the bus or systemd gave one.
+    name: Option<String>,
+    text: String,
+}
+
+impl Refusal {
+    pub(super) fn kind(&self) -> ErrorKind {
+        match self.name.as_deref() {
+            Some("org.freedesktop.systemd1.UnitExists") => ErrorKind::Exists,
+            Some("org.freedesktop.DBus.Error.AccessDenied") => ErrorKind::Privilege,
+            _ => ErrorKind::System,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<zbus::Error> for Refusal {
+    fn from(error: zbus::Error) -> Refusal {
+        match error {
+            zbus::Error::MethodError(name, text, _) => {
+                Refusal { text: text.unwrap_or_else(|| name.to_string()), name: Some(name.to_string()) }
+            }
+            other => Refusal { name: None, text: format!("{BUS}: {other}") },
+        }
+    }
+}
+
+/// Starts the scope with this process in it, and waits until it is there.
+pub(super) fn start_scope(scope: &Scope, pid: u32) -> Result<(), Refusal> {
+    let connection: Connection = Builder::address(format!("unix:path={BUS}").as_str())?.build()?;
+    let systemd = Proxy::new(&connection, SERVICE, MANAGER_PATH, MANAGER)?;
+    let jobs_done = systemd.receive_signal("JobRemoved")?;
+    systemd.call::<_, _, ()>("Subscribe", &())?;
+    let description = format!("Squall container {}", scope.unit());
+    let auxiliary: [(&str, Vec<Property<'_>>); 0] = [];
+    let job: OwnedObjectPath = systemd.call(
+        "StartTransientUnit",
+        &(scope.unit(), "fail", properties(scope, &description, pid), auxiliary.as_slice()),
+    )?;
+    for done in jobs_done {
+        let (_, of, _, result): (u32, OwnedObjectPath, String, String) = done.body().deserialize()?;
+        match result.as_str() {
+            _ if of != job => {}
+            "done" => return Ok(()),
+            other => return Err(Refusal { name: None, text: format!("systemd's job ended as '{other}'") }),
+        }
+    }
+    Err(Refusal { name: None, text: "the bus closed the connection".to_owned() })
+}
+
+fn properties<'a>(scope: &'a Scope, description: &'a str, pid: u32) -> Vec<Property<'a>> {
+    vec![
+        ("Description", description.into()),
+        ("Slice", scope.slice().into()),
+        // Below the unit's cgroup everything is ours, with every controller.
+        ("Delegate", true.into()),
+        // A failed unit is not kept either.
+        ("CollectMode", "inactive-or-failed".into()),
+        // Limits are those of the cgroup below; systemd's default for units is none that anybody asked for.
+        ("TasksMax", NO_LIMIT.into()),
+        ("TimeoutStopUSec", STOP_PATIENCE_US.into()),
+        ("PIDs", vec![pid].into()),
+    ]
+}
