@@ -46,6 +46,7 @@
 //! | `close_range` with close-on-exec | 5.11 | nothing crosses an exec | not supported |
 //! | `mount_setattr` | 5.12 | binds; libcontainer needs it | not supported |
 //! | `cgroup.kill` | 5.14 | ending a whole tree at once, also on a hybrid host | init's pid namespace; signals while frozen |
+//! | device programs (`CONFIG_CGROUP_BPF`) | 4.15 | device rules where cgroup v2 is alone | not in force, and the record says so |
 //! | `pids.peak`, `memory.peak` | 6.1, 5.19 | figures in the exit record (cgroup v2) | the figure is absent |
 //! | `MFD_EXEC` | 6.3 | the monitor's program where `vm.memfd_noexec` is 1 | not needed |
 //! | exit status by pidfd | 6.15 | what is known of a container whose monitor was killed | `lost` alone |

@@ -11,6 +11,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
+use crate::host;
+
 /// How long a call may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -148,8 +150,9 @@ pub fn memory_file(name: &str) -> io::Result<File> {
     Ok(memfd_create(name, MemfdFlags::CLOEXEC)?.into())
 }
 
-/// Waits for a child; kills it if it takes too long, and then there is no status.
+/// Waits for a child; kills it if it takes too long ([`host::bound`]), and then there is no status.
 pub fn wait_for_end(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
+    let patience = host::bound(patience);
     let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
     let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout))? > 0;

@@ -11,14 +11,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a condition that no descriptor tells of.
 const INTERVAL: Duration = Duration::from_millis(10);
 
+/// How many times slower than a real one this machine is by its own word: an emulated one needs it. Every bound of a wait is longer by it.
+const SLOWNESS: &str = "SQUALL_TEST_SLOWNESS";
+
+/// A bound of a wait, on this machine.
+pub fn bound(patience: Duration) -> Duration {
+    let slowness = std::env::var(SLOWNESS).ok().and_then(|text| text.parse().ok());
+    patience.saturating_mul(slowness.unwrap_or(1))
+}
+
 /// Looks until there is an answer; without one in time, the test fails with this sentence.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + bound(PATIENCE);
     loop {
         if let Some(answer) = look() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {:?}: {what}", bound(PATIENCE));
         pause();
     }
 }

@@ -23,7 +23,7 @@ pub const PATIENCE_MS: &str = "SQUALL_TEST_LEAK_PATIENCE_MS";
 pub fn look_and_clear(bed: &Bed) -> Vec<String> {
     let mut found = remove_containers(bed);
     let asked = std::env::var(PATIENCE_MS).ok().and_then(|text| text.parse().ok());
-    let deadline = Instant::now() + asked.map_or(PATIENCE, Duration::from_millis);
+    let deadline = Instant::now() + asked.map_or(host::bound(PATIENCE), Duration::from_millis);
     let left = loop {
         let failure = reap(bed);
         let left: Vec<String> = failure.into_iter().chain(look(bed)).collect();
@@ -161,7 +161,7 @@ fn file_of(pid: u32, file: &str) -> String {
 
 /// Takes everything away without the code under test. What cannot be taken away stays: it has been named.
 pub fn clear(bed: &Bed) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + host::bound(PATIENCE);
     let directories = host::cgroup_directories(&bed.cgroup());
     let mut pids: Vec<u32> = directories.iter().flat_map(|directory| host::processes_in(directory)).collect();
     pids.extend(host::processes().into_iter().filter(|pid| file_of(*pid, "environ").contains(bed.tag())));

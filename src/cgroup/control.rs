@@ -71,7 +71,7 @@ pub(super) fn processes(directory: impl AsFd) -> Result<Vec<i32>, Errno> {
 
 /// The number after `key` in a file of lines `key number`.
 pub(super) fn value_of(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim_end().parse().ok())
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim_end().rsplit('=').next()?.parse().ok())
 }
 
 /// What a short file shows.

@@ -178,17 +178,19 @@ pub(super) fn supported(layout: &Layout, path: &CgroupPath, limits: &Limits) -> 
         return Err(Error::invalid(format!("cgroup '{path}'"), problems));
     }
     let needed: Vec<_> = needed(limits).collect();
+    let unsupported = |text: String| {
+        Err(Error::found(ErrorKind::Unsupported, Stage::Cgroup, format!("cgroup '{path}'"), "create", text))
+    };
     for (controller, field) in &needed {
         if layout.holder(*controller).is_none() {
-            let text = format!("{field} needs the cgroup controller '{controller}', which this machine does not offer");
-            return Err(Error::found(
-                ErrorKind::Unsupported,
-                Stage::Cgroup,
-                format!("cgroup '{path}'"),
-                "create",
-                text,
+            return unsupported(format!(
+                "{field} needs the cgroup controller '{controller}', which this machine does not offer"
             ));
         }
+    }
+    if limits.memory_oom_group && layout.holder(Controller::Memory).is_some_and(|memory| !memory.is_v2()) {
+        let field = Field::MemoryOomGroup;
+        return unsupported(format!("{field} is one of cgroup v2, and this machine has its memory controller on v1"));
     }
     Ok(needed)
 }

@@ -39,6 +39,9 @@ pub struct Limits {
     /// Memory in bytes that is reclaimed last: the soft limit of v1, `memory.low` of v2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_reservation_bytes: Option<u64>,
+    /// Whether the kernel, where it ends one process at the memory limit, ends all of them (`memory.oom.group`, v2, since Linux 4.19).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub memory_oom_group: bool,
     /// Processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<u64>,
@@ -106,6 +109,8 @@ pub enum Field {
     MemorySwapBytes,
     /// [`Limits::memory_reservation_bytes`]
     MemoryReservationBytes,
+    /// [`Limits::memory_oom_group`]
+    MemoryOomGroup,
     /// [`Limits::pids`]
     Pids,
     /// [`Limits::blkio_weight`]
@@ -126,6 +131,7 @@ impl Field {
             Field::MemoryBytes => "memory_bytes",
             Field::MemorySwapBytes => "memory_swap_bytes",
             Field::MemoryReservationBytes => "memory_reservation_bytes",
+            Field::MemoryOomGroup => "memory_oom_group",
             Field::Pids => "pids",
             Field::BlkioWeight => "blkio_weight",
             Field::Devices => "devices",

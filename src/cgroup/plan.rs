@@ -71,6 +71,7 @@ pub(super) fn needed(limits: &Limits) -> impl Iterator<Item = (Controller, Field
         (limits.memory_bytes.is_some(), Field::MemoryBytes),
         (limits.memory_swap_bytes.is_some(), Field::MemorySwapBytes),
         (limits.memory_reservation_bytes.is_some(), Field::MemoryReservationBytes),
+        (limits.memory_oom_group, Field::MemoryOomGroup),
     ];
     [
         (Controller::Cpu, first(&cpu)),
@@ -105,6 +106,9 @@ pub(super) fn plan(limits: &Limits, hierarchy: &Hierarchy) -> Vec<Step> {
         steps.extend(
             limits.memory_reservation_bytes.map(|bytes| Step::Set(plain(Field::MemoryReservationBytes, file, bytes))),
         );
+    }
+    if hierarchy.has(Controller::Memory) && v2 && limits.memory_oom_group {
+        steps.push(Step::Set(plain(Field::MemoryOomGroup, "memory.oom.group", 1)));
     }
     if hierarchy.has(Controller::Pids) {
         steps.extend(limits.pids.map(|pids| Step::Set(plain(Field::Pids, "pids.max", pids))));
@@ -283,6 +287,7 @@ mod tests {
             memory_bytes: Some(64 << 20),
             memory_swap_bytes: Some(SwapLimit::Total(96 << 20)),
             memory_reservation_bytes: Some(32 << 20),
+            memory_oom_group: true,
             pids: Some(100),
             blkio_weight: Some(1000),
             devices: DeviceRules::Standard { allow: vec!["c 10:200 rwm".parse().unwrap()] },
@@ -334,6 +339,7 @@ mod tests {
             ("memory.max", "67108864"),
             ("memory.swap.max", "33554432"),
             ("memory.low", "33554432"),
+            ("memory.oom.group", "1"),
             ("pids.max", "100"),
             ("io.bfq.weight", "1000"),
         ];

@@ -52,6 +52,21 @@ pub struct Usage {
     /// How often a fork was refused by the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids_refused: Option<u64>,
+    /// How long at least one process waited for a CPU, in microseconds (v2, kernels with PSI).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_pressure_us: Option<u64>,
+    /// How long at least one waited for memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_pressure_us: Option<u64>,
+    /// How long all of them waited for memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_pressure_full_us: Option<u64>,
+    /// How long at least one waited for a block device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_pressure_us: Option<u64>,
+    /// How long all of them waited for a block device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_pressure_full_us: Option<u64>,
 }
 
 impl Usage {
@@ -112,6 +127,10 @@ impl Usage {
             self.memory_limit_bytes = group.number("memory.max");
             self.oom_kills = group.keyed("memory.events", ["oom_kill"])[0];
         }
+        // In every v2 cgroup, without a controller too.
+        self.cpu_pressure_us = group.keyed("cpu.pressure", ["some"])[0];
+        [self.memory_pressure_us, self.memory_pressure_full_us] = group.keyed("memory.pressure", ["some", "full"]);
+        [self.io_pressure_us, self.io_pressure_full_us] = group.keyed("io.pressure", ["some", "full"]);
     }
 }
 
@@ -202,6 +221,10 @@ mod tests {
             ("memory.max", "max\n"),
             ("memory.events", "oom 1\noom_kill 1\noom_group_kill 0\n"),
             ("pids.max", "12\n"),
+            (
+                "memory.pressure",
+                "some avg10=0.00 avg60=0.00 avg300=0.00 total=5\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=4\n",
+            ),
         ] {
             tree.put("/a", file, text);
         }
@@ -216,6 +239,8 @@ mod tests {
             pids_current: Some(0),
             pids_limit: Some(12),
             pids_refused: Some(0),
+            memory_pressure_us: Some(5),
+            memory_pressure_full_us: Some(4),
             ..Usage::default()
         };
         assert_eq!(usage, expected);

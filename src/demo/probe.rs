@@ -67,6 +67,7 @@ fn main() {
         "exit-after" => exit_after(Duration::from_millis(number(2)), number(3) as i32),
         "ignore-term" => ignore_term(Duration::from_millis(number(2))),
         "exit-on-signal" => exit_on_signal(Duration::from_millis(number(2))),
+        "child" => exit(child(&args[2..])),
         "family" => family(Duration::from_millis(number(2))),
         "copy" => exit(copy()),
         "say" => say(&args[2..]),
@@ -271,6 +272,13 @@ fn exit_on_signal(span: Duration) {
         unsafe { c::signal(signal, handler as usize) };
     }
     std::thread::sleep(span);
+}
+
+/// Does the rest in a child, and returns its code or the signal that ended it.
+fn child(args: &[String]) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    let status = std::process::Command::new("/proc/self/exe").args(args).status();
+    status.map_or(255, |status| status.code().or(status.signal()).unwrap_or(255))
 }
 
 /// A child in a session of its own, and a parent that waits: both have to go when the container is ended.

@@ -27,6 +27,16 @@ pub enum Counter {
     PidsLimitHits,
     /// The most tasks at any one time (Linux 6.1).
     PidsPeak,
+    /// Nanoseconds in which at least one task waited for a CPU.
+    CpuPressure,
+    /// Nanoseconds in which at least one task waited for memory.
+    MemoryPressure,
+    /// Nanoseconds in which all of them did.
+    MemoryPressureFull,
+    /// Nanoseconds in which at least one task waited for a block device.
+    IoPressure,
+    /// Nanoseconds in which all of them did.
+    IoPressureFull,
 }
 
 /// Where a counter is found.
@@ -36,7 +46,7 @@ pub struct Source {
     pub kind: CgroupKind,
     /// In which file of the cgroup's directory.
     pub file: &'static CStr,
-    /// Before which number; empty where the file is one number.
+    /// In the line of which word; empty where the file is one number.
     pub key: &'static str,
     /// What it counts.
     pub counter: Counter,
@@ -44,9 +54,9 @@ pub struct Source {
     pub scale: u64,
 }
 
-/// Every source (Linux: Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst). Where two hierarchies have one counter the earlier wins:
+/// Every source (Linux: Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst, Documentation/accounting/psi.rst). Where two hierarchies have one counter the earlier wins:
 /// on a hybrid host the v1 controllers are the ones in charge, and the unified tree's `cpu.stat` knows the CPU time all the same.
-pub const SOURCES: [Source; 18] = {
+pub const SOURCES: [Source; 23] = {
     use CgroupKind::{Cpu, Cpuacct, Memory, Pids, Unified};
     use Counter::*;
     [
@@ -68,6 +78,11 @@ pub const SOURCES: [Source; 18] = {
         source(Unified, c"cpu.stat", "nr_periods", CpuPeriods, 1),
         source(Unified, c"pids.events", "max", PidsLimitHits, 1),
         source(Unified, c"pids.peak", "", PidsPeak, 1),
+        source(Unified, c"cpu.pressure", "some", CpuPressure, 1000),
+        source(Unified, c"memory.pressure", "some", MemoryPressure, 1000),
+        source(Unified, c"memory.pressure", "full", MemoryPressureFull, 1000),
+        source(Unified, c"io.pressure", "some", IoPressure, 1000),
+        source(Unified, c"io.pressure", "full", IoPressureFull, 1000),
     ]
 };
 
@@ -77,7 +92,7 @@ const fn source(kind: CgroupKind, file: &'static CStr, key: &'static str, counte
 
 /// The counts found so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts([Option<u64>; 9]);
+pub struct Counts([Option<u64>; 14]);
 
 impl Counts {
     /// The count, if any source had it.
@@ -93,10 +108,12 @@ impl Counts {
     }
 }
 
-/// The number after `key` in a file of `key number` lines; the file's only number where the key is empty.
+/// The number after `key` in a file of `key number` lines, or the last one of a line `key name=number …`; the file's only number where the
+/// key is empty.
 pub fn value(text: &[u8], key: &str) -> Option<u64> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let digits = if key.is_empty() { line } else { line.strip_prefix(key.as_bytes())?.strip_prefix(b" ")? };
+        let digits = digits.rsplit(|byte| *byte == b'=').next()?;
         core::str::from_utf8(digits).ok()?.parse().ok()
     })
 }
@@ -112,6 +129,9 @@ mod tests {
         for (key, expected) in table {
             assert_eq!(value(text, key), expected, "{key}");
         }
+        let pressure =
+            b"some avg10=0.12 avg60=0.00 avg300=0.00 total=345\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=67\n";
+        assert_eq!((value(pressure, "some"), value(pressure, "full")), (Some(345), Some(67)));
         assert_eq!(value(b"4096\n", ""), Some(4096));
         assert_eq!(value(b"max\n", ""), None);
         assert_eq!(value(b"", "oom"), None);

@@ -46,6 +46,22 @@ pub struct ExitRecord {
     pub pids_limit_hits: Option<u64>,
     /// `pids.peak` (Linux 6.1).
     pub pids_peak: Option<u64>,
+    /// How long at least one of its tasks waited for a CPU: `some` of `cpu.pressure` (cgroup v2, also the tree of a hybrid host; a kernel with
+    /// PSI). Absent in records of earlier versions, as the ones below.
+    #[serde(default)]
+    pub cpu_pressure_ns: Option<u64>,
+    /// How long at least one waited for memory: `some` of `memory.pressure`.
+    #[serde(default)]
+    pub memory_pressure_ns: Option<u64>,
+    /// How long all of them did: `full`.
+    #[serde(default)]
+    pub memory_pressure_full_ns: Option<u64>,
+    /// How long at least one waited for a block device: `some` of `io.pressure`.
+    #[serde(default)]
+    pub io_pressure_ns: Option<u64>,
+    /// How long all of them did: `full`.
+    #[serde(default)]
+    pub io_pressure_full_ns: Option<u64>,
     /// CPU time in user mode of init and of the children that it waited for, from `waitid`.
     pub user_ns: Option<u64>,
     /// The same in the kernel.

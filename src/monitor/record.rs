@@ -120,6 +120,11 @@ impl Facts<'_> {
             ("cpu_periods", Counter::CpuPeriods),
             ("pids_limit_hits", Counter::PidsLimitHits),
             ("pids_peak", Counter::PidsPeak),
+            ("cpu_pressure_ns", Counter::CpuPressure),
+            ("memory_pressure_ns", Counter::MemoryPressure),
+            ("memory_pressure_full_ns", Counter::MemoryPressureFull),
+            ("io_pressure_ns", Counter::IoPressure),
+            ("io_pressure_full_ns", Counter::IoPressureFull),
         ];
         for (key, counter) in counts {
             json.optional(key, self.counts.get(counter))?;

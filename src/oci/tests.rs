@@ -121,6 +121,7 @@ fn limits_and_device_rules_become_resources() {
         memory_bytes: Some(64 << 20),
         memory_swap_bytes: Some(SwapLimit::Unlimited),
         memory_reservation_bytes: Some(32 << 20),
+        memory_oom_group: false,
         pids: Some(10),
         blkio_weight: Some(100),
         devices: DeviceRules::Standard { allow: vec!["b 7:* r".parse().unwrap()] },

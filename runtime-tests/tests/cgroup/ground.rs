@@ -101,6 +101,7 @@ pub fn everything() -> Limits {
         memory_bytes: Some(64 << 20),
         memory_swap_bytes: Some(SwapLimit::Total(96 << 20)),
         memory_reservation_bytes: Some(32 << 20),
+        memory_oom_group: false,
         pids: Some(50),
         blkio_weight: Some(200),
         devices: DeviceRules::default(),

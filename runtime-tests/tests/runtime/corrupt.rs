@@ -375,7 +375,9 @@ fn a_layer_that_the_caller_may_not_read_is_a_clear_error(bed: &Bed) {
 
 /// The worker waits until its layer's file has been emptied; only then does it read what has never been read, by a call and by a mapping.
 fn a_worker_whose_layer_is_cut_off_while_it_runs_ends_truly(bed: &Bed) {
-    let big: Vec<u8> = (0..8 << 20).map(|index: u32| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    // Text, so that it is compressed: an older loop driver (seen with 6.1) reads zeros behind the end of a file, and they are no compressed block.
+    // What is stored as it is would read as zeros there.
+    let big: Vec<u8> = (0..1_000_000_u32).flat_map(|number| format!("{number:x} ").into_bytes()).collect();
     for what in ["read", "map"] {
         let base = bed.image(&format!("base-{what}"), |writer| bed::add_probe(writer, "bin/probe", 0o755));
         let data = bed.image(&format!("data-{what}"), |writer| {
@@ -394,7 +396,8 @@ fn a_worker_whose_layer_is_cut_off_while_it_runs_ends_truly(bed: &Bed) {
         let exit = worker.inspect()["exit"]["exit"].clone();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if what == "read" {
-            assert!(said.contains(&format!("\"errno\":{}", libc::EIO)), "{output:?}");
+            let begins: String = said.chars().take(200).collect();
+            assert!(said.contains(&format!("\"errno\":{}", libc::EIO)), "{begins}");
             assert_eq!((output.status.code(), &exit["code"]), (Some(0), &0.into()), "{exit}");
         } else {
             let code = output.status.code().or(output.status.signal().map(|signal| 128 + signal));

@@ -2,12 +2,14 @@
 
 use std::fs;
 
-use runtime_tests::{Bed, Worker, cases, host};
+use runtime_tests::{Bed, Worker, cases, host, needs, until};
 use serde_json::{Value, json};
 
 cases![
     every_limit_asked_for_is_in_the_kernels_files,
     memory_beyond_the_limit_ends_as_an_out_of_memory_kill_on_record,
+    where_one_is_killed_for_memory_all_can_be,
+    pressure_is_told_where_the_kernel_counts_it,
     a_pids_limit_refuses_forks_and_counts_them,
     a_cpu_quota_holds_and_its_throttling_is_on_record,
     a_worker_of_one_cpu_sees_that_one,
@@ -58,6 +60,55 @@ fn memory_beyond_the_limit_ends_as_an_out_of_memory_kill_on_record(bed: &Bed) {
     assert_eq!(modest.code(), 0, "{modest}");
     let record = record_of(bed, "modest");
     assert_eq!((&record["oom"]["kills"], &record["oom"]["own"]), (&json!(0), &json!(0)), "{record}");
+}
+
+/// Whether the memory controller of this machine is one of v2.
+fn has_memory_on_v2() -> bool {
+    needs::has(
+        "cgroup2",
+        fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|list| list.contains("memory")),
+    )
+}
+
+/// A child takes too much, and its parent, who waits for it, would go on.
+fn where_one_is_killed_for_memory_all_can_be(bed: &Bed) {
+    let limited = ["--memory", "32m", "--memory-swap", "32m"];
+    let greedy = ["child", "allocate", "268435456"];
+    let one = bed.run(&[&["--name", "one"], &limited[..]].concat(), &greedy).output();
+    assert_eq!(one.code(), 137 - 128, "the parent returns its child's signal: {one}");
+    let record = record_of(bed, "one");
+    assert!(record["oom"]["kills"] == 1 && record["exit"] == json!({ "code": 9 }), "{record}");
+    let group = [&["--name", "all", "--oom-group"], &limited[..]].concat();
+    if !has_memory_on_v2() {
+        let refused = bed.run(&group, &greedy).output();
+        assert!(refused.code() == 125 && refused.stderr.contains("memory_oom_group is one of cgroup v2"), "{refused}");
+        return;
+    }
+    let all = bed.run(&group, &greedy).output();
+    assert_eq!(all.code(), 137, "{all}");
+    let record = record_of(bed, "all");
+    assert!(record["oom"]["kills"] == 2 && record["exit"]["signal"] == 9, "{record}");
+}
+
+/// With a hundredth of a CPU, what would run waits.
+fn pressure_is_told_where_the_kernel_counts_it(bed: &Bed) {
+    let in_a_tree = || host::hierarchies().iter().any(|root| root.join("cpu.pressure").exists());
+    let counted = needs::has("pressure", fs::read_to_string("/proc/pressure/cpu").is_ok() && in_a_tree());
+    let worker = bed.start(&["--name", "burner", "--cpus", "0.05"], &["burn", "600000"]);
+    until("there is a figure, or none ever", || {
+        let stats = bed.squall(&["stats", "--no-stream", "--json", "burner"]).json();
+        let waited = stats["cpu_pressure_us"].as_u64();
+        assert!(counted || waited.is_none(), "{stats}");
+        (!counted || waited.is_some_and(|us| us > 0)).then_some(())
+    });
+    worker.kill();
+    let record = record_of(bed, "burner");
+    for key in
+        ["cpu_pressure_ns", "memory_pressure_ns", "memory_pressure_full_ns", "io_pressure_ns", "io_pressure_full_ns"]
+    {
+        assert_eq!(record[key].is_u64(), counted, "{key}: {record}");
+    }
+    assert!(!counted || record["cpu_pressure_ns"].as_u64() > Some(0), "{record}");
 }
 
 fn a_pids_limit_refuses_forks_and_counts_them(bed: &Bed) {

@@ -6,7 +6,10 @@ use std::process::Command;
 
 use runtime_tests::{Bed, cases, host, needs, until};
 
-cases![a_service_that_is_restarted_or_stopped_leaves_its_workers_and_their_monitors];
+cases![
+    a_service_that_is_restarted_or_stopped_leaves_its_workers_and_their_monitors,
+    apparmor_is_on_and_confines_no_worker,
+];
 
 /// A transient service of systemd.
 struct Service(String);
@@ -67,4 +70,21 @@ fn a_service_that_is_restarted_or_stopped_leaves_its_workers_and_their_monitors(
     }
     // The service's launches left their pins in the service manager's mount namespace, which is not ours.
     bed.squall(&["reap"]).under(&["nsenter", "--target", "1", "--mount"]).ok();
+}
+
+/// As Debian ships it: its profiles are for programs of the host, and no launch meets one.
+fn apparmor_is_on_and_confines_no_worker(bed: &Bed) {
+    let enabled = || fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|flag| flag.trim() == "Y");
+    if !needs::has("apparmor", enabled()) {
+        return;
+    }
+    let worker = bed.start(&[], &["sleep", "600000"]);
+    let profile = fs::read_to_string(format!("/proc/{}/attr/current", worker.pid())).unwrap();
+    assert_eq!(profile.trim_end(), "unconfined");
+    let doctor = bed.squall(&["doctor", "--json"]).output();
+    let findings = doctor.json();
+    let said =
+        findings["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == "AppArmor").unwrap().clone();
+    assert_eq!(said["state"], "ok", "{said}");
+    worker.kill();
 }

@@ -71,7 +71,7 @@ pub struct Run {
     pub image_roots: Vec<PathBuf>,
     /// Storm's command file, oci-config.json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["layers", "rest", "name", "env", "workdir", "user", "volumes", "tmpfs",
-        "writable", "memory", "memory_swap", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "cgroup_manager", "hostname", "network",
+        "writable", "memory", "memory_swap", "oom_group", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "cgroup_manager", "hostname", "network",
         "pidfile"])]
     pub spec: Option<PathBuf>,
     /// Do not wait: print the id and leave the worker running
@@ -108,6 +108,9 @@ pub struct Run {
     /// Limit of memory and swap together, -1 for any amount of swap
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
+    /// Where the memory limit ends one process, end all of the container's (cgroup v2)
+    #[arg(long)]
+    pub oom_group: bool,
     /// CPU quota, in CPUs
     #[arg(long, value_name = "CPUS")]
     pub cpus: Option<String>,

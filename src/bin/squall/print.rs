@@ -147,7 +147,25 @@ pub fn usage(now: &Usage, before: Option<(&Usage, Duration)>) -> String {
     let limit = now.memory_limit_bytes.map_or("no limit".to_owned(), bytes);
     let total = now.cpu_usage_us.map_or("-".to_owned(), |us| format!("{:.3} s", us as f64 / 1e6));
     let pids_limit = now.pids_limit.map_or("no limit".to_owned(), |limit| limit.to_string());
-    format!("cpu {cpu} ({total})   memory {memory} / {limit}   pids {} / {pids_limit}", known(now.pids_current))
+    let stalled = before.map_or(String::new(), |(before, span)| stalled(now, before, span));
+    let pids = known(now.pids_current);
+    format!("cpu {cpu} ({total})   memory {memory} / {limit}   pids {pids} / {pids_limit}{stalled}")
+}
+
+/// How much of the time something waited for what, where the kernel says it.
+fn stalled(now: &Usage, before: &Usage, span: Duration) -> String {
+    let share = |now: Option<u64>, before: Option<u64>| {
+        let waited = now?.saturating_sub(before?) as f64;
+        Some(format!("{:.1} %", waited / span.as_micros().max(1) as f64 * 100.0))
+    };
+    let shares = [
+        ("cpu", share(now.cpu_pressure_us, before.cpu_pressure_us)),
+        ("memory", share(now.memory_pressure_us, before.memory_pressure_us)),
+        ("io", share(now.io_pressure_us, before.io_pressure_us)),
+    ];
+    let known: Vec<String> =
+        shares.into_iter().filter_map(|(name, share)| Some(format!("{name} {}", share?))).collect();
+    if known.is_empty() { String::new() } else { format!("   stalled for {}", known.join(", ")) }
 }
 
 /// One finding of the demonstration, further lines below the first.

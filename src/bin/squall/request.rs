@@ -46,6 +46,7 @@ const DOOR: Door<'static> = Door {
         ("limits.memory_swap_bytes", "--memory-swap"),
         ("limits.cpu_quota_us", "--cpus"),
         ("limits.cpu_period_us", "--cpus"),
+        ("limits.memory_oom_group", "--oom-group"),
         ("limits.pids", "--pids-limit"),
     ],
 };
@@ -330,6 +331,7 @@ fn limits(run: &Run, flags: &mut Flags) -> Limits {
         Some("-1") => Some(SwapLimit::Unlimited),
         _ => size("--memory-swap", &run.memory_swap).map(SwapLimit::Total),
     };
+    limits.memory_oom_group = run.oom_group;
     if let Some(cpus) = run.cpus.as_deref().and_then(|text| flags.value("--cpus", values::cpus(text))) {
         limits.cpu_quota_us = Some(cpus.quota_us);
         limits.cpu_period_us = Some(cpus.period_us);
