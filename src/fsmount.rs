@@ -8,6 +8,7 @@ use rustix::mount::{
 };
 
 use crate::error::{Context, Error, Result};
+use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 
 /// A file system about to be made. Errors carry what the kernel wrote into the context's log.
@@ -46,11 +47,9 @@ impl<'a> NewFilesystem<'a> {
         if let Err(errno) = fsconfig_create(self.context.as_fd()) {
             return Err(self.explain(errno, "create"));
         }
-        fsmount(self.context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(
-            self.stage,
-            self.object,
-            &format!("fsmount({})", self.kind),
-        )
+        fsmount(self.context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .at(self.stage, self.object, &format!("fsmount({})", self.kind))
+            .at_limit(libc::ENOSPC, Limit::DetachedMounts)
     }
 
     fn explain(&self, errno: rustix::io::Errno, what: &str) -> Error {

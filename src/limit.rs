@@ -10,6 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) enum Limit {
     /// Mounts of one mount namespace.
     Mounts,
+    /// Mounts that are nowhere yet.
+    DetachedMounts,
     /// Processes and threads.
     Processes,
     /// Namespaces of a user.
@@ -29,6 +31,10 @@ impl Limit {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Limit::Mounts => "the mount namespace holds as many mounts as sysctl fs.mount-max allows",
+            Limit::DetachedMounts => {
+                "the mount namespace holds as many mounts as sysctl fs.mount-max allows, or, because every mount is a namespace of its own \
+                 until it is put somewhere, there are as many namespaces as sysctl user.max_mnt_namespaces allows"
+            }
             Limit::Processes => {
                 "no further process may be made: the pids limit of the caller's cgroup or of one above it (pids.max), the user's \
                  RLIMIT_NPROC (ulimit -u), or sysctl kernel.threads-max or kernel.pid_max"
@@ -93,6 +99,7 @@ mod tests {
     fn every_limit_is_named_by_what_raises_it() {
         let table = [
             (Limit::Mounts, libc::ENOSPC, "fs.mount-max"),
+            (Limit::DetachedMounts, libc::ENOSPC, "user.max_mnt_namespaces"),
             (Limit::Processes, libc::EAGAIN, "pids.max"),
             (Limit::Namespaces, libc::ENOSPC, "user.max_pid_namespaces"),
             (Limit::LoopDevices, libc::ENOSPC, "max_loop"),

@@ -104,6 +104,12 @@ pub fn status(pid: u32, key: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Whether this process has a capability, by its number.
+pub fn has_capability(number: u32) -> bool {
+    let mask = u64::from_str_radix(&status(std::process::id(), "CapEff"), 16).unwrap_or(0);
+    mask & (1 << number) != 0
+}
+
 /// Whether there is such a process, and it is not only waiting to be reaped.
 pub fn is_alive(pid: u32) -> bool {
     let state = status(pid, "State");

@@ -10,6 +10,7 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use crate::cgroup::{CgroupPath, Layout};
 use crate::error::{Context, Error, Result};
+use crate::limit::{AtLimit, Limit};
 use crate::request::{Access, BindOptions, LaunchSpec, Mount, MountFlag, Propagation, Recursion};
 use crate::root::plan::shows_cgroups;
 use crate::root::target::TargetKind;
@@ -54,7 +55,9 @@ fn clone_cgroups(layout: &Layout, path: &CgroupPath) -> Result<Vec<BindSource>> 
     let attr = cgroup_attributes();
     let clone = |directory: String| {
         let object = format!("cgroup directory '{directory}'");
-        let mount = clone_tree(&directory, Recursion::Single).at(Stage::Binds, &object, "open_tree")?;
+        let mount = clone_tree(&directory, Recursion::Single)
+            .at(Stage::Binds, &object, "open_tree")
+            .at_limit(libc::ENOSPC, Limit::DetachedMounts)?;
         sys::mount_setattr(mount.as_fd(), false, attr).at(Stage::Binds, &object, "mount_setattr")?;
         Ok(BindSource { mount, kind: TargetKind::Directory })
     };
@@ -75,7 +78,7 @@ fn clone_path(source: &str, options: &BindOptions) -> Result<BindSource> {
         Errno::NOENT => {
             Error::system(Stage::Binds, &object, "open_tree", errno).meaning("it does not exist on the host")
         }
-        _ => Error::system(Stage::Binds, &object, "open_tree", errno),
+        _ => Error::system(Stage::Binds, &object, "open_tree", errno).at_limit(libc::ENOSPC, Limit::DetachedMounts),
     })?;
     let recursive = options.recursion == Recursion::Recursive;
     sys::mount_setattr(mount.as_fd(), recursive, attributes(options)).at(Stage::Binds, &object, "mount_setattr")?;
