@@ -37,6 +37,14 @@
 //! [`Spawner`]; the command line program forks its launches directly. The launch process answers and then executes the monitor, a static
 //! program of 24 KiB that is embedded in this library; pid and child stay the same.
 //!
+//! # Cgroups
+//!
+//! [`Builder::cgroup`](request::Builder::cgroup) names a cgroup that Squall makes itself, and [`SquallBuilder::monitors`] one for the monitors: below a
+//! cgroup that was delegated to the caller, or anywhere on a machine that nobody else manages. [`Builder::scope`](request::Builder::scope) has systemd
+//! make one (feature `systemd`, cgroup v2 alone): a delegated scope with the worker in `container` and its monitor in `monitor`, which lasts as long as
+//! one of the two. [`cgroup::Manager::of_this_machine`] says which of them suits the machine, and the program `squall` goes by it. A worker
+//! and its monitor are never in their caller's cgroup, so that no service manager ends them with it.
+//!
 //! # What the kernel has to have
 //!
 //! | feature | since | used for | without |
@@ -54,6 +62,9 @@
 //! squashfs, overlayfs, the loop driver and a cgroup hierarchy are needed as well, and root with the capabilities that
 //! [`Squall::launch`] names when they are missing. Everything has been run on kernel 6.18 with cgroup v1 in the hybrid layout; the machines of
 //! `vagrant/` are for others, first of all kernel 6.1 with systemd and cgroup v2 alone.
+//!
+//! An older loop driver (seen with 6.1, not with 6.18) reads zeros behind the end of a layer's file that was cut off under its mount: what is
+//! compressed there gives EIO, what is stored as it is reads as zeros.
 //!
 //! # Errors
 //!

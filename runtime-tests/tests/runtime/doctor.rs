@@ -155,7 +155,8 @@ fn the_page_for_people_says_what_the_one_for_machines_says(bed: &Bed) {
     let page = text.text();
     for finding in json["findings"].as_array().unwrap() {
         let name = finding["name"].as_str().unwrap();
-        let line = page.lines().find(|line| line.contains(&format!("{name}: ")));
+        let place = format!("{:17} {name}: ", finding["area"].as_str().unwrap());
+        let line = page.lines().find(|line| line.contains(&place));
         assert!(line.is_some_and(|line| line.starts_with(finding["state"].as_str().unwrap())), "{name}: {text}");
     }
     assert!(page.ends_with("what is missing stands above"), "{text}");

@@ -87,7 +87,7 @@ fn where_one_is_killed_for_memory_all_can_be(bed: &Bed) {
     let all = bed.run(&group, &greedy).output();
     assert_eq!(all.code(), 137, "{all}");
     let record = record_of(bed, "all");
-    assert!(record["oom"]["kills"] == 2 && record["exit"]["signal"] == 9, "{record}");
+    assert!(record["oom"]["kills"].as_u64() >= Some(2) && record["exit"]["signal"] == 9, "{record}");
 }
 
 /// With a hundredth of a CPU, what would run waits.

@@ -74,6 +74,12 @@ fn every_case() -> Vec<runtime_tests::Case> {
 }
 
 fn main() {
-    runtime_tests::roles::become_one_of(&[oracle::ROLES, embedder::ROLES, exhaustion::ROLES, hanging::ROLES]);
+    runtime_tests::roles::become_one_of(&[
+        oracle::ROLES,
+        embedder::ROLES,
+        exhaustion::ROLES,
+        hanging::ROLES,
+        scopes::ROLES,
+    ]);
     runtime_tests::harness::main(&[&every_case(), leaking::leaking()])
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use runtime_tests::roles::{self, Role};
 use runtime_tests::{Bed, Call, cases, host, needs, until};
 use serde_json::Value;
 
@@ -19,6 +20,22 @@ cases![
     without_its_monitor_the_unit_ends_with_the_worker,
     where_systemd_cannot_be_asked_it_is_said_why,
 ];
+
+/// Programs that a test lets die.
+pub const ROLES: &[Role] = &[("launch-in-a-scope", launch)];
+
+/// Launches a worker through the library.
+fn launch(args: &[String]) {
+    let [run_root, layer, id] = args else { panic!("{args:?}") };
+    let squall = squall::Squall::builder().run_root(run_root).build().unwrap();
+    let user = squall::request::Identity::new(65534, 65534, []).unwrap();
+    let builder = squall::request::LaunchSpec::builder(id).layers([layer]).args(["/bin/probe", "exit", "0"]).user(user);
+    let spec = builder.scope("system.slice").build().unwrap();
+    match squall.launch(&spec, squall::Stdio::null().unwrap()) {
+        Ok(running) => println!("{}", running.record().id),
+        Err(error) => println!("{error}"),
+    }
+}
 
 /// Whether this machine has systemd with cgroup v2 alone.
 fn has_scopes() -> bool {
@@ -210,8 +227,10 @@ fn a_launch_that_fails_or_dies_leaves_no_unit(bed: &Bed) {
         let scene = bed.file(stage);
         fs::create_dir(&scene).unwrap();
         let order = format!("launch {stage} 1 kill");
-        let call = run(bed, &dying, &[], &["exit", "0"]).env("SQUALL_CRASH", &order).env("SQUALL_CRASH_DIR", &scene);
-        let output = call.output();
+        // This program has the crash points, and the command line program as it is shipped has none.
+        let mut command = roles::command("launch-in-a-scope");
+        command.args([bed.run_root().to_str().unwrap(), bed.probe(), &dying]);
+        let output = Call::new(command).env("SQUALL_CRASH", &order).env("SQUALL_CRASH_DIR", &scene).output();
         assert!(
             fs::read_to_string(format!("{scene}/passed")).unwrap().contains(&format!("launch {stage} 1")),
             "{output}"
