@@ -116,7 +116,8 @@ fn an_out_of_memory_kill_is_counted_for_the_limit_that_was_hit() {
     let record = own.run("tail /dev/zero; exit 5").record();
     let oom = record.oom.unwrap();
     assert_eq!((record.exit, oom.kills), (Exit::Code { code: 5 }, Some(1)), "the one killed is not init");
-    assert_eq!(oom.own, Some(1));
+    // The limit may be met once more before the kill has taken effect.
+    assert!(oom.own >= Some(1), "{oom:?}");
     assert_eq!((oom.ancestors[0].cgroup.as_str(), oom.ancestors[0].events), ("/parent", 0));
     assert!(record.memory_limit_hits.unwrap() > 0);
 
@@ -124,7 +125,7 @@ fn an_out_of_memory_kill_is_counted_for_the_limit_that_was_hit() {
     let record = parent.run("exec tail /dev/zero").record();
     let oom = record.oom.unwrap();
     assert_eq!((record.exit, oom.kills), (Exit::Signal { signal: 9, core_dumped: false }, Some(1)));
-    assert_eq!((oom.own, oom.ancestors[0].events), (Some(0), 1));
+    assert!(oom.own == Some(0) && oom.ancestors[0].events >= 1, "{oom:?}");
     assert_eq!(record.monitor.unwrap().wakeups, 1, "an out-of-memory kill wakes nobody");
 }
 
