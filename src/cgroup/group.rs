@@ -88,7 +88,7 @@ impl Cgroup {
     }
 
     /// Changes the limits of a cgroup that may hold processes. Fields that are absent stay as they are; device
-    /// rules are replaced unless they are [`DeviceRules::Inherit`].
+    /// rules are replaced unless they are [`DeviceRules::Inherit`](super::DeviceRules::Inherit).
     ///
     /// # Errors
     /// As [`Cgroup::create`]; values written before the refused one stay.
