@@ -157,6 +157,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let scope = spec.scope();
     if let Some(scope) = &scope {
         systemd::enter(&layout, scope)?;
+        forget_callers_signals();
     }
     let (cgroup, adjustments) = Cgroup::create(&layout, &spec.cgroup, &spec.limits)?;
     let cgroup_inode = crate::cgroup::inode_of(&layout, &spec.cgroup);
@@ -211,9 +212,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     admit(&cgroup, joining, &procs, &child, gate_writing)?;
     if scope.is_none() {
         crate::cgroup::join_monitors(&layout, &job.settings.monitors)?;
+        forget_callers_signals();
     }
-    // One that came in the caller's cgroup was for the caller. From here on it is for the monitor, which stops its container.
-    sys::forget_pending(libc::SIGTERM);
     notes.extend(protect_from_oom_killer());
     line.enter(Stage::Monitor)?;
     let prepared = watch::Prepared::make(claim, spec)?;
@@ -255,6 +255,11 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     record::write_whole(&path, &text, 0o600).at(Stage::Record, "record.json", "write")?;
     let upper = above.map(|above| above.upper);
     Ok(watch::Watched { record, prepared, child, cgroup, layout, upper, oom })
+}
+
+/// What came while this process was in its caller's cgroup was for the caller. From here on it is for the monitor, which stops its container.
+fn forget_callers_signals() {
+    sys::forget_pending(libc::SIGTERM);
 }
 
 /// Moves init into its cgroups and opens the gate. An init that has ended already has said why in its report.

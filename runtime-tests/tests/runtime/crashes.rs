@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
+use runtime_tests::roles::{self, Role};
 use runtime_tests::{Bed, Worker, cases, host, until};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -12,7 +13,22 @@ cases![
     a_waiter_that_was_there_learns_a_lost_end_from_the_kernel_or_says_lost,
     an_unwatched_worker_can_be_signalled_and_stopped,
     launches_killed_at_any_moment_leave_nothing_that_reaping_does_not_clear,
+    a_monitor_that_is_told_to_end_stops_its_worker_first,
+    a_signal_to_the_caller_while_it_launches_is_no_stop,
 ];
+
+/// Programs that a test stops and lets go on.
+pub const ROLES: &[Role] = &[("launch-with-points", launch_with_points)];
+
+/// Launches a worker through the library: this program has the crash points, the command line program as it is shipped has none.
+fn launch_with_points(args: &[String]) {
+    let [run_root, monitors, layer, cgroup] = args else { panic!("{args:?}") };
+    let squall = squall::Squall::builder().run_root(run_root).monitors(monitors).build().unwrap();
+    let user = squall::request::Identity::new(65534, 65534, []).unwrap();
+    let builder = squall::request::LaunchSpec::builder("spared").layers([layer]).user(user).cgroup(cgroup);
+    let spec = builder.args(["/bin/probe", "exit-on-signal", "600000"]).build().unwrap();
+    squall.launch(&spec, squall::Stdio::null().unwrap()).unwrap();
+}
 
 fn kill(pid: u32) {
     let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL);
@@ -126,4 +142,41 @@ fn launches_killed_at_any_moment_leave_nothing_that_reaping_does_not_clear(bed: 
         }
         cleared().then_some(())
     });
+}
+
+fn a_monitor_that_is_told_to_end_stops_its_worker_first(bed: &Bed) {
+    let worker = bed.start(&["--name", "told"], &["exit-on-signal", "600000"]);
+    let (pid, monitor) = (worker.pid(), worker.monitor());
+    until("it takes signals", || (host::status(pid, "SigCgt").as_str() > "0000000000000440").then_some(()));
+    // What is no order to end is none.
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1] {
+        kill_process(Pid::from_raw(monitor as i32).unwrap(), signal).unwrap();
+    }
+    assert!(worker.inspect()["watched"] == true && worker.phase() == "running");
+    kill_process(Pid::from_raw(monitor as i32).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(worker.wait(), 15);
+    assert_eq!(worker.inspect()["exit"]["reason"], "stopped");
+}
+
+/// A service manager that stops the caller signals everything in its cgroup, and a launch process is in it at first.
+fn a_signal_to_the_caller_while_it_launches_is_no_stop(bed: &Bed) {
+    let scene = bed.file("scene");
+    fs::create_dir(&scene).unwrap();
+    let mut command = roles::command("launch-with-points");
+    command.args([bed.run_root().to_str().unwrap(), &bed.monitors(), bed.probe(), &format!("{}/spared", bed.cgroup())]);
+    command.env("SQUALL_CRASH", "launch cgroup 1 stop").env("SQUALL_CRASH_DIR", &scene);
+    let mut caller = command.spawn().unwrap();
+    let launch = until("the launch process stands still", || {
+        let ours = |pid: &u32| host::status(*pid, "PPid") == caller.id().to_string();
+        host::processes().into_iter().filter(ours).find(|pid| host::status(*pid, "State").starts_with('T'))
+    });
+    let launch = Pid::from_raw(launch as i32).unwrap();
+    kill_process(launch, Signal::TERM).unwrap();
+    kill_process(launch, Signal::CONT).unwrap();
+    assert!(caller.wait().unwrap().success());
+    let worker = bed.worker("spared");
+    let pid = worker.pid();
+    until("it takes signals", || (host::status(pid, "SigCgt").as_str() > "0000000000000440").then_some(()));
+    assert!(worker.inspect()["watched"] == true && worker.phase() == "running");
+    worker.kill();
 }

@@ -80,6 +80,7 @@ fn main() {
         exhaustion::ROLES,
         hanging::ROLES,
         scopes::ROLES,
+        crashes::ROLES,
     ]);
     runtime_tests::harness::main(&[&every_case(), leaking::leaking()])
 }
