@@ -10,8 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -95,16 +96,21 @@ fn read_until(pipe: OwnedFd, deadline: Instant) -> Option<Vec<u8>> {
     }
 }
 
-/// Kills the child, if it is there still, and does not wait for one that even that does not end.
+/// Kills the child, if it does not end by itself now, and does not wait for one that even that does not end.
 fn end(child: i32) {
-    const LOOKS: u32 = 50;
+    const PATIENCE: Duration = Duration::from_millis(100);
     let Some(pid) = Pid::from_raw(child) else { return };
-    for look in 0..LOOKS {
-        match waitpid(Some(pid), WaitOptions::NOHANG) {
-            Ok(None) if look == 1 => drop(kill_process(pid, Signal::KILL)),
-            Ok(None) => {}
-            Ok(Some(_)) | Err(_) => return,
-        }
-        std::thread::park_timeout(Duration::from_millis(2));
+    if !collect(pid, PATIENCE) {
+        let _ = kill_process(pid, Signal::KILL);
+        collect(pid, PATIENCE);
     }
+}
+
+/// Waits for a child of ours to end, but not for one that hangs. Whether it has ended.
+pub(crate) fn collect(child: Pid, patience: Duration) -> bool {
+    let patience = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+    if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
+        let _ = retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)));
+    }
+    !matches!(waitpid(Some(child), WaitOptions::NOHANG), Ok(None))
 }

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use caps::{CapSet, Capability};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
+use rustix::process::Pid;
 
 use crate::bounded;
 use crate::cgroup::CgroupPath;
@@ -371,18 +369,10 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
         Fork::Parent(child) => child,
     };
     drop((answering, job));
-    // It has nothing more to do; a monitor, in contrast, is left alone.
-    line::receive(answer.into()).inspect_err(|_| collect(child))
-}
-
-/// Waits for a launch process that has failed, but not for one that hangs.
-fn collect(child: i32) {
-    const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-    let Some(child) = Pid::from_raw(child) else { return };
-    if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
-        let _ = retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&PATIENCE)));
-    }
-    let _ = waitpid(Some(child), WaitOptions::NOHANG);
+    line::receive(answer.into()).inspect_err(|_| {
+        // It has nothing more to do, unless it hangs; a monitor, in contrast, is left alone.
+        Pid::from_raw(child).map(|child| bounded::collect(child, Duration::from_secs(1)));
+    })
 }
 
 fn launch_by(spawner: &Spawner, job: &Job) -> Result<LaunchRecord> {
