@@ -3,8 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use zbus::MatchRule;
+use zbus::blocking::MessageIterator;
 use zbus::blocking::connection::Builder;
-use zbus::blocking::{Connection, Proxy};
+use zbus::message::Type;
 use zbus::zvariant::{OwnedObjectPath, Value};
 
 use super::BUS;
@@ -62,17 +64,27 @@ impl From<zbus::Error> for Refusal {
 
 /// Starts the scope with this process in it, and waits until it is there.
 pub(super) fn start_scope(scope: &Scope, pid: u32) -> Result<(), Refusal> {
-    let connection: Connection = Builder::address(format!("unix:path={BUS}").as_str())?.build()?;
-    let systemd = Proxy::new(&connection, SERVICE, MANAGER_PATH, MANAGER)?;
-    let jobs_done = systemd.receive_signal("JobRemoved")?;
-    systemd.call::<_, _, ()>("Subscribe", &())?;
+    let connection = Builder::address(format!("unix:path={BUS}").as_str())?.build()?;
+    let jobs_done = MatchRule::builder()
+        .msg_type(Type::Signal)
+        .sender(SERVICE)?
+        .path(MANAGER_PATH)?
+        .interface(MANAGER)?
+        .member("JobRemoved")?
+        .build();
+    // Before the call, so that no answer is missed. systemd tells whoever made a job of its end, subscribed or not.
+    let jobs_done = MessageIterator::for_match_rule(jobs_done, &connection, None)?;
     let description = format!("Squall container {}", scope.unit());
     let auxiliary: [(&str, Vec<Property<'_>>); 0] = [];
-    let job: OwnedObjectPath = systemd.call(
-        "StartTransientUnit",
-        &(scope.unit(), "fail", properties(scope, &description, pid), auxiliary.as_slice()),
-    )?;
+    let arguments = (scope.unit(), "fail", properties(scope, &description, pid), auxiliary.as_slice());
+    let begun = connection.call_method(Some(SERVICE), MANAGER_PATH, Some(MANAGER), "StartTransientUnit", &arguments)?;
+    let job: OwnedObjectPath = begun.body().deserialize()?;
     for done in jobs_done {
+        let done = done?;
+        // Anybody on the bus can send us a signal, and only the bus says who it was.
+        if done.header().sender() != begun.header().sender() {
+            continue;
+        }
         let (_, of, _, result): (u32, OwnedObjectPath, String, String) = done.body().deserialize()?;
         match result.as_str() {
             _ if of != job => {}
