@@ -38,7 +38,7 @@ fn launch(args: &[String]) {
 }
 
 /// Whether this machine has systemd with cgroup v2 alone.
-fn has_scopes() -> bool {
+pub fn has_scopes() -> bool {
     let alone = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let declared = std::env::var("SQUALL_TEST_FEATURES").unwrap_or_default();
     let systemd = needs::has("systemd", Path::new("/run/systemd/system").exists());
