@@ -101,9 +101,14 @@ impl Bed {
 
     /// An image file with what `write` puts into it. The name has no ending.
     pub fn image(&self, name: &str, write: impl FnOnce(&mut ImageWriter)) -> String {
+        self.image_with(Options::default(), name, write)
+    }
+
+    /// The same, with other options than those by default, which compress nothing.
+    pub fn image_with(&self, options: Options, name: &str, write: impl FnOnce(&mut ImageWriter)) -> String {
         let path = self.images().join(format!("{name}.sqsh"));
         let file = File::create_new(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let mut writer = Writer::new(file, Options::default()).expect("the default options are right");
+        let mut writer = Writer::new(file, options).expect("the options are right");
         write(&mut writer);
         writer.finish().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         text(&path)

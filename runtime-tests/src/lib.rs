@@ -12,8 +12,10 @@ pub mod leaks;
 pub mod namespace;
 pub mod needs;
 pub mod roles;
+mod zlib;
 
 pub use bed::{Bed, Worker};
 pub use call::{Call, Output};
 pub use harness::Case;
 pub use host::until;
+pub use zlib::Zlib;

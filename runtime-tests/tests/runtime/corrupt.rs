@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
-use runtime_tests::{Bed, Call, Output, bed, cases, host, until};
+use runtime_tests::{Bed, Call, Output, Zlib, bed, cases, host, until};
 use rustix::fs::{CWD, FileType, mknodat};
-use squall::squashfs::Attributes;
+use squall::squashfs::{Attributes, Options};
 
 cases![
     a_squashfs_file_cut_off_anywhere_is_refused_or_runs,
@@ -375,12 +375,13 @@ fn a_layer_that_the_caller_may_not_read_is_a_clear_error(bed: &Bed) {
 
 /// The worker waits until its layer's file has been emptied; only then does it read what has never been read, by a call and by a mapping.
 fn a_worker_whose_layer_is_cut_off_while_it_runs_ends_truly(bed: &Bed) {
-    // Text, so that it is compressed: an older loop driver (seen with 6.1) reads zeros behind the end of a file, and they are no compressed block.
-    // What is stored as it is would read as zeros there.
+    // Compressed: an older loop driver (seen with 6.1) reads zeros behind the end of a file, and they are no compressed block. What is stored as
+    // it is would read as zeros there.
     let big: Vec<u8> = (0..1_000_000_u32).flat_map(|number| format!("{number:x} ").into_bytes()).collect();
     for what in ["read", "map"] {
         let base = bed.image(&format!("base-{what}"), |writer| bed::add_probe(writer, "bin/probe", 0o755));
-        let data = bed.image(&format!("data-{what}"), |writer| {
+        let compressed = Options { compression: Box::new(Zlib), ..Options::default() };
+        let data = bed.image_with(compressed, &format!("data-{what}"), |writer| {
             writer.file("data", &Attributes::new(0o644), &big[..]).unwrap();
         });
         let flags = ["--name", what];

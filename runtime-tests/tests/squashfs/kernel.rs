@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use squall::squashfs::{Attributes, Compress, CompressorId, DeviceKind, Options, Stored, Writer};
+use runtime_tests::Zlib;
+use squall::squashfs::{Attributes, DeviceKind, Options, Stored, Writer};
 
 use crate::images::{Both, one_of_each, owned, xattr};
 use crate::model::{Entry, assert_same, walk};
@@ -142,43 +143,11 @@ fn the_kernel_tells_neighbours_with_far_inode_numbers_apart() {
     });
 }
 
-/// zlib streams out of the system's `gzip`: the deflate stream between its header and trailer, framed anew (RFC 1950, RFC 1952).
-#[derive(Debug)]
-struct SystemGzip;
-
-impl Compress for SystemGzip {
-    fn id(&self) -> CompressorId {
-        CompressorId::Gzip
-    }
-
-    /// Level 6, window of 15 bits, default strategy.
-    fn options(&self) -> Option<Vec<u8>> {
-        Some(vec![6, 0, 0, 0, 15, 0, 1, 0])
-    }
-
-    fn compress(&self, block: &[u8]) -> Option<Vec<u8>> {
-        let mut gzip = Command::new("gzip").arg("-nc6").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
-        let mut input = gzip.stdin.take()?;
-        let output = std::thread::scope(|scope| {
-            scope.spawn(move || input.write_all(block));
-            gzip.wait_with_output()
-        })
-        .ok()?;
-        let deflated = output.stdout.get(10..output.stdout.len().checked_sub(8)?)?;
-        let (mut a, mut b) = (1_u32, 0_u32);
-        for byte in block {
-            a = (a + u32::from(*byte)) % 65521;
-            b = (b + a) % 65521;
-        }
-        Some([&[0x78, 0x9c], deflated, &(b << 16 | a).to_be_bytes()].concat())
-    }
-}
-
 #[test]
 fn the_kernel_decompresses_what_a_plugged_in_compressor_made() {
     isolated("kernel::the_kernel_decompresses_what_a_plugged_in_compressor_made", |directory| {
         let image = directory.join("image.sqsh");
-        let mut both = Both::new(&image, 1 << 17, Box::new(SystemGzip));
+        let mut both = Both::new(&image, 1 << 17, Box::new(Zlib));
         one_of_each(&mut both);
         let text: Vec<u8> = (0..60_000).flat_map(|line: u32| format!("line {line}\n").into_bytes()).collect();
         both.add("text", Entry::File(text), owned(0o644, 0, 0, 5));

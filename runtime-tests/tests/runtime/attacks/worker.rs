@@ -196,26 +196,36 @@ fn the_first_process_is_the_worker_and_leads_nowhere_else(bed: &Bed) {
 }
 
 fn cgroup_files_can_be_read_and_not_written(bed: &Bed) {
+    const FILES: [&str; 9] = [
+        "cgroup.kill",
+        "cgroup.procs",
+        "cgroup.subtree_control",
+        "memory.limit_in_bytes",
+        "memory.max",
+        "notify_on_release",
+        "pids.max",
+        "release_agent",
+        "tasks",
+    ];
     let flags = ["--memory", "64m", "--pids-limit", "20", "--user", "0:0"];
     let worker = bed.start(&flags, &["sleep", "600000"]);
     let root = format!("/proc/{}/root/sys/fs/cgroup", worker.pid());
+    let attempt = |what: &str, path: &str, words: &[&str]| {
+        let answer = bed.attempt(&["--rm", "--user", "0:0"], &[&[what, path], words].concat());
+        assert!([libc::EROFS, libc::EACCES, libc::ENOENT].contains(&errno(&answer)), "{path}: {answer}");
+    };
+    // cgroup v2 is mounted there itself, hierarchies of v1 one level below.
+    let hierarchies = fs::read_dir(&root).unwrap().flatten().filter(|entry| entry.path().is_dir());
+    let hierarchies = hierarchies.map(|entry| format!("/{}", entry.file_name().to_string_lossy()));
     let mut tried = 0;
-    for controller in fs::read_dir(&root).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
-        for file in fs::read_dir(controller.path()).unwrap().flatten() {
-            let name = file.file_name().to_string_lossy().into_owned();
-            let inside = format!("/sys/fs/cgroup/{}/{name}", controller.file_name().to_string_lossy());
-            if ["cgroup.procs", "tasks", "release_agent", "notify_on_release", "memory.limit_in_bytes", "pids.max"]
-                .contains(&name.as_str())
-            {
-                let answer = bed.attempt(&["--rm", "--user", "0:0"], &["write", &inside, "1"]);
-                assert!([libc::EROFS, libc::EACCES, libc::ENOENT].contains(&errno(&answer)), "{inside}: {answer}");
-                tried += 1;
-            }
+    for hierarchy in std::iter::once(String::new()).chain(hierarchies) {
+        for name in FILES.iter().filter(|name| Path::new(&format!("{root}{hierarchy}/{name}")).exists()) {
+            attempt("write", &format!("/sys/fs/cgroup{hierarchy}/{name}"), &["1"]);
+            tried += 1;
         }
+        attempt("mkdir", &format!("/sys/fs/cgroup{hierarchy}/x"), &[]);
     }
-    assert!(tried > 2, "{tried} files tried below {root}");
-    let above = bed.attempt(&["--rm", "--user", "0:0"], &["mkdir", "/sys/fs/cgroup/memory/x"]);
-    assert!([libc::EROFS, libc::EACCES, libc::ENOENT].contains(&errno(&above)), "{above}");
+    assert!(tried > 4, "{tried} files tried below {root}");
     worker.kill();
 }
 
