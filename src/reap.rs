@@ -1,7 +1,7 @@
 //! Reaping: clearing what a crash left, and unmounting idle layers.
 //!
 //! Nothing that works is touched: a running container, watched or not, stays, and so does the record of an ended one, which somebody may
-//! still want to read. What goes are containers whose launch died half way, those that ended unwatched, pins beyond the number to keep, and
+//! still want to read. What goes are containers whose launch died half way, those that ended unwatched, idle pins beyond the number to keep, and
 //! the monitors' cgroup when it is empty.
 
 use std::collections::BTreeMap;
@@ -67,8 +67,13 @@ impl Squall {
         crash::point(Role::Caller, Stage::Reap);
         let mut report = Vec::new();
         let listing = self.containers()?;
+        // Cgroups that are gone by the time that the monitors' is looked at, or would be.
+        let mut gone = Vec::new();
         for container in listing.containers {
-            report.push(reap_container(container, trim)?);
+            let cgroup = container.record().and_then(|record| CgroupPath::new(record.cgroup.as_str()).ok());
+            let reaped = reap_container(container, trim)?;
+            gone.extend(cgroup.filter(|_| reaped.goes));
+            report.push(reaped);
         }
         report.extend(listing.unreadable.into_iter().map(|(name, error)| Reaped {
             kind: ReapKind::Container,
@@ -80,7 +85,7 @@ impl Squall {
             claim::remove_unnamed(&self.settings().run_root.containers())?;
         }
         let store = LayerStore::new(self.settings().run_root.layers(), keep);
-        let mut layers = store.trim(keep, trim, Look::AtDevices)?;
+        let mut layers = store.trim(keep, trim, Look::AtDevices, &self.used_layers()?)?;
         if trim == Trim::Do {
             for forgotten in store.forget_unused(|| Ok(self.used_layers()?.into_keys().collect()))? {
                 for layer in layers.iter_mut().filter(|layer| layer.layer_id == forgotten && !layer.goes) {
@@ -96,7 +101,7 @@ impl Squall {
             reason: layer.file.map_or(layer.reason.clone(), |file| format!("{}: {file}", layer.reason)),
         }));
         crash::point(Role::Caller, Stage::Reap);
-        report.extend(reap_monitors_cgroup(&self.settings().monitors, trim)?);
+        report.extend(reap_monitors_cgroup(&self.settings().monitors, gone, trim)?);
         Ok(report)
     }
 }
@@ -180,11 +185,11 @@ pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
 }
 
 /// The monitors' cgroup, and the one above it where that is ours too, as far as they are empty.
-fn reap_monitors_cgroup(monitors: &CgroupPath, trim: Trim) -> Result<Vec<Reaped>> {
+fn reap_monitors_cgroup(monitors: &CgroupPath, mut gone: Vec<CgroupPath>, trim: Trim) -> Result<Vec<Reaped>> {
     let layout = Layout::detect()?;
     let mut report = Vec::new();
     for path in [Some(monitors.clone()), monitors.parent()].into_iter().flatten() {
-        let state = Vacancy::of(&layout, &path);
+        let state = Vacancy::of(&layout, &path, if trim == Trim::Report { &gone } else { &[] });
         let (goes, reason) = match state {
             Vacancy::Absent => continue,
             Vacancy::Occupied => (false, "monitors or containers are in it"),
@@ -194,6 +199,7 @@ fn reap_monitors_cgroup(monitors: &CgroupPath, trim: Trim) -> Result<Vec<Reaped>
             cgroup::remove_empty(&layout, &path);
         }
         report.push(Reaped { kind: ReapKind::Cgroup, name: path.as_str().to_owned(), goes, reason: reason.to_owned() });
+        gone.extend(goes.then_some(path));
     }
     Ok(report)
 }

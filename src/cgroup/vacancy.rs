@@ -20,12 +20,14 @@ pub enum Vacancy {
 }
 
 impl Vacancy {
-    /// Looks at the cgroup `path`. What cannot be read counts as occupied.
-    pub fn of(layout: &Layout, path: &CgroupPath) -> Vacancy {
+    /// Looks at the cgroup `path`, as if those of `gone` that are in it were not there. What cannot be read counts as occupied.
+    pub fn of(layout: &Layout, path: &CgroupPath, gone: &[CgroupPath]) -> Vacancy {
         let mut vacancy = Vacancy::Absent;
+        let within = |cgroup: &&CgroupPath| cgroup.parent().as_ref() == Some(path);
+        let gone_within: Vec<&str> = gone.iter().filter(within).map(CgroupPath::name).collect();
         for hierarchy in layout.hierarchies() {
             let directory = hierarchy.directory(path);
-            match (Path::new(&directory).is_dir(), is_empty(&directory)) {
+            match (Path::new(&directory).is_dir(), is_empty(&directory, &gone_within)) {
                 (false, _) => {}
                 (true, true) => vacancy = Vacancy::Empty,
                 (true, false) => return Vacancy::Occupied,
@@ -42,11 +44,13 @@ pub fn inode_of(layout: &Layout, path: &CgroupPath) -> Option<u64> {
     layout.hierarchies().iter().find_map(stat).map(|stat| stat.st_ino)
 }
 
-fn is_empty(directory: &str) -> bool {
+fn is_empty(directory: &str, gone: &[&str]) -> bool {
     let no_processes = fs::read_to_string(format!("{directory}/cgroup.procs")).is_ok_and(|text| text.is_empty());
-    let no_cgroups = fs::read_dir(directory)
-        .is_ok_and(|entries| !entries.flatten().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())));
-    no_processes && no_cgroups
+    let stays = |entry: fs::DirEntry| {
+        entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && !entry.file_name().to_str().is_some_and(|name| gone.contains(&name))
+    };
+    no_processes && fs::read_dir(directory).is_ok_and(|entries| !entries.flatten().any(stays))
 }
 
 /// Removes the cgroup where it is empty, in each hierarchy by itself: the kernel refuses where somebody came in meanwhile.

@@ -21,6 +21,7 @@ mod pins;
 mod status;
 mod unmountable;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -145,7 +146,8 @@ impl LayerStore {
         if !sources.contains(&LayerSource::Attached) {
             return;
         }
-        match self.trim(self.keep, Trim::Do, Look::AtPins) {
+        // Who uses which layer would have to be asked of every container.
+        match self.trim(self.keep, Trim::Do, Look::AtPins, &BTreeMap::new()) {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "idle layers stay mounted"),
         }
@@ -236,8 +238,17 @@ impl Slot<'_> {
     }
 
     /// A mount of the layer, with a device bound for it under the layer's own lock; whoever waited for the lock usually finds the work done.
+    /// Of a layer that cannot be had nothing stays in the store.
     fn attach(&self, attaching: &Attaching) -> Result<LayerMount> {
         let _lock = self.lock()?;
+        self.attach_locked(attaching).inspect_err(|_| {
+            if self.hinted_device().is_none() {
+                let _ = pins::remove_directory(&self.directory, Stage::Layers, &self.layer.label());
+            }
+        })
+    }
+
+    fn attach_locked(&self, attaching: &Attaching) -> Result<LayerMount> {
         if let Some(mount) = self.mount_shared()? {
             return Ok(mount);
         }

@@ -1,6 +1,6 @@
 //! Giving up pins: which idle layers stay mounted, and which go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use serde::Serialize;
 
 use super::loopdev::LoopDevice;
-use super::{HINT, LOCK, LayerStore, PIN, in_parallel};
+use super::{HINT, LOCK, LayerStore, PIN, Use, in_parallel};
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::stage::Stage;
@@ -72,24 +72,45 @@ enum State {
     Stale,
     /// Pinned, and its file has been deleted: no launch can ask for it again.
     Deleted,
-    /// Pinned.
+    /// Pinned, and no container is known to use it.
     Pinned,
+    /// Pinned, and in use.
+    Busy,
     /// Not pinned, but mounted somewhere: the hint is what lets the next launch share its superblock.
     InUse,
 }
 
 impl LayerStore {
-    /// Gives up pins: those of deleted files in any case, whose room on the disk they hold, then the least recently used, until at most `keep`
-    /// stay. Whether containers use a layer makes no difference: they keep its superblock themselves, and only the pin goes.
-    pub(crate) fn trim(&self, keep: usize, trim: Trim, look: Look) -> Result<Vec<TrimmedLayer>> {
+    /// Gives up pins: those of deleted files in any case, whose room on the disk they hold, then the least recently used of the idle ones, until
+    /// at most `keep` of these stay. `used` are the layers that are not idle; a pin that goes all the same takes nothing from a container, which
+    /// keeps the superblock itself.
+    pub(crate) fn trim(
+        &self,
+        keep: usize,
+        trim: Trim,
+        look: Look,
+        used: &BTreeMap<String, Use>,
+    ) -> Result<Vec<TrimmedLayer>> {
         let mut candidates = self.candidates(look)?;
+        for candidate in candidates.iter_mut().filter(|layer| used.contains_key(&layer.layer_id)) {
+            if candidate.state == State::Pinned {
+                candidate.state = State::Busy;
+            }
+        }
         candidates.sort_by_key(|layer| (layer.state, layer.last_use));
         let pinned = candidates.iter().filter(|layer| layer.state == State::Pinned).count();
         let mut surplus = pinned.saturating_sub(keep);
         let mut decide = |candidate: &Candidate| match candidate.state {
             State::Stale => (true, "nothing is mounted or bound any more".to_owned()),
             State::Deleted => (true, "its file was deleted".to_owned()),
-            State::InUse => (false, "in use, and not pinned".to_owned()),
+            State::Busy => (false, format!("in use by {}", used[&candidate.layer_id].containers.join(", "))),
+            State::InUse => (
+                false,
+                used.get(&candidate.layer_id).map_or_else(
+                    || "not pinned, and no container here uses it: it goes when nobody else does".to_owned(),
+                    |user| format!("in use by {}, and not pinned", user.containers.join(", ")),
+                ),
+            ),
             State::Pinned if surplus > 0 => {
                 surplus -= 1;
                 (true, format!("least recently used, and {keep} may stay"))
@@ -126,7 +147,7 @@ impl LayerStore {
                 self.candidates(Look::AtDevices)?.into_iter().filter(|layer| !used.contains(&layer.layer_id))
             {
                 match candidate.state {
-                    State::Pinned | State::Deleted => {}
+                    State::Pinned | State::Busy | State::Deleted => {}
                     State::InUse if candidate.was_waited_for() => {}
                     State::InUse => waiting.push(candidate),
                     State::Stale => match candidate.give_up()? {
@@ -187,7 +208,7 @@ pub(super) fn is_deleted(file: &str) -> bool {
 
 /// What became of a layer that was to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Gone,
     /// Somebody holds its lock, so it is about to be used: waiting would be for nothing.
     Kept,
@@ -268,16 +289,21 @@ impl Candidate {
         if self.device().is_some() {
             return Ok(Outcome::Gone);
         }
-        absent(fs::remove_dir(&pin)).at(Stage::Reap, &object, "rmdir(mnt)")?;
         crash::point(Role::Caller, Stage::Reap);
-        absent(fs::remove_file(self.directory.join(HINT))).at(Stage::Reap, &object, "unlink(loop)")?;
-        absent(fs::remove_file(&lock_path)).at(Stage::Reap, &object, "unlink(lock)")?;
-        match absent(fs::remove_dir(&self.directory)) {
-            Ok(()) => Ok(Outcome::Gone),
-            // Somebody waited for the lock, found it gone, and has begun anew.
-            Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => Ok(Outcome::Kept),
-            Err(error) => Err(error).at(Stage::Reap, &object, "rmdir"),
-        }
+        remove_directory(&self.directory, Stage::Reap, &object)
+    }
+}
+
+/// Removes the directory of a layer that nothing is mounted or bound for, under the layer's lock, which goes with it.
+pub(super) fn remove_directory(directory: &Path, stage: Stage, object: &str) -> Result<Outcome> {
+    absent(fs::remove_dir(directory.join(PIN))).at(stage, object, "rmdir(mnt)")?;
+    absent(fs::remove_file(directory.join(HINT))).at(stage, object, "unlink(loop)")?;
+    absent(fs::remove_file(directory.join(LOCK))).at(stage, object, "unlink(lock)")?;
+    match absent(fs::remove_dir(directory)) {
+        Ok(()) => Ok(Outcome::Gone),
+        // Somebody waited for the lock, found it gone, and has begun anew.
+        Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => Ok(Outcome::Kept),
+        Err(error) => Err(error).at(stage, object, "rmdir"),
     }
 }
 

@@ -58,6 +58,8 @@ impl LayerStore {
         }
         let nothing = || Known { device: None, last_use: None, pinned: false };
         layers.extend(used.into_iter().map(|(layer_id, user)| status(layer_id, user, nothing(), &bound)));
+        // A directory that means nothing any more is reaping's to remove.
+        layers.retain(|layer| layer.pinned || layer.loop_device.is_some() || !layer.users.is_empty());
         layers.sort_by_key(|layer| std::cmp::Reverse(layer.last_use_unix_ns));
         Ok(layers)
     }

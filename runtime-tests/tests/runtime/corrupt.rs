@@ -49,6 +49,10 @@ impl<'a> Bench<'a> {
         if is_refused_at(&output, &["request", "layers"]) {
             // It was never mounted where anybody could see it. The kernel frees its device a moment after the call.
             until(&format!("no loop device stays bound to {what}"), || (!is_bound(&path)).then_some(()));
+            let left = fs::read_dir(self.bed.run_root().join("layers")).map_or(0, Iterator::count);
+            if left > 0 {
+                self.problems.push(format!("{what}: {left} directories are left in the store"));
+            }
         } else {
             // What could be mounted stays pinned, whatever became of its worker. The harness looks in the end whether all is given up: a
             // mount namespace that somebody copies in between holds the device for as long as it lives.

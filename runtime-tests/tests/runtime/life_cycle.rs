@@ -7,6 +7,7 @@ use std::time::Duration;
 use runtime_tests::{Bed, Worker, call, cases, host, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use squall::squashfs::Attributes;
 
 cases![
     the_workers_code_is_the_programs_code,
@@ -248,6 +249,8 @@ fn stats_are_those_of_the_kernel(bed: &Bed) {
 fn reaping_says_what_it_would_do_and_then_does_it(bed: &Bed) {
     let running = bed.start(&["--name", "runs"], &["sleep", "600000"]);
     bed.run(&["--name", "ended"], &["exit", "0"]).ok();
+    let idle = bed.image("idle", |writer| writer.directory("idle", &Attributes::new(0o755)).unwrap());
+    bed.run_layers(&[bed.probe(), &idle], &["--rm"], &["/bin/probe", "exit", "0"]).ok();
     let pins =
         || fs::read_to_string("/proc/self/mounts").unwrap().lines().filter(|line| line.contains(bed.tag())).count();
     let before = pins();
@@ -256,13 +259,22 @@ fn reaping_says_what_it_would_do_and_then_does_it(bed: &Bed) {
         let rows = report.as_array().unwrap().iter().filter(|row| row["kind"] == kind && row["goes"] == true);
         rows.count()
     };
+    let decided = |report: &Value| -> Vec<String> {
+        let rows = report.as_array().unwrap().iter();
+        rows.map(|row| format!("{} {} {}", row["kind"], row["name"], row["goes"])).collect()
+    };
     let planned = report(&["--dry-run", "--keep", "0"]);
     assert_eq!((goes(&planned, "container"), goes(&planned, "layer"), pins()), (0, 1, before), "{planned}");
     assert!(planned.as_array().unwrap().iter().all(|row| !row["reason"].as_str().unwrap().is_empty()), "{planned}");
     assert_eq!(goes(&report(&["--keep", "5"]), "layer"), 0);
-    assert_eq!((goes(&report(&["--keep", "0"]), "layer"), pins()), (1, before - 1));
-    assert_eq!(running.phase(), "running", "its overlay keeps what it needs");
+    let done = report(&["--keep", "0"]);
+    assert_eq!((decided(&done), pins()), (decided(&planned), before - 1));
+    assert_eq!(running.phase(), "running");
     assert_eq!(bed.run(&["--rm"], &["exit", "4"]).output().code(), 4, "and the layer can be mounted again");
     assert_eq!(bed.worker("ended").wait(), 0, "a record stays until it is removed");
+    // With nobody left the monitors' cgroup goes too, and the one above it, which holds nothing else.
     running.kill();
+    let planned = report(&["--dry-run", "--keep", "0"]);
+    assert_eq!(goes(&planned, "cgroup"), 2, "{planned}");
+    assert_eq!(decided(&report(&["--keep", "0"])), decided(&planned));
 }

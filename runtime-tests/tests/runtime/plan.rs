@@ -7,6 +7,8 @@ use std::path::Path;
 use runtime_tests::{Bed, Call, cases, host};
 use serde_json::Value;
 
+use crate::layers::unmount_pins;
+
 cases![
     an_ordinary_user_gets_a_plan_and_nothing_is_touched,
     the_plan_is_what_the_launch_then_does,
@@ -102,7 +104,7 @@ fn the_way_to_each_layer_is_known_beforehand(bed: &Bed) {
     assert_eq!(way(), "attached");
     let worker = bed.start(&["--name", "w"], &["sleep", "600000"]);
     assert_eq!(way(), "pin");
-    bed.squall(&["reap", "--keep", "0"]).ok();
+    unmount_pins(bed);
     assert_eq!(way(), "loop-device");
     // The run root is root's alone: others cannot know, and are told so.
     let unprivileged = plan(bed, &["--json"]).under(&NOBODY).json();
