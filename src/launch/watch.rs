@@ -6,7 +6,8 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_create, openat};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
 use super::claim::Claim;
@@ -15,7 +16,9 @@ use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, Oom
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::monitor;
-use crate::monitor::handover::{CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch};
+use crate::monitor::handover::{
+    CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch, RESERVED_BYTES, RESERVED_NAME,
+};
 use crate::monitor::list::List;
 use crate::monitor::protocol::Signal;
 use crate::monitor::step::Terms;
@@ -43,6 +46,7 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn make(claim: Claim, spec: &LaunchSpec) -> Result<Prepared> {
         let object = format!("monitor of container '{}'", spec.id);
+        reserve_exit(&claim, &object)?;
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
             Stage::Monitor,
             &object,
@@ -57,6 +61,21 @@ impl Prepared {
                 _ => error,
             })?;
         Ok(Prepared { claim, program, socket })
+    }
+}
+
+/// Takes the room for `exit.json`, while a launch can still fail for want of it.
+fn reserve_exit(claim: &Claim, object: &str) -> Result<()> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = openat(&claim.directory, RESERVED_NAME, flags, Mode::RUSR | Mode::WUSR).at(
+        Stage::Monitor,
+        object,
+        "open(exit.json.tmp)",
+    )?;
+    match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVED_BYTES as u64) {
+        // Not every file system can promise room.
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        other => other.at(Stage::Monitor, object, "fallocate(exit.json.tmp)"),
     }
 }
 

@@ -68,7 +68,8 @@ pub struct ExitRecord {
     pub system_ns: Option<u64>,
     /// The largest resident set of any one of these processes.
     pub max_rss_bytes: Option<u64>,
-    /// How full the upper was; `None` where it is no file system of its own.
+    /// How full what takes the writes was: the tmpfs, the project quota, or, of a directory without a bound, the file system that it lies in,
+    /// whoever else fills that. `None` for a read-only root.
     pub upper: Option<UpperUse>,
     /// The monitor about itself.
     pub monitor: Option<MonitorUse>,

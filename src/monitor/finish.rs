@@ -7,7 +7,8 @@ use crate::counters::{Counts, SOURCES};
 use crate::handover::{CgroupKind, CgroupLeaf, Handover};
 use crate::record::{Ending, Extent, Facts, Upper, Usage};
 use crate::sys::{self, Clock, Open};
-use crate::{RESERVED_NAME, SOCKET_NAME};
+use crate::SOCKET_NAME;
+use crate::handover::RESERVED_NAME;
 
 /// How long an emptied cgroup may stay populated: dying processes that hold much memory take a second to leave.
 const REMOVAL_BOUND_NS: u64 = 2_000_000_000;

@@ -11,6 +11,13 @@ use super::list::List;
 use super::protocol::Signal;
 use super::step::Terms;
 
+/// The file in the container's directory that becomes `exit.json`: it is there from before the launch is answered, with room for a record, so
+/// that a container of which nothing could be told is not launched at all.
+pub const RESERVED_NAME: &CStr = c"exit.json.tmp";
+
+/// A record of usual length fits. A page is what a tmpfs gives anyway.
+pub const RESERVED_BYTES: usize = 4096;
+
 /// The fd at which the program expects the memfd.
 pub const HANDOVER_FD: i32 = 3;
 /// More than 16 cgroup paths and 16 ancestors of usual length take.

@@ -24,7 +24,7 @@ mod sys;
 use core::ffi::CStr;
 
 use clients::{Accepted, Clients, PLACES};
-use handover::{HANDOVER_FD, Handover, MAX_BYTES, MAX_WATCHES, OomKind};
+use handover::{HANDOVER_FD, Handover, MAX_BYTES, MAX_WATCHES, OomKind, RESERVED_BYTES, RESERVED_NAME};
 use list::List;
 use protocol::{Answer, Status};
 use record::Facts;
@@ -36,9 +36,6 @@ const BUG: i32 = 70;
 const NO_RECORD: i32 = 1;
 
 const SOCKET_NAME: &CStr = c"monitor.sock";
-const RESERVED_NAME: &CStr = c"exit.json.tmp";
-/// A record of usual length fits. A page is what a tmpfs gives anyway.
-const RESERVED_BYTES: usize = 4096;
 /// How long the socket is left alone when the system has nothing left to accept a connection with.
 const REST_NS: u64 = 1_000_000_000;
 
@@ -270,8 +267,8 @@ impl Monitor {
     }
 }
 
-/// Takes the room for the record now, so that a run root that others fill up later cannot hide how this container ended. Without room the
-/// container is watched all the same.
+/// Takes the room for the record, where the launch process has not, so that a run root that others fill up later cannot hide how this
+/// container ended. Without room the container is watched all the same.
 fn reserve_record(directory: i32) -> Option<()> {
     match sys::open_at(directory, RESERVED_NAME, sys::Open::Create) {
         Ok(fd) => {

@@ -32,6 +32,8 @@ static COUNTS: Counts = Counts {
     leaks: AtomicU32::new(0),
     false_exits: AtomicU32::new(0),
     other: AtomicU32::new(0),
+    at_random: AtomicU32::new(0),
+    struck: AtomicU32::new(0),
 };
 
 struct Counts {
@@ -40,6 +42,8 @@ struct Counts {
     leaks: AtomicU32,
     false_exits: AtomicU32,
     other: AtomicU32,
+    at_random: AtomicU32,
+    struck: AtomicU32,
 }
 
 fn main() {
@@ -58,18 +62,28 @@ fn main() {
     }
     for (scenario, victim, moment) in scenario::random_instants() {
         let name = format!("{} {victim} at {} us", scenario.name(), moment.as_micros());
-        trials.push(Trial::test(name, move || judge(scenario::run_at_random(scenario, victim, moment))));
+        trials.push(Trial::test(name, move || {
+            let verdict = scenario::run_at_random(scenario, victim, moment);
+            COUNTS.at_random.fetch_add(1, Ordering::Relaxed);
+            COUNTS.struck.fetch_add(u32::from(verdict.struck_at_random), Ordering::Relaxed);
+            judge(verdict)
+        }));
     }
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     let count = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
     println!(
-        "crash matrix: {} cases, leaks {}, false exits {}, other failures {}, lost {}\n",
+        "crash matrix: {} cases ({} of {} at random struck in time), leaks {}, false exits {}, other failures {}, lost {}\n",
         count(&COUNTS.cases),
+        count(&COUNTS.struck),
+        count(&COUNTS.at_random),
         count(&COUNTS.leaks),
         count(&COUNTS.false_exits),
         count(&COUNTS.other),
         count(&COUNTS.lost),
     );
+    // Moments that all come too late, or too early, would try nothing.
+    let (at_random, struck) = (count(&COUNTS.at_random), count(&COUNTS.struck));
+    assert!(struck * 3 >= at_random, "of {at_random} kills at random only {struck} found their victim at work");
     conclusion.exit()
 }
 

@@ -57,7 +57,7 @@ pub fn play(scene: &Scene, scenario: Scenario, strike: Option<(&str, Fault)>) ->
     tracer.first_stop(pid);
     match scenario {
         Scenario::MonitorStops => stopping = scene.part("stop", None).spawn().ok(),
-        Scenario::MonitorSeesTheEnd | Scenario::MonitorKeepsNothing => kill(init, Signal::TERM),
+        Scenario::MonitorSeesTheEnd | Scenario::MonitorKeepsNothing => drop(kill(init, Signal::TERM)),
         _ => {}
     }
     tracer.follow(pid);

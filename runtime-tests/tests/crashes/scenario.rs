@@ -196,21 +196,36 @@ impl Scenario {
             }
             ended
         };
-        let watcher_struck = self.is_monitors() || self == Scenario::Reap || point.starts_with("launch watch");
-        let launched = matches!(self, Scenario::Launch | Scenario::LaunchBySpawner) && ended.success;
-        let about =
-            About { launched, worker_may_die: fault == Fault::Eio, told_to_end: self.tells_to_end(), watcher_struck };
+        // A monitor that lacks room or whose container's files cannot be read goes on watching.
+        let monitor_struck = self.is_monitors() && fault.ends_its_victim();
+        let about = About {
+            launched: self.launches() && ended.success,
+            worker_may_die: fault == Fault::Eio,
+            told_to_end: self.tells_to_end(),
+            watcher_struck: monitor_struck || self == Scenario::Reap || point.starts_with("launch watch"),
+            may_be_gone: self.may_leave_no_record(),
+        };
         self.check_success(point, fault, &ended, &mut verdict);
         judge(&scene, about, verdict)
     }
 
     /// A part that was not itself the victim, and was not hindered, has to succeed.
     fn check_success(self, point: &str, fault: Fault, ended: &Ended, verdict: &mut Verdict) {
-        let launches = matches!(self, Scenario::Launch | Scenario::LaunchBySpawner);
-        let hindered = point.starts_with("caller") && fault.ends_its_victim() || launches;
+        let hindered = point.starts_with("caller") && fault.ends_its_victim() || self.launches();
         if !hindered && !ended.success && fault != Fault::Eio {
             verdict.other.push(format!("it failed: {}", ended.text));
         }
+    }
+
+    /// Whether the container is launched in it.
+    fn launches(self) -> bool {
+        matches!(self, Scenario::Launch | Scenario::LaunchBySpawner)
+    }
+
+    /// Whether there may be no record afterwards: of a launch that failed, or because it is what was wanted.
+    fn may_leave_no_record(self) -> bool {
+        use Scenario::{MonitorKeepsNothing, Reap, Remove, RemoveRunning};
+        self.launches() || matches!(self, Remove | RemoveRunning | Reap | MonitorKeepsNothing)
     }
 
     /// Whether the worker is told to end in it.
@@ -228,6 +243,8 @@ struct About {
     told_to_end: bool,
     /// Nobody watched from then on, so the end may be lost.
     watcher_struck: bool,
+    /// There may be no record of it.
+    may_be_gone: bool,
 }
 
 /// Ends what runs, removes what ended, reaps once, and looks.
@@ -292,7 +309,8 @@ fn end(scene: &Scene, running: &Running, about: &About, verdict: &mut Verdict) {
 fn check_end(scene: &Scene, about: &About, verdict: &mut Verdict) {
     match scene.container() {
         Err(error) => verdict.other.push(format!("it cannot be looked at: {error}")),
-        Ok(None | Some(Container::Created(_))) => {}
+        Ok(None | Some(Container::Created(_))) if about.may_be_gone => {}
+        Ok(None | Some(Container::Created(_))) => verdict.false_exits.push("its record is gone".to_owned()),
         Ok(Some(Container::Running(running))) => {
             verdict.other.push(format!("it still runs: {:?}", running.record().init));
         }
@@ -322,7 +340,11 @@ pub fn random_instants() -> Vec<(Scenario, &'static str, Duration)> {
         (Scenario::Launch, "launch", 30_000),
         (Scenario::LaunchBySpawner, "launch", 30_000),
         (Scenario::LaunchBySpawner, "spawner", 20_000),
+        (Scenario::Stop, "caller", 12_000),
         (Scenario::Stop, "monitor", 12_000),
+        (Scenario::RemoveRunning, "caller", 20_000),
+        (Scenario::Remove, "caller", 8_000),
+        (Scenario::Reap, "caller", 30_000),
     ];
     let began = Instant::now();
     let mut random = std::process::id() as u64 ^ 0x9e37_79b9_7f4a_7c15;
@@ -336,10 +358,10 @@ pub fn random_instants() -> Vec<(Scenario, &'static str, Duration)> {
     instants
 }
 
-/// Plays it, and kills the victim at that moment.
+/// Plays it, and kills the victim at that moment, if it is there.
 pub fn run_at_random(scenario: Scenario, victim: &str, moment: Duration) -> Verdict {
     let scene = Scene::new();
-    let verdict = scenario.prepare(&scene);
+    let mut verdict = scenario.prepare(&scene);
     let watcher = match scene.container() {
         Ok(Some(Container::Running(running))) => Some(running.record().monitor.pid),
         _ => None,
@@ -348,20 +370,31 @@ pub fn run_at_random(scenario: Scenario, victim: &str, moment: Duration) -> Verd
     std::thread::sleep(moment);
     let caller = child.id() as i32;
     let below = descendants(caller);
-    let pids = match (victim, scenario) {
-        ("caller", _) => vec![caller],
-        ("monitor", _) => watcher.into_iter().collect(),
+    let pid = match (victim, scenario) {
+        ("caller", _) => Some(caller),
+        ("monitor", _) => watcher,
         // Keeper, spawner, launch process; or launch process.
-        ("launch", Scenario::Launch) => below.first().copied().into_iter().collect(),
-        ("launch", _) => below.get(2).copied().into_iter().collect(),
-        _ => below.get(1).copied().into_iter().collect(),
+        ("launch", Scenario::Launch) => below.first().copied(),
+        ("launch", _) => below.get(2).copied(),
+        _ => below.get(1).copied(),
     };
-    pids.into_iter().for_each(|pid| kill(pid, Signal::KILL));
+    verdict.struck_at_random = pid.is_some_and(|pid| is_at_work(pid) && kill(pid, Signal::KILL));
     let _ = scene.end_of(child);
-    // A launch process may have been the monitor already.
-    let watcher_struck = matches!(victim, "launch" | "monitor");
-    let about = About { launched: false, worker_may_die: false, told_to_end: scenario.tells_to_end(), watcher_struck };
+    let about = About {
+        launched: false,
+        worker_may_die: false,
+        told_to_end: scenario.tells_to_end(),
+        // A launch process may have been the monitor already.
+        watcher_struck: matches!(victim, "launch" | "monitor") || scenario == Scenario::Reap,
+        may_be_gone: scenario.may_leave_no_record(),
+    };
     judge(&scene, about, verdict)
+}
+
+/// Whether the process has not ended yet, as far as can be told before it is killed.
+fn is_at_work(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])))
 }
 
 /// A process's first child, that one's first child, and so on.
@@ -373,8 +406,7 @@ fn descendants(pid: i32) -> Vec<i32> {
     std::iter::successors(child_of(&pid), child_of).take(8).collect()
 }
 
-pub fn kill(pid: i32, signal: Signal) {
-    if let Some(pid) = Pid::from_raw(pid) {
-        let _ = kill_process(pid, signal);
-    }
+/// Whether there was somebody to be sent the signal.
+pub fn kill(pid: i32, signal: Signal) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, signal).is_ok())
 }

@@ -13,6 +13,8 @@ pub struct Verdict {
     pub missed: bool,
     /// Whether an end was lost, where it may be.
     pub lost: bool,
+    /// Whether somebody was killed at a random moment, and not too late.
+    pub struck_at_random: bool,
 }
 
 impl Verdict {
