@@ -128,6 +128,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
 
     let mut notes = job.notes.clone();
     notes.extend(inheritance::clean()?);
+    notes.extend(spec.root.note());
     let by_path = match &job.layers {
         Layers::ByPath => {
             let layers = check_layers(spec)?;

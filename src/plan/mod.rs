@@ -88,7 +88,7 @@ impl Plan {
             mounts: mounts::of(spec, &machine.layout),
             filter: filter::of(spec)?,
             features: features::of(spec, &machine.layout),
-            notes: obstacles::notes(),
+            notes: obstacles::notes(&spec.root),
             obstacles: obstacles::of(spec, settings, &machine, foresight.obstacles),
             adjustments: foresight.adjustments,
             cgroups,

@@ -51,13 +51,13 @@ fn missing_sources(spec: &LaunchSpec) -> impl Iterator<Item = String> {
     gone.map(|(what, path)| format!("{what} '{path}' does not exist on the host"))
 }
 
-/// What the record will note without the privilege to do it.
-pub(super) fn notes() -> Vec<String> {
+/// What the record will note: of the root, and of what there is no privilege for.
+pub(super) fn notes(root: &RootMode) -> Vec<String> {
+    let mut notes: Vec<String> = root.note().into_iter().collect();
     let held = caps::read(None, CapSet::Effective).unwrap_or_default();
-    if held.contains(&Capability::CAP_SYS_RESOURCE) {
-        return Vec::new();
+    if !held.contains(&Capability::CAP_SYS_RESOURCE) {
+        notes.push("oom_score_adj of the monitor stays as it is: lowering it takes CAP_SYS_RESOURCE".to_owned());
+        notes.extend(inheritance::foresee_short_limits());
     }
-    let mut notes = vec!["oom_score_adj of the monitor stays as it is: lowering it takes CAP_SYS_RESOURCE".to_owned()];
-    notes.extend(inheritance::foresee_short_limits());
     notes
 }

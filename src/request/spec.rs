@@ -29,11 +29,21 @@ pub enum RootMode {
     ReadOnly,
     /// What is written lies in memory and is gone afterwards.
     Writable {
-        /// Most bytes that can be written; without it the container's memory limit is the only bound.
+        /// Most bytes that can be written; without it half of the machine's memory, as the kernel has it for a tmpfs. They count against the
+        /// container's memory limit.
         size_bytes: Option<u64>,
     },
     /// What is written lies in this directory of the host, which holds the overlay's upper and work directories.
     Directory(HostDirectory),
+}
+
+impl RootMode {
+    /// What a record notes of it: a container that can fill its host's disk.
+    pub(crate) fn note(&self) -> Option<String> {
+        let RootMode::Directory(HostDirectory { path, size_bytes: None }) = self else { return None };
+        let path = path.as_str();
+        Some(format!("nothing bounds what is written to the host's directory '{path}' but the room in its file system"))
+    }
 }
 
 /// A directory of the host that takes a container's writes.
@@ -42,8 +52,8 @@ pub enum RootMode {
 pub struct HostDirectory {
     /// Where it is.
     pub path: AbsolutePath,
-    /// Most bytes that it may come to hold; without it the file system is the only bound. Today always refused by the launch
-    /// (`Unsupported`), which says what is missing: a bound is kept or refused, never left out.
+    /// Most bytes that it may come to hold; without it the room in its file system is the only bound, which the record notes. Kept by a project
+    /// quota; where the file system has none the launch is refused (`Unsupported`) and says what is missing: a bound is never left out.
     pub size_bytes: Option<u64>,
 }
 

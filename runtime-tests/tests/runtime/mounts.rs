@@ -231,6 +231,17 @@ fn a_writable_directory_keeps_what_was_written(bed: &Bed) {
     let flags = ["--rm", "--user", "0:0", &format!("--writable={directory}")];
     assert_eq!(bed.attempt(&flags, &["create", "/kept", "text"])["ok"], "");
     assert_eq!(bed.attempt(&flags, &["read", "/kept"])["ok"], "text");
+    // That nothing bounds it is said, beforehand and afterwards.
+    let worker = bed.start(&flags[1..], &["sleep", "600000"]);
+    let plan = bed.squall(&["plan", "--json", flags[3], "--layer", bed.probe(), "--", "/bin/probe"]).json();
+    for notes in [&plan["notes"], &worker.inspect()["notes"]] {
+        assert!(
+            notes
+                .to_string()
+                .contains(&format!("nothing bounds what is written to the host's directory '{directory}'"))
+        );
+    }
+    worker.kill();
 }
 
 /// Of a file system in memory, and of an ext4 without quotas, made in a file and mounted for this call alone.

@@ -63,7 +63,7 @@ pub enum Command {
                         one follows."
 )]
 pub struct Run {
-    /// A layer file; base first, as often as there are layers
+    /// A layer file, squashfs or EROFS; base first, as often as there are layers
     #[arg(long = "layer", value_name = "FILE")]
     pub layers: Vec<PathBuf>,
     /// Refuse layers outside this directory, and those that the worker could change; as often as there are such directories
@@ -98,8 +98,8 @@ pub struct Run {
     /// A file system in memory
     #[arg(long, value_name = "DST[:size=SIZE]")]
     pub tmpfs: Vec<String>,
-    /// A root that can be written to: in memory, of this size, or in a directory of the host. A size for that takes a file system with
-    /// project quotas (ext4, xfs or f2fs mounted with prjquota) and an empty directory
+    /// A root that can be written to: in memory, of this size (half of the machine's without one), or in a directory of the host. A size for
+    /// that takes a file system with project quotas (ext4, xfs or f2fs mounted with prjquota) and an empty directory
     #[arg(long, value_name = "SIZE|DIR[,size=SIZE]", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub writable: Option<String>,
     /// Memory limit
