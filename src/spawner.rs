@@ -32,7 +32,7 @@ use crate::stage::Stage;
 use crate::sys::{self, Fork};
 
 /// The first byte of every packet. Caller and spawner of different versions refuse each other.
-const PROTOCOL_VERSION: u8 = 2;
+const PROTOCOL_VERSION: u8 = 3;
 
 /// Where a distribution puts programs that other programs start.
 pub const LIBEXEC: &str = "/usr/libexec/squall";

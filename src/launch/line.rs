@@ -1,7 +1,7 @@
 //! The line between a launch process and its caller: how far the launch has got, and what came of it.
 //!
 //! ```text
-//! launch → caller   a byte for each stage that begins (`Stage`'s number), and at the end
+//! launch → caller   0xfe | u32 pid, a byte for each stage that begins (`Stage`'s number), and at the end
 //!                   0xff | u32 length | the answer as text
 //! caller → launch   one byte: given up
 //! ```
@@ -27,9 +27,15 @@ use crate::stage::Stage;
 /// Before an answer.
 const ANSWER_MARK: u8 = 0xff;
 
+/// Before the launch process's pid.
+const PID_MARK: u8 = 0xfe;
+
 /// How long a caller hears nothing before it gives up, while the launch process works alone: opening or mounting a layer is what takes long,
 /// on a cold network file system for example.
 const SILENCE: Duration = Duration::from_secs(25);
+
+/// So often a silence is borne once more where the launch process is not waiting for anything but a processor: on a machine with very much to do.
+const TIMES_MORE: u32 = 3;
 
 /// The same once there is an init: longer than the launch process itself waits for it, because its own word says more.
 const SILENCE_WITH_INIT: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
@@ -47,6 +53,9 @@ pub(crate) struct Line(OwnedFd);
 impl Line {
     pub(crate) fn new(socket: OwnedFd) -> Line {
         crash::point(Role::Launch, Stage::Request);
+        let mut hello = [PID_MARK, 0, 0, 0, 0];
+        hello[1..].copy_from_slice(&std::process::id().to_le_bytes());
+        let _ = send(&socket, &hello, SendFlags::NOSIGNAL);
         Line(socket)
     }
 
@@ -106,17 +115,28 @@ fn receive_within(socket: OwnedFd, silence: impl Fn(Stage) -> Duration) -> Resul
     const OBJECT: &str = "launch process";
     let mut at = Stage::Request;
     let mut stream = File::from(socket);
+    let (mut pid, mut silences) = (None, 0);
     loop {
         let deadline = Instant::now() + silence(at);
         if !is_readable_by(stream.as_fd(), Some(deadline)).at(at, OBJECT, "poll")? {
+            silences += 1;
+            if silences <= TIMES_MORE && pid.is_some_and(is_at_work) {
+                continue;
+            }
             let _ = send(&stream, &[0], SendFlags::NOSIGNAL);
-            return Err(silent(at, silence(at)));
+            return Err(silent(at, silence(at) * silences, pid));
         }
+        silences = 0;
         let mut byte = [0];
         stream.read_exact(&mut byte).map_err(|_| died(at))?;
-        match Stage::from_byte(byte[0]) {
-            Some(stage) => at = stage,
-            None => break,
+        match (byte[0], Stage::from_byte(byte[0])) {
+            (PID_MARK, _) => {
+                let mut number = [0; 4];
+                stream.read_exact(&mut number).map_err(|_| died(at))?;
+                pid = Some(u32::from_le_bytes(number));
+            }
+            (_, Some(stage)) => at = stage,
+            (_, None) => break,
         }
     }
     let mut length = [0; 4];
@@ -136,14 +156,28 @@ fn died(at: Stage) -> Error {
     Error::found(ErrorKind::System, at, "launch process", "read", text)
 }
 
-fn silent(at: Stage, silence: Duration) -> Error {
+fn silent(at: Stage, silence: Duration, pid: Option<u32>) -> Error {
     let what = match at {
         Stage::Request | Stage::Layers => "the file system that holds a layer does not answer, perhaps",
         Stage::Binds => "the file system of a bind's source does not answer, perhaps",
         _ => "a file system or device that it needs does not answer, perhaps",
     };
-    let text = format!("it got no further within {} s, and is given up: {what}", silence.as_secs());
+    let place = pid.and_then(waits_in).map_or_else(String::new, |place| format!(" (it waits in the kernel's {place})"));
+    let text = format!("it got no further within {} s, and is given up: {what}{place}", silence.as_secs());
     Error::found(ErrorKind::TimedOut, at, "launch process", "read", text)
+}
+
+/// Whether a thread of the process is running, or would if it had a processor.
+fn is_at_work(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    // The state comes after the name, which may contain anything.
+    let state = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'));
+    threads.map(|thread| std::fs::read_to_string(thread.path().join("stat"))).any(|stat| stat.is_ok_and(state))
+}
+
+/// The function of the kernel that the process sleeps in, where the kernel tells.
+fn waits_in(pid: u32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok().filter(|name| !name.is_empty() && name != "0")
 }
 
 #[cfg(test)]
@@ -183,6 +217,27 @@ mod tests {
         let error = receive_within(caller, |_| Duration::from_millis(1)).unwrap_err();
         assert_eq!((error.kind(), error.stage()), (ErrorKind::TimedOut, Stage::Layers));
         assert_eq!(line.enter(Stage::Cgroup).unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn who_waits_is_told_from_who_works() {
+        let mut busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let mut idle = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // The first moments are those of the shell's own beginning.
+        let settled = |at_work: bool, pid| (0..20).all(|_| is_at_work(pid) == at_work);
+        while !(settled(true, busy.id()) && settled(false, idle.id())) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let seen = (is_at_work(busy.id()), is_at_work(idle.id()), waits_in(idle.id()));
+        for child in [&mut busy, &mut idle] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!((seen.0, seen.1), (true, false));
+        assert!(!is_at_work(u32::MAX) && waits_in(u32::MAX).is_none());
+        // Only with CONFIG_KALLSYMS is there a name.
+        assert!(seen.2.is_none_or(|name| name.contains("sleep")));
     }
 
     #[test]
