@@ -8,6 +8,8 @@ use std::process::Command;
 use runtime_tests::{Bed, Call, bed, cases};
 use squall::squashfs::{Attributes, DeviceKind};
 
+use crate::layers::unmount_pins;
+
 cases![
     an_erofs_layer_of_every_compression_that_can_be_made_runs_the_worker,
     layers_of_both_formats_mix_in_either_order,
@@ -136,7 +138,7 @@ fn two_containers_of_one_erofs_layer_share_its_loop_device_and_superblock(bed: &
     let (first, one) = start("one");
     let (second, two) = start("two");
     assert_eq!((first.as_str(), second.as_str()), ("attached", "pin"));
-    bed.squall(&["reap", "--keep", "0"]).ok();
+    unmount_pins(bed);
     let (third, three) = start("three");
     assert_eq!(third, "loop-device");
     let devices = devices_of(&layer);
