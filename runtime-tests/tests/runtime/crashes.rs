@@ -72,6 +72,8 @@ fn without_its_monitor_a_worker_goes_on_and_its_end_is_never_invented(bed: &Bed)
     let (pid, cgroup) = (worker.pid(), worker.cgroup());
     assert!(host::is_alive(pid));
     assert_eq!((worker.phase().as_str(), &worker.inspect()["watched"]), ("running", &false.into()));
+    let listed = bed.squall(&["ps"]).ok().text();
+    assert!(listed.contains("running (unwatched)"), "{listed}");
     let kept = bed.squall(&["reap"]).ok();
     assert!(host::is_alive(pid) && kept.text().contains("unwatched"), "{kept}");
     kill(pid);

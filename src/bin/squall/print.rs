@@ -58,6 +58,7 @@ pub fn exit_code(exit: &Exit) -> i32 {
 pub fn row(container: &Container) -> [String; 5] {
     let state = match container {
         Container::Exited(exited) => format!("exited ({})", exit(&exited.exit().exit)),
+        Container::Running(running) if !running.record().monitor.is_alive() => "running (unwatched)".to_owned(),
         other => phase(other.phase()).to_owned(),
     };
     let record = container.record();
@@ -70,7 +71,7 @@ pub fn row(container: &Container) -> [String; 5] {
     [container.id().to_owned(), state, pid, digest, record.map_or("-".to_owned(), |record| age(record.created_unix_ns))]
 }
 
-/// One line of `layers`. The containers are listed, as long as they are few.
+/// One line of `layers`. The first few containers are named; `--json` has all.
 pub fn layer_row(layer: &LayerStatus) -> [String; 7] {
     const LISTED: usize = 3;
     let unknown = || "-".to_owned();
@@ -78,7 +79,7 @@ pub fn layer_row(layer: &LayerStatus) -> [String; 7] {
     let users = match layer.users.as_slice() {
         [] => unknown(),
         few if few.len() <= LISTED => few.join(","),
-        many => format!("{} containers", many.len()),
+        many => format!("{} and {} more", many[..LISTED].join(","), many.len() - LISTED),
     };
     [
         if layer.deleted { format!("{file} (deleted)") } else { file },

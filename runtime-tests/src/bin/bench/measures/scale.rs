@@ -33,6 +33,10 @@ const FURTHER: usize = 4;
 /// How long a worker may take to read it.
 const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
+/// What a further container of an image may add to the page cache, in KiB: with more it does not share the image, and the measurement ends with an
+/// error.
+const MOST_FURTHER_KIB: f64 = 1024.0;
+
 /// Lines of /proc/meminfo whose sum is the kernel's own memory.
 const KERNELS: [&str; 4] = ["SUnreclaim", "Percpu", "KernelStack", "PageTables"];
 
@@ -217,7 +221,15 @@ fn read_by_several(ground: &Ground, kind: &str, image: &str, series: &mut Series
         let before = meminfo(&CACHE)?;
         let reader = reads(ground, &format!("scale-{}-{index}", kind.to_lowercase()), image)?;
         series.add(format!("{kind}, {which}: machine"), meminfo(&CACHE)? - before);
-        series.add(format!("{kind}, {which}: charged"), charged(&reader)?);
+        let charged = charged(&reader)?;
+        series.add(format!("{kind}, {which}: charged"), charged);
+        if index > 0 && charged >= MOST_FURTHER_KIB {
+            return Err(format!(
+                "{kind}: container {} of the image has {charged} KiB of page cache of its own",
+                index + 1
+            )
+            .into());
+        }
         alive.push(reader);
     }
     alive.into_iter().try_for_each(remove_running)
