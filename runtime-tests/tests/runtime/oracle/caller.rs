@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// From here on this process ignores a signal, blocks another and has little room for descriptors.
+/// From here on this process ignores a signal, blocks another, has little room for descriptors and a low priority.
 pub fn be_unclean() {
     // SAFETY: SIG_IGN is a valid disposition, and the set is initialised before it is used; this process has one thread.
     unsafe {
@@ -14,4 +14,5 @@ pub fn be_unclean() {
     }
     let few = Rlimit { current: Some(200), ..getrlimit(Resource::Nofile) };
     setrlimit(Resource::Nofile, few).unwrap();
+    rustix::process::nice(1).unwrap();
 }

@@ -110,6 +110,7 @@ const TABLE: &[Intended] = &[
         oracle: "*",
         reason: "libcontainer hands the caller's blocked signals down",
     },
+    Intended { name: "process/nice", ours: "0", oracle: "*", reason: "libcontainer hands the caller's priority down" },
     Intended {
         name: "rlimit/*",
         ours: "*",
