@@ -9,14 +9,13 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::sys::{self, Fork};
+use crate::wait::{child_ends_by, is_readable_by};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,13 +78,8 @@ fn read_until(pipe: OwnedFd, deadline: Instant) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut part = [0; 4096];
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return None,
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(_) => return None,
+        if !is_readable_by(file.as_fd(), Some(deadline)).unwrap_or(false) {
+            return None;
         }
         match file.read(&mut part) {
             Ok(0) => return Some(bytes),
@@ -108,9 +102,8 @@ fn end(child: i32) {
 
 /// Waits for a child of ours to end, but not for one that hangs. Whether it has ended.
 pub(crate) fn collect(child: Pid, patience: Duration) -> bool {
-    let patience = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
     if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
-        let _ = retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)));
+        let _ = child_ends_by(pidfd.as_fd(), Instant::now() + patience);
     }
     !matches!(waitpid(Some(child), WaitOptions::NOHANG), Ok(None))
 }

@@ -102,6 +102,7 @@ pub mod squashfs;
 pub mod stage;
 mod sys;
 mod systemd;
+mod wait;
 
 pub use container::{Container, Created, Ended, Exited, Lost, Phase, Running};
 pub use error::{Cause, Error, ErrorKind, Problem, Result};

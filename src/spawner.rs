@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio as ProcessStdio};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
@@ -30,6 +30,7 @@ use crate::launch::wire;
 use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, Fork};
+use crate::wait::is_readable_by;
 
 /// The first byte of every packet. Caller and spawner of different versions refuse each other.
 const PROTOCOL_VERSION: u8 = 3;
@@ -41,7 +42,7 @@ pub const LIBEXEC: &str = "/usr/libexec/squall";
 const OBJECT: &str = "spawner";
 
 /// How long a spawner program may take to say its version: the time to load it, on a busy machine with a slow disk.
-const HANDSHAKE_SECONDS: i64 = 10;
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A way to have launches forked.
 #[derive(Debug)]
@@ -174,10 +175,8 @@ fn start(path: &PathBuf) -> Result<OwnedFd> {
 
 /// The spawner's first word is its version; a program that is none may never say anything.
 fn shake_hands(socket: &OwnedFd, object: &str) -> Result<()> {
-    let patience = Timespec { tv_sec: HANDSHAKE_SECONDS, tv_nsec: 0 };
-    let answers = || poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&patience));
-    if retry_on_intr(answers).at(Stage::Request, object, "poll")? == 0 {
-        let text = format!("it said nothing within {HANDSHAKE_SECONDS} seconds, so it is no spawner");
+    if !is_readable_by(socket.as_fd(), Some(Instant::now() + HANDSHAKE)).at(Stage::Request, object, "poll")? {
+        let text = format!("it said nothing within {} seconds, so it is no spawner", HANDSHAKE.as_secs());
         return Err(Error::found(ErrorKind::TimedOut, Stage::Request, object, "handshake", text));
     }
     let mut version = [0];

@@ -110,8 +110,8 @@ pub fn has_capability(number: u32) -> bool {
     mask & (1 << number) != 0
 }
 
-/// Whether there is such a process, and it is not only waiting to be reaped.
+/// Whether there is such a process, and it is not only waiting to be reaped. One whose first thread has ended lives on with the others.
 pub fn is_alive(pid: u32) -> bool {
     let state = status(pid, "State");
-    !state.is_empty() && !state.starts_with('Z')
+    !state.is_empty() && (!state.starts_with('Z') || status(pid, "Threads") != "1")
 }

@@ -5,7 +5,7 @@
 
 mod running;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use crate::reap::{end_cgroup, remove_directory};
 use crate::record::{self, Exit, ExitRecord, LaunchRecord};
 use crate::stage::Stage;
 use crate::sys;
+use crate::wait::is_readable_by;
 
 /// How long to wait for a container to be gone after it has been killed: the kernel has to tear down its memory and namespaces.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
@@ -357,20 +358,8 @@ fn known_end(pidfd: &OwnedFd) -> Result<Option<Exit>> {
     Ok(sys::pidfd_wait_status(pidfd.as_fd()).map(exit_of))
 }
 
-/// Waits until a descriptor can be read, a pidfd until its process has ended; false when the deadline came first.
+/// Waits until a descriptor can be read; false when the deadline came first. Of a pidfd that is a reason to look at its process, and no proof
+/// that it has ended.
 fn wait_readable(fd: &OwnedFd, deadline: Option<Instant>) -> Result<bool> {
-    is_readable_by(fd.as_fd(), deadline).at(Stage::Watch, "pidfd", "poll")
-}
-
-/// Waits until a descriptor can be read; false when the deadline came first.
-pub(crate) fn is_readable_by(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> rustix::io::Result<bool> {
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout =
-            left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
-        match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => return other.map(|ready| ready > 0),
-        }
-    }
+    is_readable_by(fd.as_fd(), deadline).at(Stage::Watch, "descriptor", "poll")
 }

@@ -40,6 +40,10 @@ mod c {
     pub const SYS_IOPRIO_GET: c_long = 252;
     #[cfg(not(target_arch = "x86_64"))]
     pub const SYS_IOPRIO_GET: c_long = 31;
+    #[cfg(target_arch = "x86_64")]
+    pub const SYS_EXIT: c_long = 60;
+    #[cfg(not(target_arch = "x86_64"))]
+    pub const SYS_EXIT: c_long = 93;
     pub const SIGTERM: c_int = 15;
     pub const SIGKILL: c_int = 9;
     pub const SIG_IGN: usize = 1;
@@ -68,6 +72,7 @@ fn main() {
         "ignore-term" => ignore_term(Duration::from_millis(number(2))),
         "exit-on-signal" => exit_on_signal(Duration::from_millis(number(2))),
         "child" => exit(child(&args[2..])),
+        "leave-main-thread" => leave_main_thread(Duration::from_millis(number(2))),
         "family" => family(Duration::from_millis(number(2))),
         "copy" => exit(copy()),
         "say" => say(&args[2..]),
@@ -79,6 +84,17 @@ fn main() {
         "try" => println!("{}", attempt(arg(2), arg(3), arg(4))),
         _ => usage(),
     }
+}
+
+/// Ends the first thread, and with it nothing else.
+fn leave_main_thread(span: Duration) -> ! {
+    std::thread::spawn(move || {
+        std::thread::sleep(span);
+        exit(0)
+    });
+    // SAFETY: the thread's own stack goes with the process; nothing here is destroyed or used again.
+    unsafe { c::syscall(c::SYS_EXIT, 0) };
+    unreachable!("exit does not return")
 }
 
 fn usage() -> ! {

@@ -18,11 +18,11 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use serde::{Deserialize, Serialize};
 
 use super::PATIENCE;
-use crate::container::is_readable_by;
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::record::LaunchRecord;
 use crate::stage::Stage;
+use crate::wait::is_readable_by;
 
 /// Before an answer.
 const ANSWER_MARK: u8 = 0xff;

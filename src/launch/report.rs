@@ -6,7 +6,6 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::executor::refused;
@@ -16,6 +15,7 @@ use crate::request::LaunchSpec;
 use crate::seccomp;
 use crate::stage::Stage;
 use crate::sys;
+use crate::wait::is_readable_by;
 
 const STAGE_RECORD: usize = 1 + 8;
 const ERROR_MARK: u8 = 0xff;
@@ -110,14 +110,8 @@ fn read_to_end(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 1024];
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        let mut fds = [PollFd::new(pipe, PollFlags::IN)];
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(0) => return Err(too_slow(&bytes)),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(errno) => return Err(errno).at(Stage::Clone, OBJECT, "poll"),
+        if !is_readable_by(pipe.as_fd(), Some(deadline)).at(Stage::Clone, OBJECT, "poll")? {
+            return Err(too_slow(&bytes));
         }
         match rustix::io::read(pipe.as_fd(), &mut buffer) {
             Ok(0) => return Ok(bytes),

@@ -2,9 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::cgroup::{CgroupPath, Layout};
@@ -12,9 +11,10 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::reap::end_cgroup;
 use crate::stage::Stage;
 use crate::sys::Cloned;
+use crate::wait::{child_ends_by, end_of_child};
 
 /// How long a killed init may take to be gone.
-const DYING_PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+const DYING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One thing that a launch has made.
 enum Made {
@@ -79,12 +79,11 @@ fn kill_and_reap(pidfd: BorrowedFd<'_>) -> Result<()> {
         Err(rustix::io::Errno::SRCH) => return Ok(()),
         other => other.at(Stage::Stop, "init", "pidfd_send_signal(SIGKILL)")?,
     }
-    let ends = || poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&DYING_PATIENCE));
-    if retry_on_intr(ends).at(Stage::Stop, "init", "poll")? == 0 {
+    if !child_ends_by(pidfd, Instant::now() + DYING_PATIENCE).at(Stage::Stop, "init", "waitid")? {
         let text = "it was killed and does not die: a file system that it waits for does not answer, perhaps";
-        return Err(Error::found(ErrorKind::TimedOut, Stage::Stop, "init", "poll", text));
+        return Err(Error::found(ErrorKind::TimedOut, Stage::Stop, "init", "waitid", text));
     }
-    match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+    match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
         Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),
         Err(errno) => Err(errno).at(Stage::Stop, "init", "waitid"),
     }
@@ -92,7 +91,9 @@ fn kill_and_reap(pidfd: BorrowedFd<'_>) -> Result<()> {
 
 /// How init ended, in words; its status is left for the monitor or the undo to collect.
 pub(super) fn end_of(child: &Cloned) -> String {
-    match waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+    // The pipe of a dying init closes a moment before it can be waited for.
+    let _ = child_ends_by(child.pidfd.as_fd(), Instant::now() + DYING_PATIENCE);
+    match end_of_child(child.pidfd.as_fd()) {
         Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => format!("exit code {code}"),
             (None, Some(signal)) => format!("signal {signal}"),
@@ -104,6 +105,5 @@ pub(super) fn end_of(child: &Cloned) -> String {
 
 /// Whether init has ended, without collecting its status.
 pub(super) fn has_ended(child: &Cloned) -> bool {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-    matches!(waitid(WaitId::PidFd(child.pidfd.as_fd()), options), Ok(Some(_)))
+    matches!(end_of_child(child.pidfd.as_fd()), Ok(Some(_)))
 }

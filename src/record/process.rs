@@ -22,10 +22,20 @@ impl ProcessId {
         Some(ProcessId { pid, start_time: start_time(&stat)? })
     }
 
-    /// Whether the process exists. A zombie does not count: it has ended.
+    /// Whether the process lives. A zombie does not: it has ended. One whose first thread has ended lives on with the others.
     pub fn is_alive(self) -> bool {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
-        start_time(&stat) == Some(self.start_time) && !matches!(state(&stat), Some('Z' | 'X'))
+        for _ in 0..LOOKS {
+            let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
+            if start_time(&stat) != Some(self.start_time) {
+                return false;
+            }
+            match life(&stat) {
+                Life::Lives => return true,
+                Life::Ended => return false,
+                Life::Leaving => {}
+            }
+        }
+        false
     }
 
     /// A pidfd of exactly this process: opened first, then checked, so that the pid cannot have changed hands in between.
@@ -36,6 +46,31 @@ impl ProcessId {
     }
 }
 
+/// How often a process is looked at that is just leaving the kernel's table: the next look finds it gone, or finds the thread that has
+/// executed a program and taken its place.
+const LOOKS: usize = 8;
+
+/// What `/proc/<pid>/stat` says of a process.
+#[derive(Debug, PartialEq, Eq)]
+enum Life {
+    /// Some thread of it lives.
+    Lives,
+    /// A zombie without another thread.
+    Ended,
+    /// Its first thread is on the way out, reaped or replaced.
+    Leaving,
+}
+
+/// The state is that of the first thread alone, which may have ended before the others. The kernel counts a thread until it is gone, and the
+/// first one until it is reaped.
+fn life(stat: &str) -> Life {
+    match (state(stat), threads(stat)) {
+        (Some('Z'), 0 | 1) => Life::Ended,
+        (Some('X'), 0 | 1) => Life::Leaving,
+        _ => Life::Lives,
+    }
+}
+
 /// The fields after the command name, which is in parentheses and may hold anything, parentheses too.
 fn after_name(stat: &str) -> Option<&str> {
     stat.rsplit_once(") ").map(|(_, rest)| rest)
@@ -43,6 +78,11 @@ fn after_name(stat: &str) -> Option<&str> {
 
 fn state(stat: &str) -> Option<char> {
     after_name(stat)?.chars().next()
+}
+
+fn threads(stat: &str) -> u64 {
+    // Field 20.
+    after_name(stat).and_then(|fields| fields.split(' ').nth(20 - 3)?.parse().ok()).unwrap_or(0)
 }
 
 fn start_time(stat: &str) -> Option<u64> {
@@ -58,7 +98,24 @@ mod tests {
     fn a_command_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
         let fields: Vec<String> = (4..=30).map(|field| field.to_string()).collect();
         let stat = format!("42 (a) S (b)) Z {}", fields.join(" "));
-        assert_eq!((state(&stat), start_time(&stat)), (Some('Z'), Some(22)));
+        assert_eq!((state(&stat), threads(&stat), start_time(&stat)), (Some('Z'), 20, Some(22)));
+    }
+
+    #[test]
+    fn a_process_lives_as_long_as_one_of_its_threads() {
+        let table = [
+            ('R', 1, Life::Lives),
+            ('T', 1, Life::Lives),
+            ('Z', 1, Life::Ended),
+            ('Z', 2, Life::Lives),
+            ('X', 2, Life::Lives),
+            ('X', 0, Life::Leaving),
+        ];
+        for (state, threads, expected) in table {
+            let zeros = "0 ".repeat(16);
+            let stat = format!("7 (a) {state} {zeros}{threads} 0 99 0");
+            assert_eq!((life(&stat), start_time(&stat)), (expected, Some(99)), "{state} {threads}");
+        }
     }
 
     #[test]

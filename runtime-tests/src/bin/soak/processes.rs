@@ -1,8 +1,8 @@
 //! Processes that are known to be ours, held by pidfd: what is killed here is never somebody else's.
 
 use std::fs;
-use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use runtime_tests::host;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -48,10 +48,26 @@ pub fn kill(pidfd: &OwnedFd) -> bool {
     was_alive && pidfd_send_signal(pidfd, Signal::KILL).is_ok() && has_ended(pidfd, Duration::from_secs(10))
 }
 
-/// Whether a process ends within this span.
+/// Whether a process ends within this span. That its pidfd can be read is no proof: for an instant it can be while a thread executes a program.
 pub fn has_ended(pidfd: &OwnedFd, span: Duration) -> bool {
-    let timeout = Timespec { tv_sec: span.as_secs() as i64, tv_nsec: span.subsec_nanos().into() };
-    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)).is_ok_and(|count| count > 0)
+    let deadline = Instant::now() + span;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        if !poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)).is_ok_and(|count| count > 0) {
+            return false;
+        }
+        match pid_of(pidfd) {
+            Some(pid) if host::is_alive(pid) => {}
+            _ => return true,
+        }
+    }
+}
+
+/// The pid of a process that has not been reaped.
+fn pid_of(pidfd: &OwnedFd) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
 }
 
 /// The processes that carry this mark in their environment.
