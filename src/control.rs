@@ -2,9 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
@@ -13,17 +12,29 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::watch::socket_address;
 use crate::monitor::protocol::{Answer, Request, Signal};
 use crate::stage::Stage;
+use crate::wait::is_readable_by;
 
-/// The monitor answers at once; this long a silence means that it cannot run (a frozen machine, a stopped process).
-const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+/// The monitor answers within microseconds; this long a silence means that it cannot run (it is stopped, or the machine has too much to do).
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Has the monitor signal init. Nothing when there is no monitor (any more).
-pub(crate) fn signal(directory: &Path, signal: i32) -> Result<Option<()>> {
+/// What came of asking a monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// It does what it was asked.
+    Done,
+    /// There is no monitor (any more).
+    Gone,
+    /// There is one, and it does not answer.
+    Silent,
+}
+
+/// Has the monitor signal init.
+pub(crate) fn signal(directory: &Path, signal: i32) -> Result<Reply> {
     ask(directory, Request::Signal(named(directory, signal)?), "signal")
 }
 
-/// Has the monitor stop the container. Nothing when there is no monitor (any more).
-pub(crate) fn stop(directory: &Path, signal: i32, grace: Duration) -> Result<Option<()>> {
+/// Has the monitor stop the container.
+pub(crate) fn stop(directory: &Path, signal: i32, grace: Duration) -> Result<Reply> {
     // The largest number means the container's own grace.
     let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX).min(u32::MAX - 1);
     ask(directory, Request::Stop { signal: Some(named(directory, signal)?), grace_ms: Some(grace_ms) }, "stop")
@@ -45,19 +56,25 @@ fn object(directory: &Path) -> String {
     format!("monitor of container '{}'", directory.file_name().unwrap_or_default().to_string_lossy())
 }
 
-fn ask(directory: &Path, request: Request, call: &str) -> Result<Option<()>> {
+fn ask(directory: &Path, request: Request, call: &str) -> Result<Reply> {
     let object = object(directory);
-    let Some(socket) = connected(directory).at(Stage::Stop, &object, "connect")? else { return Ok(None) };
+    let socket = match connected(directory) {
+        // Its queue of connections is full.
+        Err(Errno::AGAIN) => return Ok(Reply::Silent),
+        other => other.at(Stage::Stop, &object, "connect")?,
+    };
+    let Some(socket) = socket else { return Ok(Reply::Gone) };
     match exchange(&socket, request) {
-        Ok(Some(0)) => Ok(Some(())),
-        Ok(Some(errno)) if errno == libc::ESRCH => Ok(None),
+        Ok(Some(0)) => Ok(Reply::Done),
+        Ok(Some(errno)) if errno == libc::ESRCH => Ok(Reply::Gone),
         Ok(Some(errno)) => Err(Error::system(Stage::Stop, object, call, crate::error::Errno(errno))),
-        Ok(None) | Err(Errno::CONNRESET | Errno::PIPE) => Ok(None),
+        Ok(None) | Err(Errno::CONNRESET | Errno::PIPE) => Ok(Reply::Gone),
+        Err(Errno::TIMEDOUT) => Ok(Reply::Silent),
         Err(errno) => Err(errno).at(Stage::Stop, object, call),
     }
 }
 
-/// A connection, or nothing where nobody listens. Never waits: a monitor that takes no connections (EAGAIN) is an error.
+/// A connection, or `None` where nobody listens. Never waits.
 fn connected(directory: &Path) -> rustix::io::Result<Option<OwnedFd>> {
     let directory = match rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     {
@@ -76,8 +93,7 @@ fn connected(directory: &Path) -> rustix::io::Result<Option<OwnedFd>> {
 /// The errno of the answer; nothing when the monitor ended instead of answering.
 fn exchange(socket: &OwnedFd, request: Request) -> rustix::io::Result<Option<i32>> {
     send(socket, &request.encode(), SendFlags::NOSIGNAL)?;
-    let mut fds = [PollFd::new(socket, PollFlags::IN)];
-    if poll(&mut fds, Some(&PATIENCE))? == 0 {
+    if !is_readable_by(socket.as_fd(), Some(Instant::now() + PATIENCE))? {
         return Err(Errno::TIMEDOUT);
     }
     let mut packet = [0; 64];

@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::control;
 use super::controller::Controller;
 use super::directory;
+use super::freeze::{set, thaw};
 use super::group::Cgroup;
 use super::layout::{Hierarchy, Layout};
 use super::meaning::with_meaning;
@@ -54,12 +55,15 @@ pub enum KilledBy {
 impl Cgroup {
     /// Sends SIGKILL to every process in the cgroup and below it. They are dying when this returns, not gone;
     /// [`remove`] waits for that. On a hybrid machine `cgroup.kill` reaches what is in the v2 tree, the signals what is
-    /// in the freezer: a process that joined only some hierarchies may need both.
+    /// in the freezer: a process that joined only some hierarchies may need both. What was frozen in the cgroup is thawed,
+    /// because v1 lets nothing die that is frozen.
     ///
     /// # Errors
     /// `TimedOut`: new processes kept appearing (signals only). `Privilege`, `System`: the kernel refused.
     pub fn kill_all(&self, means: KillMeans) -> Result<KilledBy> {
         if means == KillMeans::Best && self.kill_by_file()? {
+            self.kill_what_the_file_misses()?;
+            self.thaw();
             return Ok(KilledBy::CgroupKill);
         }
         self.kill_by_signals().map(KilledBy::Signals)
@@ -77,6 +81,16 @@ impl Cgroup {
             Err(Errno::NOENT | Errno::NODEV) => Ok(false),
             Err(errno) => Err(failed(hierarchy, self.path(), "write(cgroup.kill)", errno)),
         }
+    }
+
+    /// `cgroup.kill` signals the first thread of each process: one whose first thread has ended lives on (seen on Linux 6.18). A signal by pidfd
+    /// reaches whichever thread is left.
+    fn kill_what_the_file_misses(&self) -> Result<()> {
+        let Some((hierarchy, directory)) = self.directories().find(|(hierarchy, _)| hierarchy.is_v2()) else {
+            return Ok(());
+        };
+        let rounds = kill_rounds(directory).map(drop);
+        rounds.map_err(|errno| failed(hierarchy, self.path(), "pidfd_send_signal(SIGKILL)", errno))
     }
 
     /// A frozen process neither forks nor ends, so one round gets all of them. The processes are taken from the
@@ -207,18 +221,6 @@ fn freeze(hierarchy: &Hierarchy, directory: BorrowedFd<'_>) {
             _ => return,
         }
     }
-}
-
-fn thaw(hierarchy: &Hierarchy, directory: BorrowedFd<'_>) {
-    if hierarchy.is_v2() {
-        let _ = set(directory, "cgroup.freeze", "0");
-    } else if hierarchy.has(Controller::Freezer) {
-        let _ = set(directory, "freezer.state", "THAWED");
-    }
-}
-
-fn set(directory: BorrowedFd<'_>, file: &str, value: &str) -> std::result::Result<(), Errno> {
-    control::write(control::open(directory, file, OFlags::WRONLY)?, value)
 }
 
 /// Until a round finds nobody that has not had its signal.

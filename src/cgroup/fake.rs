@@ -62,7 +62,7 @@ fn files_of(controller: &str, v2: bool) -> &'static [(&'static str, &'static str
         ],
         ("pids", _) => &[("pids.max", ""), ("pids.current", "0\n"), ("pids.events", "max 0\n")],
         ("devices", _) => &[("devices.allow", ""), ("devices.deny", "")],
-        ("freezer", _) => &[("freezer.state", "THAWED\n")],
+        ("freezer", _) => &[("freezer.state", "THAWED\n"), ("freezer.self_freezing", "0\n")],
         ("blkio", _) => &[("blkio.bfq.weight", "")],
         ("io", _) => &[("io.weight", "")],
         _ => &[],

@@ -14,6 +14,7 @@ use super::control;
 use super::controller::Controller;
 use super::cpuset;
 use super::device_rules::DeviceRules;
+use super::freeze::{frozen, words as frozen_words};
 use super::group::supported;
 use super::join::Joining;
 use super::layout::{Hierarchy, Layout};
@@ -85,6 +86,7 @@ impl Foresight {
             obstacles.push(error.to_string());
             Vec::new()
         });
+        obstacles.extend(frozen(layout, path).map(|found| frozen_words(&found)));
         let mut acts = Vec::new();
         for hierarchy in layout.hierarchies() {
             acts.extend(directories(hierarchy, path));

@@ -15,6 +15,7 @@ use super::controller::Controller;
 use super::cpuset;
 use super::device_program;
 use super::directory::{self, Existing, Made};
+use super::freeze;
 use super::layout::{Hierarchy, Layout};
 use super::limits::{Field, Limits};
 use super::meaning::with_meaning;
@@ -53,9 +54,11 @@ impl Cgroup {
     /// - `Invalid`: [`Limits::problems`] is not empty.
     /// - `Unsupported`: a controller that a limit needs, or its file, is not there.
     /// - `Exists`: the cgroup holds processes or other cgroups.
+    /// - `Phase`: it, or a cgroup above it, is frozen.
     /// - `Privilege`, `System`: the kernel refused a directory or a value; object and call name it.
     pub fn create(layout: &Layout, path: &CgroupPath, limits: &Limits) -> Result<(Cgroup, Vec<Adjustment>)> {
         let needed = supported(layout, path, limits)?;
+        freeze::refuse(layout, path)?;
         let mut made = Made::default();
         create(layout, path, limits, &needed, &mut made).map_err(|error| made.take_back(error))
     }

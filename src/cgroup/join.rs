@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::control;
 use super::cpuset;
 use super::directory::{self, Existing, Made};
+use super::freeze;
 use super::group::Cgroup;
 use super::layout::{Hierarchy, Layout};
 use super::limits::Limits;
@@ -111,8 +112,10 @@ impl Cgroup {
 /// cgroup and not in its caller's.
 ///
 /// # Errors
-/// `System`, `Privilege`: a directory or a move was refused. `Exhausted`: others kept removing the group.
+/// `System`, `Privilege`: a directory or a move was refused. `Exhausted`: others kept removing the group. `Phase`: it, or a
+/// cgroup above it, is frozen.
 pub fn join_monitors(layout: &Layout, path: &CgroupPath) -> Result<()> {
+    freeze::refuse(layout, path)?;
     let membership = Membership::of_self(layout)?;
     for hierarchy in layout.hierarchies() {
         if membership.path_in(hierarchy) != Some(hierarchy.membership_of(path).as_str()) {

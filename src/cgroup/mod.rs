@@ -31,6 +31,7 @@ mod end;
 #[cfg(test)]
 mod fake;
 mod foresight;
+mod freeze;
 mod group;
 mod join;
 mod layout;
@@ -54,6 +55,7 @@ pub use cpu_list::{CpuList, CpuListProblem, NUMBER_MAX};
 pub use device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
 pub use end::{KillMeans, KilledBy, remove};
 pub use foresight::{Act, Foresight};
+pub(crate) use freeze::{frozen, frozen_above, words as frozen_words};
 pub use group::Cgroup;
 pub use join::{JoinFailure, Joining, join, join_monitors, place};
 pub use layout::{Hierarchy, Kind, Layout};

@@ -10,7 +10,7 @@ use super::{
     Container, Ended, Exited, KILL_PATIENCE, Lost, Running, known_end, no_such, recorded_cgroup, removed, wait_readable,
 };
 use crate::cgroup::{self, Cgroup, CgroupPath, KillMeans, Layout, Usage};
-use crate::control;
+use crate::control::{self, Reply};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::{boot_id, claim, pid_namespace};
@@ -117,12 +117,59 @@ impl Running {
         Lost { directory: self.directory, record: self.record, known }
     }
 
-    /// Sends a signal to init.
+    /// Sends a signal to init. SIGKILL thaws a container that is frozen.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Phase`] when it has ended, or is frozen and the signal would wait until it is thawed; [`ErrorKind::TimedOut`] when its monitor
+    /// does not answer.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        if let Some(()) = control::signal(&self.directory, signal)? {
-            return Ok(());
+        let kills = signal == libc::SIGKILL;
+        self.refuse_frozen(if kills { cgroup::frozen_above } else { cgroup::frozen })?;
+        match control::signal(&self.directory, signal)? {
+            Reply::Done => return Ok(()),
+            Reply::Silent if !kills => return Err(self.silent_monitor()),
+            Reply::Silent => self.continue_monitor(),
+            Reply::Gone => {}
         }
-        self.signal_init(signal)
+        self.signal_init(signal)?;
+        if kills { self.thaw() } else { Ok(()) }
+    }
+
+    fn silent_monitor(&self) -> Error {
+        let text = format!("its monitor (pid {}) does not answer: it is stopped, perhaps", self.record.monitor.pid);
+        Error::found(ErrorKind::TimedOut, Stage::Stop, self.object(), "recv", text)
+    }
+
+    /// Whatever stopped the monitor: it has the container's end to write down.
+    fn continue_monitor(&self) {
+        if let Some(monitor) = self.record.monitor.open() {
+            let _ = pidfd_send_signal(&monitor, Signal::CONT);
+        }
+    }
+
+    fn refuse_frozen(&self, frozen: impl Fn(&Layout, &CgroupPath) -> Option<CgroupPath>) -> Result<()> {
+        match frozen(&Layout::detect()?, &self.cgroup()?) {
+            None => Ok(()),
+            Some(found) => {
+                let text = cgroup::frozen_words(&found);
+                Err(Error::found(ErrorKind::Phase, Stage::Stop, self.object(), "read(freezer state)", text))
+            }
+        }
+    }
+
+    /// Lets what is frozen run, where there is no monitor to do it.
+    fn thaw(&self) -> Result<()> {
+        if let Some(cgroup) = self.own_cgroup()? {
+            cgroup.thaw();
+        }
+        Ok(())
+    }
+
+    /// The container's cgroup; `None` where another one has its name.
+    fn own_cgroup(&self) -> Result<Option<Cgroup>> {
+        let (layout, path) = (Layout::detect()?, self.cgroup()?);
+        let is_own = cgroup::inode_of(&layout, &path) == self.record.cgroup_inode;
+        is_own.then(|| Cgroup::open(&layout, &path)).transpose()
     }
 
     /// Without a monitor, by pidfd.
@@ -147,46 +194,58 @@ impl Running {
         Error::found(ErrorKind::Phase, Stage::Stop, self.object(), "signal", "it has ended")
     }
 
-    /// Ends the container: the signal now, and after the grace the whole tree is killed. The monitor sees to it even if the caller is gone
-    /// before the grace is over; should the monitor be killed meanwhile, the caller does.
+    /// Ends the container: the signal now, and after the grace the whole tree is killed. A frozen one is thawed for it. The monitor sees to it
+    /// even if the caller is gone before the grace is over; one that has been killed or does not answer is done without.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Phase`] when a cgroup above the container's is frozen and keeps it from ending (cgroup v1); [`ErrorKind::TimedOut`] when it was
+    /// killed and is not gone.
     pub fn stop(self, signal: i32, grace: Duration) -> Result<Ended> {
         crash::point(Role::Caller, Stage::Stop);
-        let monitored = control::stop(&self.directory, signal, grace)?.is_some();
-        if !monitored {
-            match self.signal_init(signal) {
-                Err(error) if error.kind() != ErrorKind::Phase => return Err(error),
-                _ => {}
-            }
+        self.refuse_frozen(cgroup::frozen_above)?;
+        let reply = control::stop(&self.directory, signal, grace)?;
+        if reply == Reply::Silent {
+            self.continue_monitor();
+        }
+        if reply != Reply::Done {
+            self.signal_if_alive(signal)?;
+            self.thaw()?;
         }
         let still_running = self.clone();
-        let patience = if monitored { grace.saturating_add(MONITORS_TURN) } else { grace };
-        match self.wait_for(patience)? {
+        let turn = if reply == Reply::Done { MONITORS_TURN } else { Duration::ZERO };
+        match self.wait_for(grace.saturating_add(turn))? {
             Some(ended) => Ok(ended),
-            None if monitored && still_running.is_watched() => still_running.wait_for_the_killed(),
             None => still_running.kill_tree(),
+        }
+    }
+
+    fn signal_if_alive(&self, signal: i32) -> Result<()> {
+        match self.signal_init(signal) {
+            Err(error) if error.kind() != ErrorKind::Phase => Err(error),
+            _ => Ok(()),
         }
     }
 
     /// Kills everything in the container, at once, and without its monitor's help.
     pub fn kill_tree(self) -> Result<Ended> {
         crash::point(Role::Caller, Stage::Stop);
-        let layout = Layout::detect()?;
-        if cgroup::inode_of(&layout, &self.cgroup()?) == self.record.cgroup_inode {
-            Cgroup::open(&layout, &self.cgroup()?)?.kill_all(KillMeans::Best)?;
+        self.refuse_frozen(cgroup::frozen_above)?;
+        if let Some(cgroup) = self.own_cgroup()? {
+            cgroup.kill_all(KillMeans::Best)?;
         }
         // On a hybrid host init may be where the kill does not reach; its pid namespace goes with it.
-        match self.signal_init(libc::SIGKILL) {
-            Err(error) if error.kind() != ErrorKind::Phase => return Err(error),
-            _ => {}
-        }
-        self.wait_for_the_killed()
+        self.signal_if_alive(libc::SIGKILL)?;
+        self.continue_monitor();
+        let killed = self.clone();
+        self.wait_for(KILL_PATIENCE)?.ok_or_else(|| killed.late())
     }
 
-    fn wait_for_the_killed(self) -> Result<Ended> {
-        let object = self.object();
-        let text = "it was killed and is not gone yet";
-        let late = || Error::found(ErrorKind::TimedOut, Stage::Stop, object, "wait", text);
-        self.wait_for(KILL_PATIENCE)?.ok_or_else(late)
+    fn late(&self) -> Error {
+        let text = match self.is_alive() {
+            true => "it was killed and is not gone yet".to_owned(),
+            false => format!("it is dead, and its monitor (pid {}) does not say how it ended", self.record.monitor.pid),
+        };
+        Error::found(ErrorKind::TimedOut, Stage::Stop, self.object(), "wait", text)
     }
 
     fn cgroup(&self) -> Result<CgroupPath> {

@@ -200,14 +200,14 @@ fn terms(record: &LaunchRecord) -> Terms {
     }
 }
 
-/// The container's cgroup in each hierarchy, once for each kind of counter that is kept there.
+/// The container's cgroup in each hierarchy, once for each thing that the monitor knows to do there.
 fn leaf_paths(layout: &Layout, cgroup: &Cgroup) -> Vec<(CgroupKind, CString)> {
     let mut leaves = Vec::new();
     for hierarchy in layout.hierarchies() {
         let Ok(path) = CString::new(hierarchy.directory(cgroup.path())) else { continue };
         let kinds: Vec<CgroupKind> = match &hierarchy.kind {
             Kind::V2 { .. } => vec![CgroupKind::Unified],
-            Kind::V1 { controllers, .. } => controllers.iter().filter_map(|name| counters_of(name)).collect(),
+            Kind::V1 { controllers, .. } => controllers.iter().filter_map(|name| kind_of(name)).collect(),
         };
         let kinds = if kinds.is_empty() { vec![CgroupKind::Other] } else { kinds };
         leaves.extend(kinds.into_iter().map(|kind| (kind, path.clone())));
@@ -215,12 +215,13 @@ fn leaf_paths(layout: &Layout, cgroup: &Cgroup) -> Vec<(CgroupKind, CString)> {
     leaves
 }
 
-fn counters_of(controller: &str) -> Option<CgroupKind> {
+fn kind_of(controller: &str) -> Option<CgroupKind> {
     match controller {
         "memory" => Some(CgroupKind::Memory),
         "cpuacct" => Some(CgroupKind::Cpuacct),
         "cpu" => Some(CgroupKind::Cpu),
         "pids" => Some(CgroupKind::Pids),
+        "freezer" => Some(CgroupKind::Freezer),
         _ => None,
     }
 }

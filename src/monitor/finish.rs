@@ -15,15 +15,18 @@ const REMOVAL_BOUND_NS: u64 = 2_000_000_000;
 /// Between two tries, where the kernel has nothing to wait for.
 const RETRY_NS: u64 = 10_000_000;
 
-/// Reaps init, which is dead; where a debugger holds it, waits until that lets go. `None`: the kernel does not say how it ended, and nothing
-/// may be made up.
-pub fn reap_init(pidfd: i32) -> Option<(Ending, Usage)> {
-    let dead = sys::wait(sys::Children::Pidfd(pidfd), sys::Wait::Reap).ok()??;
-    let number = u8::try_from(dead.status).ok()?;
+/// The kernel does not say how init ended, and nothing may be made up.
+pub struct Unknown;
+
+/// Reaps init, if it is dead.
+pub fn reap_init(pidfd: i32) -> Result<Option<(Ending, Usage)>, Unknown> {
+    let dead = sys::wait(sys::Children::Pidfd(pidfd), sys::Wait::Reap).map_err(|_| Unknown)?;
+    let Some(dead) = dead else { return Ok(None) };
+    let number = u8::try_from(dead.status).map_err(|_| Unknown)?;
     let ending = match dead.code {
         1 => Ending::Code(number),
         2 | 3 => Ending::Signal { signal: number, core_dumped: dead.code == 3 },
-        _ => return None,
+        _ => return Err(Unknown),
     };
     let [user_s, user_us, system_s, system_us, max_rss_kib, ..] = dead.usage;
     let ns = |seconds: u64, micros: u64| seconds.wrapping_mul(1_000_000_000).wrapping_add(micros.wrapping_mul(1000));
@@ -32,7 +35,7 @@ pub fn reap_init(pidfd: i32) -> Option<(Ending, Usage)> {
         system_ns: ns(system_s, system_us),
         max_rss_bytes: max_rss_kib.wrapping_mul(1024),
     };
-    Some((ending, usage))
+    Ok(Some((ending, usage)))
 }
 
 /// Reaps the orphans that came to the monitor, but never init.
@@ -45,12 +48,30 @@ pub fn reap_orphans(init: u32) {
     }
 }
 
+/// Lets everything in the container's cgroup run that has been frozen there: what is frozen by cgroup v1 does not even die. A cgroup further
+/// up is not the container's.
+pub fn thaw(handover: &Handover<'_>) {
+    for leaf in handover.cgroups.iter() {
+        match leaf.kind {
+            CgroupKind::Freezer => write_file(leaf, c"freezer.state", b"THAWED"),
+            CgroupKind::Unified => write_file(leaf, c"cgroup.freeze", b"0"),
+            _ => (),
+        }
+    }
+}
+
 /// Kills everything in the container's cgroup of the unified tree, of a hybrid host as well (Linux 5.14). Where there is none, whoever lives
 /// in init's pid namespace dies with init all the same.
 pub fn kill_cgroup(handover: &Handover<'_>) {
-    let Some(directory) = unified(handover).and_then(|leaf| sys::open_directory(leaf.path).ok()) else { return };
-    if let Ok(fd) = sys::open_at(directory, c"cgroup.kill", Open::Write) {
-        let _ = sys::write(fd, b"1");
+    if let Some(leaf) = unified(handover) {
+        write_file(leaf, c"cgroup.kill", b"1");
+    }
+}
+
+fn write_file(leaf: &CgroupLeaf<'_>, name: &CStr, value: &[u8]) {
+    let Ok(directory) = sys::open_directory(leaf.path) else { return };
+    if let Ok(fd) = sys::open_at(directory, name, Open::Write) {
+        let _ = sys::write(fd, value);
         sys::close(fd);
     }
     sys::close(directory);

@@ -97,7 +97,7 @@ pub struct CgroupLeaf<'a> {
     pub path: &'a CStr,
 }
 
-/// The hierarchies that differ in what the monitor reads there.
+/// The hierarchies that differ in what the monitor reads or writes there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CgroupKind {
     /// v1 memory.
@@ -108,6 +108,8 @@ pub enum CgroupKind {
     Cpu,
     /// v1 pids.
     Pids,
+    /// v1 freezer.
+    Freezer,
     /// Any other of v1, only to be removed.
     #[default]
     Other,
@@ -116,11 +118,12 @@ pub enum CgroupKind {
 }
 
 impl CgroupKind {
-    const ALL: [(CgroupKind, &'static str); 6] = [
+    const ALL: [(CgroupKind, &'static str); 7] = [
         (CgroupKind::Memory, "memory"),
         (CgroupKind::Cpuacct, "cpuacct"),
         (CgroupKind::Cpu, "cpu"),
         (CgroupKind::Pids, "pids"),
+        (CgroupKind::Freezer, "freezer"),
         (CgroupKind::Other, "other"),
         (CgroupKind::Unified, "unified"),
     ];
@@ -336,7 +339,7 @@ pub(super) mod tests {
             id in "[^\0]{1,80}", boot_id in "[^\0]{1,40}", pid in 1u32.., fds in proptest::array::uniform5(4..i32::MAX), owner_uid: u32,
             deadline: Option<u64>, signal in 1u8..=64, grace_ms: u32, started: [u64; 2], gate: bool,
             ancestors in proptest::collection::vec(("/[^\0]{0,90}", 4..i32::MAX, any::<u64>()), 0..MAX_WATCHES),
-            paths in proptest::collection::vec(("/[^\0]{0,90}", 0usize..6), 0..=MAX_CGROUPS),
+            paths in proptest::collection::vec(("/[^\0]{0,90}", 0usize..7), 0..=MAX_CGROUPS),
         ) {
             let paths: Vec<_> = paths.iter().map(|(path, kind)| (CString::new(path.as_str()).unwrap(), CgroupKind::ALL[*kind].0)).collect();
             let mut handover = Handover {

@@ -27,7 +27,7 @@ use clients::{Accepted, Clients, PLACES};
 use handover::{HANDOVER_FD, Handover, MAX_BYTES, MAX_WATCHES, OomKind, RESERVED_BYTES, RESERVED_NAME};
 use list::List;
 use protocol::{Answer, Status};
-use record::Facts;
+use record::{Ending, Facts, Usage};
 use step::{Action, Event, Phase, Reason, State, step};
 use sys::{Clock, POLLIN, PollFd};
 
@@ -36,7 +36,8 @@ const BUG: i32 = 70;
 const NO_RECORD: i32 = 1;
 
 const SOCKET_NAME: &CStr = c"monitor.sock";
-/// How long the socket is left alone when the system has nothing left to accept a connection with.
+/// How long the socket is left alone when the system has nothing left to accept a connection with, and init's pidfd when it says more than
+/// is true.
 const REST_NS: u64 = 1_000_000_000;
 
 /// The places of the fixed fds among those waited for; the clients follow.
@@ -98,6 +99,10 @@ struct Monitor {
     watching_boot_ns: u64,
     wakeups: u64,
     accepting: Accepted,
+    /// Init's pidfd could be read, and init had not ended.
+    doubted: bool,
+    /// How init ended, once it is reaped.
+    ended: Option<(Ending, Usage)>,
 }
 
 impl Monitor {
@@ -121,6 +126,8 @@ impl Monitor {
             watching_boot_ns: sys::now_ns(Clock::Boottime),
             wakeups: 0,
             accepting: Accepted::Yes,
+            doubted: false,
+            ended: None,
             handover,
         })
     }
@@ -130,8 +137,10 @@ impl Monitor {
     fn wait_once(&mut self) {
         let ready = self.poll();
         let is_ready = |place: usize| ready.get(place).is_some_and(|revents| *revents != 0);
-        if is_ready(INIT) {
-            self.happened(Event::InitExited);
+        self.doubted = false;
+        if is_ready(INIT) || is_ready(SIGNALS) {
+            self.look_at_init();
+            self.doubted = is_ready(INIT);
         }
         if is_ready(SIGNALS) {
             if sys::take_termination(self.signals) {
@@ -153,13 +162,27 @@ impl Monitor {
         }
     }
 
+    /// Only the wait tells whether init has ended. Its pidfd can be read for an instant while a thread of it executes a program and replaces the
+    /// first one, and as long as a debugger holds the dead init back; then it is left alone, since the true end comes with a SIGCHLD.
+    fn look_at_init(&mut self) {
+        match finish::reap_init(self.handover.pidfd) {
+            Ok(None) => (),
+            Ok(ended) => {
+                self.ended = ended;
+                self.happened(Event::InitExited);
+            }
+            Err(finish::Unknown) => sys::exit(NO_RECORD),
+        }
+    }
+
     fn poll(&mut self) -> [i16; FIRST_CLIENT + PLACES] {
-        let resting = self.accepting == Accepted::Exhausted;
+        let exhausted = self.accepting == Accepted::Exhausted;
+        let resting = exhausted || self.doubted;
         let mut fds = [PollFd { fd: -1, events: POLLIN, revents: 0 }; FIRST_CLIENT + PLACES];
         let [init, signals, socket, clients @ ..] = &mut fds;
-        init.fd = self.handover.pidfd;
+        init.fd = if self.doubted { -1 } else { self.handover.pidfd };
         signals.fd = self.signals;
-        socket.fd = if resting { -1 } else { self.handover.socket };
+        socket.fd = if exhausted { -1 } else { self.handover.socket };
         for (place, fd) in clients.iter_mut().zip(self.clients.fds()) {
             place.fd = fd;
         }
@@ -178,6 +201,7 @@ impl Monitor {
             match *action {
                 Action::OpenGate => outcome = self.open_gate(),
                 Action::Signal(signal) => outcome = sys::send_signal(self.handover.pidfd, signal.number()),
+                Action::Thaw => finish::thaw(&self.handover),
                 Action::KillTree => self.kill_tree(),
                 Action::AnswerDone(client) => {
                     self.clients.answer(client, outcome.map_or_else(failed, |()| Answer::Done))
@@ -201,10 +225,12 @@ impl Monitor {
         result
     }
 
-    /// Init by its pidfd in any case: in a unified tree that it never joined `cgroup.kill` succeeds and kills nobody.
+    /// Init by its pidfd in any case: in a unified tree that it never joined `cgroup.kill` succeeds and kills nobody. Thawed last, so that
+    /// nothing runs again but to die.
     fn kill_tree(&self) {
         finish::kill_cgroup(&self.handover);
         let _ = sys::send_signal(self.handover.pidfd, sys::SIGKILL);
+        finish::thaw(&self.handover);
     }
 
     fn status(&mut self) -> Status {
@@ -241,8 +267,9 @@ impl Monitor {
 
     fn finish(&mut self, reason: Reason) -> ! {
         let ended_ns = now_ns();
-        let Some((ending, usage)) = finish::reap_init(self.handover.pidfd) else { sys::exit(NO_RECORD) };
+        let Some((ending, usage)) = self.ended.take() else { sys::exit(BUG) };
         finish::kill_cgroup(&self.handover);
+        finish::thaw(&self.handover);
         finish::reap_orphans(self.handover.pid);
         self.read_oom();
         let facts = Facts {

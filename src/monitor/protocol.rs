@@ -42,6 +42,8 @@ pub struct Signal(u8);
 impl Signal {
     /// SIGTERM.
     pub const TERM: Signal = Signal(15);
+    /// SIGKILL.
+    pub const KILL: Signal = Signal(9);
 
     /// `None` where Linux has no such signal.
     pub fn new(number: u8) -> Option<Signal> {

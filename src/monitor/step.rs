@@ -89,6 +89,8 @@ pub enum Action {
     OpenGate,
     /// Send init this signal.
     Signal(Signal),
+    /// Let run what has been frozen, so that a signal is heard.
+    Thaw,
     /// Kill init and everything in the container's cgroup.
     #[default]
     KillTree,
@@ -102,8 +104,8 @@ pub enum Action {
     Finish(Reason),
 }
 
-/// No event has more than two.
-pub type Actions = List<Action, 2>;
+/// No event has more than three.
+pub type Actions = List<Action, 3>;
 
 impl State {
     /// The next instant at which something is due by itself.
@@ -150,7 +152,10 @@ pub fn step(state: State, now: u64, event: Event) -> (State, Actions) {
         }
         (_, Event::DeadlinePassed) => {
             let kill_at = after(now, state.terms.grace_ms);
-            (Phase::Stopping { kill_at, cause: Reason::Timeout }, &[Action::Signal(state.terms.stop_signal)])
+            (
+                Phase::Stopping { kill_at, cause: Reason::Timeout },
+                &[Action::Signal(state.terms.stop_signal), Action::Thaw],
+            )
         }
         (_, Event::Asked(client, request)) => return asked(state, now, client, request),
         (_, Event::Terminated) => return stop(state, now, None, None),
@@ -160,17 +165,18 @@ pub fn step(state: State, now: u64, event: Event) -> (State, Actions) {
 
 /// A stop, whoever asks for it.
 fn stop(state: State, now: u64, signal: Option<Signal>, grace_ms: Option<u32>) -> (State, Actions) {
-    let (phase, action) = match state.phase {
-        Phase::Created => (Phase::Killing { cause: Reason::Stopped }, Action::KillTree),
+    let (phase, actions): (Phase, &[Action]) = match state.phase {
+        Phase::Created => (Phase::Killing { cause: Reason::Stopped }, &[Action::KillTree]),
         // Killed, but not dead: perhaps something was out of reach the first time.
-        phase @ (Phase::Killing { .. } | Phase::Ended) => (phase, Action::KillTree),
+        phase @ (Phase::Killing { .. } | Phase::Ended) => (phase, &[Action::KillTree]),
         phase => {
             let kill_at = state.kill_at(now, grace_ms.unwrap_or(state.terms.grace_ms));
             let cause = if let Phase::Stopping { cause, .. } = phase { cause } else { Reason::Stopped };
-            (Phase::Stopping { kill_at, cause }, Action::Signal(signal.unwrap_or(state.terms.stop_signal)))
+            let signal = Action::Signal(signal.unwrap_or(state.terms.stop_signal));
+            (Phase::Stopping { kill_at, cause }, &[signal, Action::Thaw])
         }
     };
-    (State { phase, ..state }, Actions::of(&[action]))
+    (State { phase, ..state }, Actions::of(actions))
 }
 
 fn asked(state: State, now: u64, client: usize, request: Request) -> (State, Actions) {
@@ -179,6 +185,7 @@ fn asked(state: State, now: u64, client: usize, request: Request) -> (State, Act
         (phase, Request::Status) => (phase, &[Action::AnswerStatus(client)]),
         (Phase::Created, Request::Start) => (Phase::Running, &[Action::OpenGate, done]),
         (phase, Request::Start) => (phase, &[Action::AnswerErrno(client, EALREADY)]),
+        (phase, Request::Signal(Signal::KILL)) => (phase, &[Action::Signal(Signal::KILL), Action::Thaw, done]),
         (phase, Request::Signal(signal)) => (phase, &[Action::Signal(signal), done]),
         (_, Request::Stop { signal, grace_ms }) => {
             let (state, mut actions) = stop(state, now, signal, grace_ms);
@@ -351,10 +358,29 @@ mod tests {
     fn a_monitor_that_is_told_to_end_stops_its_container_first() {
         let terms = Terms { deadline: None, stop_signal: Signal::TERM, grace_ms: 2 };
         let (state, actions) = step(State { phase: Phase::Running, terms }, MS, Event::Terminated);
-        assert_eq!(*actions, [Action::Signal(Signal::TERM)]);
+        assert_eq!(*actions, [Action::Signal(Signal::TERM), Action::Thaw]);
         assert_eq!(state.deadline(), Some(3 * MS));
         assert_eq!(*step(state, 3 * MS, Event::DeadlinePassed).1, [Action::KillTree]);
         assert_eq!(*step(state, 2 * MS, Event::InitExited).1, [Action::Finish(Reason::Stopped)]);
+    }
+
+    #[test]
+    fn whoever_is_to_end_is_thawed_and_nobody_else() {
+        let terms = Terms { deadline: Some(MS), stop_signal: Signal::TERM, grace_ms: 2 };
+        let running = State { phase: Phase::Running, terms };
+        let usr1 = Signal::new(10).unwrap();
+        let table = [
+            (Event::Terminated, true),
+            (Event::DeadlinePassed, true),
+            (Event::Asked(0, Request::Stop { signal: Some(usr1), grace_ms: None }), true),
+            (Event::Asked(0, Request::Signal(Signal::KILL)), true),
+            (Event::Asked(0, Request::Signal(usr1)), false),
+            (Event::Asked(0, Request::Status), false),
+        ];
+        for (event, thaws) in table {
+            let (_, actions) = step(running, MS, event);
+            assert_eq!(actions.contains(&Action::Thaw), thaws, "{event:?}: {:?}", &*actions);
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub const POLLPRI: i16 = 0x2;
 
 pub const SIGKILL: u8 = 9;
 const SIGTERM: u32 = 15;
+const SIGCHLD: u32 = 17;
 
 const AT_FDCWD: usize = -100_isize as usize;
 const O_PATH: usize = 0o10_000_000;
@@ -41,6 +42,7 @@ numbers! {
     WRITE 1 64
     CLOSE 3 57
     MMAP 9 222
+    RT_SIGACTION 13 134
     RT_SIGPROCMASK 14 135
     PREAD64 17 67
     SENDTO 44 206
@@ -136,13 +138,19 @@ pub fn exit(code: i32) -> ! {
     }
 }
 
-/// Detaches from whoever started the launch: own session, `/` as directory, no parent-death signal, no signals at all but SIGKILL and what [`signals`] takes.
+/// Detaches from whoever started the launch: own session, `/` as directory, no parent-death signal, no signals at all but SIGKILL and what
+/// [`signals`] takes.
 pub fn settle(name: &CStr) {
     const PR_SET_PDEATHSIG: usize = 1;
     const PR_SET_NAME: usize = 15;
     const PR_SET_CHILD_SUBREAPER: usize = 36;
     const SIG_SETMASK: usize = 2;
+    const SA_NOCLDSTOP: u64 = 1;
     let all = [u64::MAX];
+    // handler, flags, restorer, mask: the default action, and no word of children that are stopped, which a worker could be thousands of
+    // times a second.
+    let deaths_only = [0, SA_NOCLDSTOP, 0, 0];
+    let _ = with_memory!(RT_SIGACTION, SIGCHLD, deaths_only.as_ptr(), 0, 8);
     let _ = with_memory!(RT_SIGPROCMASK, SIG_SETMASK, all.as_ptr(), 0, 8);
     let _ = with_memory!(PRCTL, PR_SET_NAME, name.as_ptr());
     let _ = plain!(PRCTL, PR_SET_CHILD_SUBREAPER, 1);
@@ -279,7 +287,7 @@ pub fn poll(fds: &mut [PollFd], timeout_ns: Option<u64>) -> Result<usize> {
 
 /// An fd that is readable while SIGCHLD or SIGTERM is pending.
 pub fn signals() -> Result<i32> {
-    let mask = [1_u64 << (17 - 1) | 1_u64 << (SIGTERM - 1)];
+    let mask = [1_u64 << (SIGCHLD - 1) | 1_u64 << (SIGTERM - 1)];
     with_memory!(SIGNALFD4, usize::MAX, mask.as_ptr(), 8, O_CLOEXEC | NONBLOCK).map(|fd| fd as i32)
 }
 
@@ -335,13 +343,13 @@ pub enum Children {
     Pidfd(i32),
 }
 
-/// What a wait does about a child.
+/// What a wait does about a child. None of them blocks.
 #[derive(Clone, Copy)]
 pub enum Wait {
-    /// Says whether it is dead now, and leaves it a zombie.
+    /// Says whether it is dead, and leaves it a zombie.
     Look = 0x0100_0001,
-    /// Waits until it can be reaped, and reaps it.
-    Reap = 0,
+    /// Reaps it, if it is dead.
+    Reap = 1,
 }
 
 /// A dead child.

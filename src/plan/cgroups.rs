@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cgroup::{Act, Foresight, Layout};
+use crate::cgroup::{Act, Foresight, Layout, frozen_words};
 use crate::launch::Settings;
 use crate::request::LaunchSpec;
 use crate::systemd;
@@ -57,6 +57,10 @@ pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine) -> (
         foresight
             .obstacles
             .extend(systemd::obstacle(&machine.layout).map(|reason| format!("unit '{scope}': {reason}")));
+    }
+    if scope.is_none() {
+        let monitors = crate::cgroup::frozen(&machine.layout, &settings.monitors);
+        foresight.obstacles.extend(monitors.map(|found| format!("monitors: {}", frozen_words(&found))));
     }
     let planned = PlannedCgroups {
         path: spec.cgroup.to_string(),

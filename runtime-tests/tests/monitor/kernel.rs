@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::net::{SendFlags, send};
@@ -254,6 +255,48 @@ fn a_monitor_with_nothing_to_do_does_not_wake_and_owns_little() {
     assert!(kib <= 64, "{kib} KiB: {rollup}");
     assert_eq!(client.ask(stop(0)), Some(Answer::Done));
     container.record();
+}
+
+/// As long as a debugger holds a dead process, its pidfd can be read and it cannot be reaped: the same as for an instant when one of its
+/// threads executes a program, and for as long as this test likes.
+#[test]
+fn a_monitor_believes_no_end_that_it_cannot_reap() {
+    let container = Launch::new().run(": > $R; exec sleep 600").ready();
+    let init = nix::unistd::Pid::from_raw(container.status().pid as i32);
+    ptrace::seize(init, ptrace::Options::empty()).unwrap();
+    nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let before = loop {
+        let status = container.status();
+        if is_zombie(init) {
+            break status.wakeups;
+        }
+    };
+    // It goes on serving, and does not look again and again.
+    assert_eq!(container.client().ask(stop(60_000)), Some(Answer::Done));
+    let status = container.status();
+    assert!(status.wakeups < before + 100, "{} wake-ups, {before} before", status.wakeups);
+    // The debugger's own wait is what lets it go.
+    nix::sys::wait::waitpid(init, None).unwrap();
+    assert_eq!(container.record().exit, Exit::Signal { signal: 9, core_dumped: false });
+}
+
+fn is_zombie(pid: nix::unistd::Pid) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().rsplit_once(") ").unwrap().1.starts_with('Z')
+}
+
+#[test]
+fn a_monitor_hears_of_deaths_alone() {
+    let container = Launch::new().run(": > $R; exec sleep 600").ready();
+    let (init, before) = (Pid::from_raw(container.status().pid as i32).unwrap(), container.status().wakeups);
+    for _ in 0..200 {
+        kill_process(init, Kill::STOP).unwrap();
+        kill_process(init, Kill::CONT).unwrap();
+    }
+    // Two requests, and as many connections that come and go.
+    let after = container.status().wakeups;
+    assert!(after <= before + 8, "{} wake-ups", after - before);
+    assert_eq!(container.client().ask(Request::Signal(Signal::KILL)), Some(Answer::Done));
+    assert_eq!(container.record().exit, Exit::Signal { signal: 9, core_dumped: false });
 }
 
 #[test]

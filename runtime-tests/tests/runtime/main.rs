@@ -6,6 +6,7 @@ mod corrupt;
 mod crashes;
 mod doctor;
 mod embedder;
+mod endings;
 mod erofs;
 mod exhaustion;
 mod hanging;
@@ -47,6 +48,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         attacks::worker::CASES,
         attacks::caller::CASES,
         life_cycle::CASES,
+        endings::CASES,
         limits::CASES,
         crashes::CASES,
         layers::CASES,
