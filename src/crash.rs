@@ -21,10 +21,10 @@ pub(crate) enum Role {
 }
 
 #[cfg(not(feature = "crash-points"))]
-pub(crate) use self::disarmed::point;
+pub(crate) use self::disarmed::{point, variables};
 
 #[cfg(feature = "crash-points")]
-pub(crate) use self::armed::point;
+pub(crate) use self::armed::{point, variables};
 
 #[cfg(not(feature = "crash-points"))]
 mod disarmed {
@@ -33,6 +33,11 @@ mod disarmed {
 
     #[inline(always)]
     pub(crate) fn point(_: Role, _: Stage) {}
+
+    /// What a program that is started without an environment still has to be told.
+    pub(crate) fn variables() -> [(&'static str, String); 0] {
+        []
+    }
 }
 
 #[cfg(feature = "crash-points")]
@@ -74,6 +79,11 @@ mod armed {
 
     /// How often each stage was passed by this process or the ones that it was forked from.
     static PASSED: [AtomicU32; Stage::ALL.len() + 1] = [const { AtomicU32::new(0) }; Stage::ALL.len() + 1];
+
+    /// What a program that is started without an environment still has to be told.
+    pub(crate) fn variables() -> impl Iterator<Item = (&'static str, String)> {
+        ["SQUALL_CRASH", "SQUALL_CRASH_DIR"].into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)))
+    }
 
     fn order() -> Option<&'static Order> {
         let read = || {

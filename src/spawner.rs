@@ -25,6 +25,7 @@ use rustix::process::{WaitOptions, setsid, waitpid};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch;
+use crate::launch::inheritance::take_roots_ids;
 use crate::launch::line::{Answer, Line};
 use crate::launch::wire;
 use crate::limit::{AtLimit, Limit};
@@ -81,14 +82,15 @@ impl Spawner {
         }
     }
 
-    /// Starts `program spawner` (the command line program of this version) as the spawner.
+    /// Starts `program spawner` (the command line program of this version) as the spawner. It is given nothing of this program's environment.
     pub fn program(path: impl Into<PathBuf>) -> Result<Spawner> {
         let path = path.into();
         let socket = start(&path)?;
         Ok(Spawner { origin: Origin::Program(path), socket: Mutex::new(socket) })
     }
 
-    /// Starts the command line program from where it is installed: beside this program's own file, else in [`LIBEXEC`].
+    /// Starts the command line program from where it is installed: beside this program's own file, else in [`LIBEXEC`]. Not for a setuid program,
+    /// whose file its caller may have linked to a place of his own: that forks its spawner, or names the program.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] names the places where it is not; others as for [`Spawner::program`].
@@ -161,6 +163,8 @@ fn start(path: &PathBuf) -> Result<OwnedFd> {
     // Not waited for when all goes well: it ends with this program, and until then it is not a zombie.
     let mut program = Command::new(path)
         .arg("spawner")
+        .env_clear()
+        .envs(crash::variables())
         .stdin(ProcessStdio::from(theirs))
         .stdout(ProcessStdio::null())
         .spawn()
@@ -210,9 +214,11 @@ fn keep(socket: OwnedFd) -> ! {
     }
 }
 
-/// Keeps nothing of the program that it serves: descriptors (pipes would never end, ports never be free), the terminal (its Ctrl-C is for
+/// Keeps nothing of the program that it serves: the ids of whoever called that where it is setuid, descriptors (pipes would never end, ports never be free), the terminal (its Ctrl-C is for
 /// the program to handle), and a habit of ignoring its children, which would hide their deaths.
 fn part_from_program(socket: &OwnedFd) {
+    // Refused without the privilege that a launch needs: each says so then.
+    let _ = take_roots_ids();
     // Refused only where this process leads a group already, so it has one of its own.
     let _ = setsid();
     sys::reap_children_again();

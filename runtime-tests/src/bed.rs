@@ -94,6 +94,12 @@ impl Bed {
         &self.program
     }
 
+    /// The same bed, with another file as the program under test.
+    pub fn with_program(&self, program: &Path) -> Bed {
+        let probe = OnceLock::from(self.probe().to_owned());
+        Bed { tag: self.tag.clone(), directory: self.directory.clone(), program: program.to_owned(), probe }
+    }
+
     /// The library's way in, with this bed's run root and monitors.
     pub fn library(&self) -> squall::SquallBuilder {
         squall::Squall::builder().run_root(self.run_root()).monitors(self.monitors())

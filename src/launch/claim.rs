@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::boot_id;
 use crate::cgroup::CgroupPath;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::request::{AbsolutePath, LaunchSpec};
+use crate::request::{AbsolutePath, ContainerId, LaunchSpec};
 use crate::run_root::RunRoot;
 use crate::stage::Stage;
 
@@ -27,6 +27,9 @@ const NOTES: &str = "claim";
 
 /// What a directory is called before it has its name. No id begins with a point.
 const UNNAMED: &str = ".claim-";
+
+/// How many directories are made, at most, for one claim.
+const ATTEMPTS: u32 = 1000;
 
 /// What a launch makes outside the directory.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -105,8 +108,7 @@ impl Claim {
     /// Claims the spec's id.
     pub(super) fn make(run_root: &RunRoot, spec: &LaunchSpec) -> Result<Claim> {
         let object = format!("container '{}'", spec.id);
-        let unnamed = run_root.containers().join(format!("{UNNAMED}{}-{}", std::process::id(), spec.id));
-        let directory = make_and_lock(&unnamed, &object)?;
+        let (unnamed, directory) = make_and_lock(run_root, &spec.id, &object)?;
         let claim = Claim::name(directory, &unnamed, run_root.container(&spec.id), spec, &object);
         claim.inspect_err(|_| {
             let _ = fs::remove_dir_all(&unnamed);
@@ -151,19 +153,29 @@ impl Claim {
 }
 
 /// Makes a directory without a name and locks it. Until it is locked it looks as if its launch had been killed, and somebody who reaps takes
-/// it away: then it is made anew. One that is locked and still there stays.
-fn make_and_lock(unnamed: &Path, object: &str) -> Result<OwnedFd> {
-    loop {
-        mkdir(unnamed, Mode::from_raw_mode(0o700)).at(Stage::Claim, object, "mkdir")?;
-        let directory = match open_directory(unnamed) {
+/// it away: then another is made, and nobody is waited for.
+fn make_and_lock(run_root: &RunRoot, id: &ContainerId, object: &str) -> Result<(PathBuf, OwnedFd)> {
+    for number in 0..ATTEMPTS {
+        let name = format!("{UNNAMED}{}-{number}-{id}", std::process::id());
+        let unnamed = run_root.containers().join(name);
+        match mkdir(&unnamed, Mode::from_raw_mode(0o700)) {
+            // Of an earlier process with this pid.
+            Err(Errno::EXIST) => continue,
+            other => other.at(Stage::Claim, object, "mkdir")?,
+        }
+        let directory = match open_directory(&unnamed) {
             Err(Errno::NOENT) => continue,
             other => other.at(Stage::Claim, object, "open")?,
         };
-        flock(&directory, FlockOperation::LockExclusive).at(Stage::Claim, object, "flock")?;
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => continue,
+            other => other.at(Stage::Claim, object, "flock")?,
+        }
         if fstat(&directory).at(Stage::Claim, object, "fstat")?.st_nlink > 0 {
-            return Ok(directory);
+            return Ok((unnamed, directory));
         }
     }
+    Err(Error::found(ErrorKind::Exhausted, Stage::Claim, object, "mkdir", "others kept taking its directory away"))
 }
 
 fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {

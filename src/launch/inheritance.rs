@@ -4,7 +4,8 @@
 //! too; init and monitor inherit the clean state. Signals, descriptors and environment are cleared at exec, by those who exec.
 
 use rustix::fs::Mode;
-use rustix::process::{chdir, setsid, umask};
+use rustix::process::{DumpableBehavior, Gid, Uid, chdir, set_dumpable_behavior, setsid, umask};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::error::{Context, Result};
 use crate::stage::Stage;
@@ -12,6 +13,7 @@ use crate::sys::{self, RLIMITS, Rlimit};
 
 /// Cleans this process. The answer names what the kernel refused to change, for the record.
 pub(crate) fn clean() -> Result<Vec<String>> {
+    take_roots_ids()?;
     // A caller that ignores SIGCHLD would have the kernel reap init, and nobody could ever know how it ended.
     sys::block_signals();
     sys::reset_dispositions();
@@ -30,6 +32,20 @@ pub(crate) fn clean() -> Result<Vec<String>> {
         refused.push(format!("oom_score_adj stays as it was: {error}"));
     }
     Ok(refused)
+}
+
+/// Root's ids and no groups, real ones too, and no core or tracing: a process that a setuid program forked could be stopped or killed by its
+/// caller otherwise, while it holds a lock or is all that watches a worker. So this comes before anything is made or locked.
+///
+/// # Errors
+/// [`ErrorKind::Privilege`](crate::error::ErrorKind::Privilege) without CAP_SETUID and CAP_SETGID.
+pub(crate) fn take_roots_ids() -> Result<()> {
+    const OBJECT: &str = "launch process";
+    set_thread_groups(&[]).at(Stage::Claim, OBJECT, "setgroups")?;
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(Stage::Claim, OBJECT, "setresgid")?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(Stage::Claim, OBJECT, "setresuid")?;
+    let no_dump = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    no_dump.at(Stage::Claim, OBJECT, "prctl(PR_SET_DUMPABLE)")
 }
 
 /// Every limit becomes that of the host's own init, the nearest thing to a default that a host has: what a service started at boot gets.

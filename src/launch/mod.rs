@@ -31,7 +31,7 @@ use self::line::{Answer, Line};
 pub(crate) use self::report::monotonic_ns;
 use self::report::{Outcome, Report, read_report};
 use self::undo::Undo;
-use crate::cgroup::{Cgroup, Joining, Layout};
+use crate::cgroup::{Cgroup, Joining, Layout, Scope};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerStore, OpenLayer};
 use crate::limit::{AtLimit, Limit};
@@ -144,6 +144,12 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     check_proc()?;
     check_pid_file(spec)?;
     job.settings.run_root.prepare()?;
+    let (layout, scope) = (Layout::detect()?, spec.scope());
+    // Whoever the caller's cgroup is delegated to can stop what is in it at any moment, with every lock that it holds.
+    let exposed = crate::cgroup::is_delegated(&layout)?;
+    if exposed {
+        leave_callers_cgroup(&layout, scope.as_ref(), &job.settings)?;
+    }
     let claim = Claim::make(&job.settings.run_root, spec)?;
     undo.directory(&claim.path);
     clock.lap(Stage::Claim);
@@ -154,11 +160,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     clock.lap(Stage::Layers);
 
     line.enter(Stage::Cgroup)?;
-    let layout = Layout::detect()?;
-    let scope = spec.scope();
-    if let Some(scope) = &scope {
-        systemd::enter(&layout, scope)?;
-        forget_callers_signals();
+    if scope.is_some() && !exposed {
+        leave_callers_cgroup(&layout, scope.as_ref(), &job.settings)?;
     }
     let (cgroup, adjustments) = Cgroup::create(&layout, &spec.cgroup, &spec.limits)?;
     let cgroup_inode = crate::cgroup::inode_of(&layout, &spec.cgroup);
@@ -211,9 +214,9 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     // Init builds its root by now, and waits at the gate. What the monitor needs is made while it goes on.
     line.enter(Stage::Join)?;
     admit(&cgroup, joining, &procs, &child, gate_writing)?;
-    if scope.is_none() {
-        crate::cgroup::join_monitors(&layout, &job.settings.monitors)?;
-        forget_callers_signals();
+    // Late, because the first move between cgroups waits for the kernel, and init works meanwhile.
+    if scope.is_none() && !exposed {
+        leave_callers_cgroup(&layout, None, &job.settings)?;
     }
     notes.extend(protect_from_oom_killer());
     line.enter(Stage::Monitor)?;
@@ -258,9 +261,15 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     Ok(watch::Watched { record, prepared, child, cgroup, layout, upper, oom })
 }
 
-/// What came while this process was in its caller's cgroup was for the caller. From here on it is for the monitor, which stops its container.
-fn forget_callers_signals() {
+/// Goes where the monitor will be. What signals came while this process was in its caller's cgroup were for the caller; from here on they are for
+/// the monitor, which stops its container.
+fn leave_callers_cgroup(layout: &Layout, scope: Option<&Scope>, settings: &Settings) -> Result<()> {
+    match scope {
+        Some(scope) => systemd::enter(layout, scope)?,
+        None => crate::cgroup::join_monitors(layout, &settings.monitors)?,
+    }
     sys::forget_pending(libc::SIGTERM);
+    Ok(())
 }
 
 /// Moves init into its cgroups and opens the gate. An init that has ended already has said why in its report.

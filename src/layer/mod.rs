@@ -6,7 +6,7 @@
 //!
 //! - `<layer-id>/mnt`, the *pin*: a mount that keeps an idle layer warm;
 //! - `<layer-id>/loop`, a hint: the number of the loop device last seen bound to the file;
-//! - `<layer-id>/lock`, held only while a device is bound.
+//! - `<layer-id>/lock`, held only while a device is bound, and waited for no longer than that should take.
 //!
 //! A layer is known by what its file is ([`LayerIdentity`]), never by a path and never by a digest in its name, which would let one file
 //! stand in for another on its name's word. If all of the cache is taken away while containers run, the next launch finds the bound device
@@ -16,15 +16,15 @@
 //! several layers are attached at a time then, because the kernel spends most of that time waiting.
 
 mod forecast;
+mod lock;
 mod loopdev;
 mod pins;
 mod status;
 mod unmountable;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -38,7 +38,7 @@ pub use self::pins::{Trim, TrimmedLayer};
 pub use self::status::LayerStatus;
 pub(crate) use self::status::Use;
 pub(crate) use self::unmountable::explain_unread;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::fsmount::NewFilesystem;
 pub use crate::request::{LayerFormat, LayerIdentity, OpenLayer};
 use crate::stage::Stage;
@@ -240,12 +240,21 @@ impl Slot<'_> {
     /// A mount of the layer, with a device bound for it under the layer's own lock; whoever waited for the lock usually finds the work done.
     /// Of a layer that cannot be had nothing stays in the store.
     fn attach(&self, attaching: &Attaching) -> Result<LayerMount> {
-        let _lock = self.lock()?;
+        let Some(_lock) = lock::take(&self.directory, &self.layer.label())? else { return self.attach_alone() };
         self.attach_locked(attaching).inspect_err(|_| {
             if self.hinted_device().is_none() {
                 let _ = pins::remove_directory(&self.directory, Stage::Layers, &self.layer.label());
             }
         })
+    }
+
+    /// Without the lock: nothing is left in the store.
+    fn attach_alone(&self) -> Result<LayerMount> {
+        if let Some(mount) = self.mount_shared()? {
+            return Ok(mount);
+        }
+        let device = LoopDevice::bind(self.layer)?;
+        Ok(LayerMount { mount: self.mount_device(&device)?, source: LayerSource::Attached })
     }
 
     fn attach_locked(&self, attaching: &Attaching) -> Result<LayerMount> {
@@ -307,28 +316,6 @@ impl Slot<'_> {
         }
     }
 
-    /// Takes the layer's lock, making its directory where needed. A reaper may remove directory and lock file while we wait: then the
-    /// file we hold has no name any more, and the next turn makes both anew.
-    fn lock(&self) -> Result<File> {
-        let object = self.layer.label();
-        let lock_path = self.directory.join(LOCK);
-        loop {
-            create_private_directory(&self.directory).at(Stage::Layers, &object, "mkdir(layer directory)")?;
-            create_private_directory(&self.pin_path())
-                .at(Stage::Layers, &object, "mkdir(mnt)")
-                .or_else(ignore_missing)?;
-            let lock = match File::options().write(true).create(true).truncate(false).open(&lock_path) {
-                Ok(lock) => lock,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).at(Stage::Layers, &object, "open(lock)"),
-            };
-            rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).at(Stage::Layers, &object, "flock")?;
-            if lock.metadata().at(Stage::Layers, &object, "fstat(lock)")?.nlink() > 0 {
-                return Ok(lock);
-            }
-        }
-    }
-
     /// A lost hint costs a second device for the same file at worst, so a failure to write it is only logged.
     fn write_hint(&self, number: u32) {
         if let Err(error) = fs::write(self.directory.join(HINT), number.to_string()) {
@@ -342,11 +329,6 @@ impl Slot<'_> {
         let times = Timestamps { last_access: now, last_modification: now };
         let _ = rustix::fs::utimensat(rustix::fs::CWD, &self.directory, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
     }
-}
-
-/// The pin's directory vanished under a reaper: the loop that called sees it by the lock file.
-fn ignore_missing(error: crate::error::Error) -> Result<()> {
-    if error.errno() == Some(libc::ENOENT) { Ok(()) } else { Err(error) }
 }
 
 /// Makes a directory that only root can look into; one that is there already will do.

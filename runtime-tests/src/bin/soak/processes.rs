@@ -21,8 +21,7 @@ pub struct Known {
 impl Known {
     /// The children of this process's main thread, oldest first. The process is ours and has not been waited for.
     pub fn children_of(parent: u32) -> Vec<Known> {
-        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-        let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        let pids = host::children(parent).into_iter();
         pids.filter_map(|pid| Known::open(pid, parent)).collect()
     }
 

@@ -1,9 +1,12 @@
 //! A caller that means harm, or is in a state that nobody thought of: the launch still gives the same worker, or a clear error.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use runtime_tests::{Bed, cases};
+use runtime_tests::{Bed, cases, host, until};
 use serde_json::Value;
 
 cases![
@@ -16,7 +19,12 @@ cases![
     a_mount_onto_proc_or_below_it_is_refused,
     a_mount_onto_a_device_does_not_become_the_mask,
     a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside,
+    the_caller_of_a_setuid_program_has_no_power_over_what_it_starts,
+    a_launch_leaves_a_cgroup_that_its_caller_owns_and_waits_for_no_lock_for_ever,
 ];
+
+/// A user of the host who is nobody in particular.
+const CALLER: u32 = 21001;
 
 fn in_shell(script: &str) -> [&str; 4] {
     ["sh", "-c", script, "sh"]
@@ -162,4 +170,63 @@ fn a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside(bed: &Bed) 
     });
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
     assert!(!std::path::Path::new("/deep").exists(), "a mount point was made in the host's root");
+}
+
+/// Real ids are what the kernel asks for when one process signals another: a monitor with its caller's could be stopped or killed by him.
+fn the_caller_of_a_setuid_program_has_no_power_over_what_it_starts(bed: &Bed) {
+    // Not where the bed is: file systems in memory are mounted without setuid.
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = directory.path().join("squall");
+    fs::copy(bed.program(), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    let ids = [format!("--reuid={CALLER}"), format!("--regid={CALLER}"), format!("--groups={CALLER},24")];
+    let as_caller = [&["setpriv"], &ids.each_ref().map(String::as_str)[..]].concat();
+    let call = bed.with_program(&program).run(&["--detach"], &["sleep", "600000"]).under(&as_caller).ok();
+    let worker = bed.worker(&call.text());
+    let monitor = worker.monitor();
+    for (key, expected) in [("Uid", "0 0 0 0"), ("Gid", "0 0 0 0"), ("Groups", "")] {
+        assert_eq!(host::status(monitor, key), expected, "{key}");
+    }
+    let signal = Command::new("setpriv")
+        .args(&as_caller[1..])
+        .args(["sh", "-c", &format!("kill -STOP {monitor}")])
+        .output()
+        .unwrap();
+    assert!(!signal.status.success(), "{signal:?}");
+    worker.kill();
+}
+
+fn a_launch_leaves_a_cgroup_that_its_caller_owns_and_waits_for_no_lock_for_ever(bed: &Bed) {
+    // The layer's directory by its name, with a lock that is never given back.
+    bed.run(&["--rm"], &["exit", "0"]).ok();
+    let layers = bed.run_root().join("layers");
+    let layer = fs::read_dir(&layers).unwrap().next().unwrap().unwrap().path();
+    bed.squall(&["reap", "--keep", "0"]).ok();
+    fs::create_dir(&layer).unwrap();
+    let lock = fs::File::create(layer.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let is_freezer = |root: &&PathBuf| root.ends_with("freezer") || root.join("cgroup.controllers").exists();
+    let freezer = host::hierarchies().into_iter().find(|root| is_freezer(&root)).unwrap();
+    let above = freezer.join(bed.cgroup().trim_start_matches('/'));
+    let callers = above.join("callers");
+    fs::create_dir_all(&callers).unwrap();
+    std::os::unix::fs::chown(&callers, Some(CALLER), None).unwrap();
+
+    let script = "echo $$ > $0/cgroup.procs && exec \"$@\"";
+    let call = bed.run(&["--detach"], &["sleep", "600000"]).under(&["sh", "-c", script, callers.to_str().unwrap()]);
+    let mut caller = call.into_command().stdout(Stdio::piped()).spawn().unwrap();
+    let launch = until("there is a launch process", || host::children(caller.id()).first().copied());
+    until("it has left its caller's cgroup", || {
+        let cgroups = fs::read_to_string(format!("/proc/{launch}/cgroup")).unwrap();
+        (!cgroups.contains("/callers")).then_some(())
+    });
+    let mut id = String::new();
+    caller.stdout.take().unwrap().read_to_string(&mut id).unwrap();
+    assert!(caller.wait().unwrap().success());
+    let worker = bed.worker(id.trim());
+    assert_eq!(worker.inspect()["layers"][0]["source"], "attached");
+    worker.kill();
+    drop(lock);
+    until("its last process has left", || fs::remove_dir(&callers).ok());
 }

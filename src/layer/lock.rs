@@ -1,0 +1,62 @@
+//! The lock of a layer, held while a device is bound to it so that it is not bound twice.
+//!
+//! Nobody has to have it: a second device costs page cache, no more. So it is waited for only so long, and whoever does not get it attaches the
+//! layer for himself.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::{LOCK, PIN, create_private_directory};
+use crate::error::{Context, Error, Result};
+use crate::stage::Stage;
+
+/// How long the lock is waited for. Binding and mounting take a millisecond; a launch that hangs in a file system which does not answer holds it
+/// for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The shortest and the longest pause between two tries: a lock of this kind has no descriptor to wait on.
+const PAUSE_MIN: Duration = Duration::from_micros(50);
+const PAUSE_MAX: Duration = Duration::from_millis(2);
+
+/// Takes the lock of the layer in this directory, making that where needed. `None`: somebody has had it for too long. A reaper may remove
+/// directory and lock file while we wait: then the file we hold has no name any more, and the next turn makes both anew.
+pub(super) fn take(directory: &Path, object: &str) -> Result<Option<File>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = PAUSE_MIN;
+    loop {
+        let Some(file) = open(directory, object)? else { continue };
+        match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if file.metadata().at(Stage::Layers, object, "fstat(lock)")?.nlink() > 0 => return Ok(Some(file)),
+            Ok(()) => continue,
+            Err(Errno::WOULDBLOCK) => {}
+            Err(errno) => return Err(Error::system(Stage::Layers, object, "flock", errno)),
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        std::thread::park_timeout(pause);
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// The lock file; `None` where its directory was removed right after it was made.
+fn open(directory: &Path, object: &str) -> Result<Option<File>> {
+    create_private_directory(directory).at(Stage::Layers, object, "mkdir(layer directory)")?;
+    match create_private_directory(&directory.join(PIN)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).at(Stage::Layers, object, "mkdir(mnt)");
+        }
+        _ => {}
+    }
+    match File::options().write(true).create(true).truncate(false).open(directory.join(LOCK)) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).at(Stage::Layers, object, "open(lock)"),
+    }
+}
