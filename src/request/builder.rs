@@ -217,7 +217,7 @@ impl Builder {
     pub fn tmpfs(mut self, destination: impl AsRef<Path>, size_bytes: Option<u64>, mode: u32) -> Builder {
         let field = format!("mounts[{}].destination", self.mounts_seen);
         match self.noting(field, Destination::new(destination)) {
-            Some(destination) => self.mount(Mount::Tmpfs(Tmpfs { destination, size_bytes, mode })),
+            Some(destination) => self.mount(Mount::Tmpfs(Tmpfs::new(destination, size_bytes, mode))),
             None => {
                 self.mounts_seen += 1;
                 self

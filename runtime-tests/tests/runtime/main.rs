@@ -28,6 +28,7 @@ mod seccomp;
 mod second_opinion;
 mod services;
 mod spawner;
+mod spellings;
 mod storm;
 mod streams;
 mod traps;
@@ -54,6 +55,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         hanging::CASES,
         storm::CASES,
         refusals::CASES,
+        spellings::CASES,
         packages::CASES,
         exhaustion::CASES,
         corrupt::CASES,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,15 +19,19 @@ use crate::{foreground, plan_page, print, request, seccomp};
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
 
+/// What `/dev/null` is, whatever it is called: character device 1:3 (Documentation/admin-guide/devices.txt).
+const NULL_DEVICE: u64 = libc::makedev(1, 3);
+
 /// Runs the command; the answer is the exit code.
 pub fn run(cli: Cli) -> Result<i32> {
-    let mut builder = Squall::builder().run_root(absolute(&cli.root));
+    let mut builder = Squall::builder().run_root(absolute("--root", &cli.root)?);
     let monitor_cgroup = cli.monitor_cgroup.as_deref();
     if let Some(cgroup) = monitor_cgroup {
         builder = builder.monitors(cgroup);
     }
     if let Some(roots) = image_roots(&cli.command) {
-        builder = builder.image_roots(roots.iter().map(|root| absolute(root)));
+        let roots: Result<Vec<PathBuf>> = roots.iter().map(|root| absolute("--image-root", root)).collect();
+        builder = builder.image_roots(roots?);
     }
     let squall = builder.build()?;
     match cli.command {
@@ -59,8 +63,9 @@ fn image_roots(command: &Command) -> Option<&[PathBuf]> {
     (!roots.is_empty()).then_some(roots)
 }
 
-fn absolute(path: &Path) -> std::path::PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
+    let path = values::host_path(path).map_err(|bad| Error::invalid("command line", vec![bad.at(flag)]))?;
+    Ok(path.as_path().to_owned())
 }
 
 fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<i32> {
@@ -68,7 +73,7 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
     for warning in &asked.warnings {
         eprintln!("squall: warning: {warning}");
     }
-    let renamed = |error| request::under_its_flag(error, arguments);
+    let renamed = |error| asked.names.rename(error);
     let stdio = streams(arguments, asked.spec.user.uid(), asked.spec.user.gid())?;
     if arguments.detach {
         let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
@@ -94,7 +99,7 @@ fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Resu
     for warning in &asked.warnings {
         eprintln!("squall: warning: {warning}");
     }
-    let plan = squall.plan(&asked.spec).map_err(|error| request::under_its_flag(error, &arguments.run))?;
+    let plan = squall.plan(&asked.spec).map_err(|error| asked.names.rename(error))?;
     if arguments.json {
         say!("{}", json!(plan));
     } else {
@@ -139,7 +144,7 @@ fn streams(arguments: &Run, uid: u32, gid: u32) -> Result<Stdio> {
 }
 
 /// A new file belongs to the worker, which may open it again by /dev/stdout; one that was there keeps its owner. A device or FIFO is not
-/// written to by accident.
+/// written to by accident; the null device is.
 fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
     let object = format!("output file '{}'", path.display());
     let failed = |call: &str, error: std::io::Error| Error::system(Stage::Request, object.clone(), call, error);
@@ -152,8 +157,11 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
         .open(path)
         .map_err(|error| failed("open", error))?;
     let metadata = file.metadata().map_err(|error| failed("fstat", error))?;
+    if metadata.file_type().is_char_device() && metadata.rdev() == NULL_DEVICE {
+        return Ok(file.into());
+    }
     if !metadata.is_file() {
-        let reason = "is not a regular file".to_owned();
+        let reason = "is neither a regular file nor /dev/null".to_owned();
         return Err(Error::invalid("command line", vec![Problem { field: path.display().to_string(), reason }]));
     }
     file.set_len(0).map_err(|error| failed("ftruncate", error))?;
@@ -432,7 +440,7 @@ fn demo(arguments: &Demo) -> Result<i32> {
 
 fn doctor(run_root: &Path, arguments: &Doctor) -> Result<i32> {
     let program = std::env::current_exe().unwrap_or_else(|_| "squall".into());
-    let report = squall::doctor::examine(&absolute(run_root), &program, |finding| {
+    let report = squall::doctor::examine(&absolute("--root", run_root)?, &program, |finding| {
         if !arguments.json {
             print::examined(finding);
         }

@@ -6,11 +6,13 @@ mod print;
 mod args;
 mod commands;
 mod foreground;
+mod mounts;
 mod plan_page;
 mod request;
 mod seccomp;
+mod unknown_option;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::Cli;
 
@@ -21,7 +23,10 @@ fn main() {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            match unknown_option::explain(&error, &Cli::command()) {
+                Some(text) => eprintln!("squall: {text}"),
+                None => drop(error.print()),
+            }
             std::process::exit(if error.use_stderr() { OWN_ERROR } else { 0 });
         }
     };
