@@ -135,7 +135,7 @@ fn the_pid_file_must_not_exist_and_holds_digits(bed: &Bed) {
 }
 
 /// `squall run` in the foreground; answers when its worker runs.
-fn foreground<'a>(bed: &'a Bed, flags: &[&str], probe: &[&str]) -> (Child, Worker<'a>) {
+pub(super) fn foreground<'a>(bed: &'a Bed, flags: &[&str], probe: &[&str]) -> (Child, Worker<'a>) {
     let mut command = bed.run(&[&["--name", "front"], flags].concat(), probe).into_command();
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let running = || bed.squall(&["ps", "--json"]).json()[0]["phase"] == "running";
@@ -144,7 +144,7 @@ fn foreground<'a>(bed: &'a Bed, flags: &[&str], probe: &[&str]) -> (Child, Worke
 }
 
 /// Waits until the worker has a handler for TERM: bit 14 of the set.
-fn takes_signals(worker: &Worker<'_>) {
+pub(super) fn takes_signals(worker: &Worker<'_>) {
     let pid = worker.pid();
     let caught = || u64::from_str_radix(&host::status(pid, "SigCgt"), 16).unwrap_or_default();
     until("the worker takes signals", || (caught() & 1 << 14 != 0).then_some(()));

@@ -8,6 +8,7 @@ mod doctor;
 mod embedder;
 mod erofs;
 mod exhaustion;
+mod foreground;
 mod hanging;
 mod identity;
 mod inheritance;
@@ -48,6 +49,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         attacks::worker::CASES,
         attacks::caller::CASES,
         life_cycle::CASES,
+        foreground::CASES,
         limits::CASES,
         crashes::CASES,
         layers::CASES,

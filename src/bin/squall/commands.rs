@@ -84,10 +84,10 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
     let signals = foreground::take_signals()?;
     let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
     report_changes(&running);
-    let ended = foreground::wait(running, &signals)?;
-    let code = exit_code(&ended);
+    let end = foreground::wait(running, &signals)?;
+    let code = end.code_by_signal().map_or_else(|| exit_code(&end.ended), Ok);
     if arguments.rm {
-        if let Err(error) = ended.remove() {
+        if let Err(error) = end.ended.remove() {
             eprintln!("squall: warning: {error}");
         }
     }
