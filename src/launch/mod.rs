@@ -7,6 +7,7 @@
 pub(crate) mod binds;
 pub(crate) mod claim;
 mod executor;
+mod home;
 pub(crate) mod inheritance;
 mod init;
 pub(crate) mod job;

@@ -13,7 +13,7 @@ use super::mount::{Bind, Mount, Tmpfs};
 use super::path::{AbsolutePath, Destination, LayerPath};
 use super::rules::{Rules, mount_problems};
 use super::seccomp::Seccomp;
-use super::spec::{Fields, LaunchSpec, Network, OnExit, RootMode};
+use super::spec::{Fields, Home, LaunchSpec, Network, OnExit, RootMode};
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope, Slice};
 use crate::error::{Error, Problem, Result};
 
@@ -84,6 +84,7 @@ pub struct Builder {
     args: Option<Vec<String>>,
     env: Vec<Variable>,
     env_seen: usize,
+    home: Home,
     cwd: AbsolutePath,
     user: Option<Identity>,
     root: RootMode,
@@ -116,6 +117,7 @@ impl Builder {
             args: None,
             env: Vec::new(),
             env_seen: 0,
+            home: Home::Unset,
             cwd: AbsolutePath::root(),
             user: None,
             root: RootMode::ReadOnly,
@@ -170,6 +172,12 @@ impl Builder {
             let variable = self.noting(field, Variable::new(text));
             self.env.extend(variable);
         }
+        self
+    }
+
+    /// Where HOME comes from, should the environment not have it.
+    pub fn home(mut self, home: Home) -> Builder {
+        self.home = home;
         self
     }
 
@@ -365,6 +373,7 @@ impl Builder {
             layers: self.layers?,
             args: self.args?,
             env: self.env.into_iter().collect(),
+            home: self.home,
             cwd: self.cwd,
             user: self.user?,
             root: self.root,

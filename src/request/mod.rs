@@ -47,4 +47,4 @@ pub(crate) use open_layer::kind;
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;
-pub use spec::{Fields, HostDirectory, LaunchSpec, Network, OnExit, RootMode};
+pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode};

@@ -63,6 +63,9 @@ fn worker(plan: &Plan) {
     );
     say!("network     {}", plan.network);
     say!("host name   {}", plan.hostname.as_deref().unwrap_or("the host's"));
+    if let Some(home) = &plan.home {
+        say!("HOME        {home}");
+    }
     section("namespaces of its own, in order");
     plan.namespaces.iter().for_each(|namespace| say!("  {:8}  {}", namespace.kind, namespace.made));
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
 use squall::request::{
-    AbsolutePath, BadValue, Builder, Door, HostDirectory, Identity, LaunchSpec, Network, OnExit, RootMode, Seccomp,
-    storm, values,
+    AbsolutePath, BadValue, Builder, Door, Home, HostDirectory, Identity, LaunchSpec, Network, OnExit, RootMode,
+    Seccomp, storm, values,
 };
 use squall::seccomp::{Profile, brief_warnings};
 use squall::{Error, ErrorKind, Problem, Result, Stage};
@@ -141,7 +141,7 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         builder = builder.seccomp(asked.seccomp);
     }
     if let Some(user) = flags.take("--user", user(run.user.as_deref())) {
-        builder = builder.user(user);
+        builder = builder.home(home(&user)).user(user);
     }
     if let Some(path) = &run.workdir {
         builder = builder.cwd(path);
@@ -292,6 +292,11 @@ fn user(text: Option<&str>) -> Result<Identity> {
             Identity::new(uid, gid, [gid]).map_err(|bad| Error::invalid("caller", vec![bad.at("--user")]))
         }
     }
+}
+
+/// As docker and podman have it: a program may rely on there being one.
+fn home(user: &Identity) -> Home {
+    Home::OfImage { otherwise: user.home_on_host().unwrap_or_else(AbsolutePath::root) }
 }
 
 /// What a worker may call, and what of the profile's file is not done as it is written.

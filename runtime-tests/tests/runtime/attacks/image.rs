@@ -15,6 +15,7 @@ cases![
     links_on_the_way_of_a_bind_stay_inside,
     overlay_attributes_of_a_layer_redirect_nowhere,
     whiteouts_hide_what_is_below,
+    a_user_database_that_is_none_tells_nothing_and_holds_nothing_up,
     five_hundred_layers_are_one_root,
     the_same_layer_twice_is_as_good_as_once,
     a_hundred_thousand_entries_cost_a_launch_nothing,
@@ -264,6 +265,38 @@ fn layers(bed: &Bed, count: usize) -> Vec<String> {
         }
     };
     (0..count).map(|index| bed.image(&format!("layer-{index}"), write(index))).collect()
+}
+
+/// Of the line of `/etc/passwd` that has the worker's uid its HOME is made, by an init that is root.
+fn a_user_database_that_is_none_tells_nothing_and_holds_nothing_up(bed: &Bed) {
+    use std::os::unix::fs::PermissionsExt;
+    let secret = bed.work().join("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("file"), "x:x:65534:65534::/the-secret:\n").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    let volume = format!("{}:/data", secret.display());
+    let plain = Attributes::new(0o644);
+    type Write = fn(&mut ImageWriter, &Attributes);
+    let table: [(&str, Write); 8] = [
+        ("bound", |writer, plain| writer.symlink("etc/passwd", plain, "/data/file").unwrap()),
+        ("directory-bound", |writer, plain| writer.symlink("etc", plain, "/data").unwrap()),
+        ("up", |writer, plain| writer.symlink("etc/passwd", plain, "../../../../../../etc/passwd").unwrap()),
+        ("init", |writer, plain| writer.symlink("etc/passwd", plain, "/proc/1/environ").unwrap()),
+        ("magic", |writer, plain| writer.symlink("etc/passwd", plain, "/proc/self/root/etc/passwd").unwrap()),
+        ("fifo", |writer, plain| writer.fifo("etc/passwd", plain).unwrap()),
+        ("directory", |writer, plain| writer.directory("etc/passwd", plain).unwrap()),
+        ("device", |writer, plain| writer.device("etc/passwd", plain, DeviceKind::Character, 1, 5).unwrap()),
+    ];
+    for (name, write) in table {
+        let layer = bed.image(name, |writer| {
+            add_probe(writer, "bin/probe", 0o755);
+            write(writer, &plain);
+        });
+        let report = bed.run_layers(&[&layer], &["--rm", "-v", &volume], &["/bin/probe", "report"]).json();
+        let home = report["env"][1].as_str().unwrap_or_default();
+        // What the host has for its own user 65534.
+        assert!(["HOME=/nonexistent", "HOME=/"].contains(&home), "{name}: {home}");
+    }
 }
 
 fn five_hundred_layers_are_one_root(bed: &Bed) {
