@@ -14,6 +14,7 @@ pub(crate) mod job;
 pub(crate) mod line;
 mod report;
 mod root_worker;
+mod shebang;
 mod undo;
 pub(crate) mod watch;
 pub(crate) mod wire;
