@@ -17,6 +17,7 @@ cases![
     a_path_with_a_colon_is_mounted_by_keys,
     a_tmpfs_is_what_dockers_options_say,
     output_may_go_to_the_null_device,
+    an_id_that_is_no_host_name_gives_one_all_the_same,
 ];
 
 fn the_words_of_podman_that_mean_the_same_are_taken(bed: &Bed) {
@@ -158,5 +159,11 @@ fn output_may_go_to_the_null_device(bed: &Bed) {
     for path in ["/dev/null", &text(&null)] {
         let output = bed.run(&["--rm", "--stdout", path, "--stderr", path], &["say", "to", "both"]).ok();
         assert_eq!((output.text(), output.stderr.as_str()), (String::new(), ""));
+    }
+}
+
+fn an_id_that_is_no_host_name_gives_one_all_the_same(bed: &Bed) {
+    for (id, hostname) in [("job-", "job"), ("a..b_", "a.b")] {
+        assert_eq!(bed.report(&["--rm", "--name", id])["hostname"], hostname, "{id}");
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
 use squall::request::{
-    AbsolutePath, BadValue, Builder, Door, Home, HostDirectory, Identity, LaunchSpec, Network, OnExit, RootMode,
-    Seccomp, storm, values,
+    AbsolutePath, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec, Network,
+    OnExit, RootMode, Seccomp, storm, values,
 };
 use squall::seccomp::{Profile, brief_warnings};
 use squall::{Error, ErrorKind, Problem, Result, Stage};
@@ -155,7 +155,10 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         (Some(hostname), _) => builder = builder.hostname(hostname),
         // With the host's network the host's name is the right one.
         (None, Network::Host) => {}
-        (None, Network::None) => builder = builder.hostname(&id),
+        (None, Network::None) => {
+            let name = ContainerId::new(&id).map(|id| Hostname::of_id(&id));
+            builder = name.into_iter().fold(builder, |builder, name| builder.hostname(name.as_str()));
+        }
     }
     if let Some(path) = run.pidfile.as_ref().and_then(|path| flags.value("--pidfile", values::host_path(path))) {
         builder = builder.pid_file(path);
