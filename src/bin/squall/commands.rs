@@ -72,7 +72,7 @@ fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
 fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<i32> {
     let asked = request::launch_spec(arguments, monitor_cgroup)?;
     for warning in &asked.warnings {
-        eprintln!("squall: warning: {warning}");
+        tell!("warning: {warning}");
     }
     let renamed = |error| asked.names.rename(error);
     let stdio = streams(arguments, asked.spec.user.uid(), asked.spec.user.gid())?;
@@ -89,7 +89,7 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
     let code = end.code_by_signal().map_or_else(|| exit_code(&end.ended), Ok);
     if arguments.rm {
         if let Err(error) = end.ended.remove() {
-            eprintln!("squall: warning: {error}");
+            tell!("warning: {error}");
         }
     }
     code
@@ -98,7 +98,7 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
 fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Result<i32> {
     let asked = request::launch_spec(&arguments.run, monitor_cgroup)?;
     for warning in &asked.warnings {
-        eprintln!("squall: warning: {warning}");
+        tell!("warning: {warning}");
     }
     let plan = squall.plan(&asked.spec).map_err(|error| asked.names.rename(error))?;
     if arguments.json {
@@ -112,7 +112,7 @@ fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Resu
 /// What the kernel made of the limits is said at once, not only in the record.
 fn report_changes(running: &Running) {
     for adjustment in &running.record().adjustments {
-        eprintln!("squall: note: {adjustment}");
+        tell!("note: {adjustment}");
     }
 }
 
@@ -176,7 +176,7 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
 fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
     let listing = squall.containers()?;
     for (_, error) in &listing.unreadable {
-        eprintln!("squall: {error}");
+        tell!("{error}");
     }
     let code = if listing.unreadable.is_empty() { 0 } else { crate::OWN_ERROR };
     let containers = listing.containers;
@@ -240,7 +240,7 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
     if arguments.json {
         say!("{document}");
     } else {
-        say!("{document:#}");
+        print::lines(format_args!("{document:#}"));
     }
     Ok(0)
 }
@@ -268,10 +268,7 @@ fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
             }
             (Ended::Lost(lost), Err(error)) => {
                 if let Some(known) = lost.known() {
-                    eprintln!(
-                        "squall: container '{id}' was lost; the kernel still knew its end: {}",
-                        print::exit(known)
-                    );
+                    tell!("container '{id}' was lost; the kernel still knew its end: {}", print::exit(known));
                 }
                 failure = Some(error);
             }
@@ -449,7 +446,8 @@ fn doctor(run_root: &Path, arguments: &Doctor) -> Result<i32> {
     if arguments.json {
         say!("{}", json!(report));
     } else {
-        say!("\n{}", print::verdict(report.verdict));
+        say!("");
+        say!("{}", print::verdict(report.verdict));
     }
     Ok(report.verdict.exit_code())
 }

@@ -10,7 +10,7 @@ mod mounts;
 mod plan_page;
 mod request;
 mod seccomp;
-mod unknown_option;
+mod usage_error;
 
 use clap::{CommandFactory, Parser};
 
@@ -23,15 +23,12 @@ fn main() {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            match unknown_option::explain(&error, &Cli::command()) {
-                Some(text) => eprintln!("squall: {text}"),
-                None => drop(error.print()),
-            }
+            usage_error::say(&error, &Cli::command());
             std::process::exit(if error.use_stderr() { OWN_ERROR } else { 0 });
         }
     };
     let code = commands::run(cli).unwrap_or_else(|error| {
-        eprintln!("squall: {error}");
+        tell!("{error}");
         match error.kind() {
             squall::ErrorKind::ProgramNotFound => 127,
             squall::ErrorKind::ProgramNotExecutable => 126,

@@ -1,13 +1,33 @@
-//! An option that the program does not have: said to be unknown, with the nearest one that it has.
+//! A command line that cannot be understood. An option that the program does not have is said to be unknown, with the nearest one.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
+use squall::OneLine;
 
 /// Most slips that still make a word the same word: a letter too many, too few, wrong, or two in the wrong order.
 const MAX_SLIPS: usize = 2;
 
-/// What to print for an unknown option; `None` where the error is another.
-pub fn explain(error: &Error, command: &Command) -> Option<String> {
+/// Says what is wrong with the command line, or what `--help` and `--version` asked for.
+pub fn say(error: &Error, command: &Command) {
+    if !error.use_stderr() {
+        return drop(error.print());
+    }
+    match unknown_option(error, command) {
+        Some(text) => tell!("{text}"),
+        None => without_odd_words(error.render().to_string()).lines().for_each(|line| eprintln!("{}", OneLine(line))),
+    }
+}
+
+/// The text with what was typed as it may be shown: a line feed in a word is not one of the text's own.
+fn without_odd_words(text: String) -> String {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    words
+        .filter(|word| word.contains(char::is_control))
+        .fold(text, |text, word| text.replace(&word, &OneLine(&word).to_string()))
+}
+
+/// What to say of an unknown option; `None` where the error is another.
+fn unknown_option(error: &Error, command: &Command) -> Option<String> {
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }
@@ -21,7 +41,7 @@ pub fn explain(error: &Error, command: &Command) -> Option<String> {
         Some(option) => format!("did you mean {option}?"),
         None => format!("`squall {} --help` lists all", command.get_name()).replace("squall squall", "squall"),
     };
-    Some(format!("unknown option {}: {hint}", given.escape_debug()))
+    Some(format!("unknown option {given}: {hint}"))
 }
 
 /// The command that was typed: errors are about its options.

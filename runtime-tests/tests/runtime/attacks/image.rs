@@ -16,6 +16,7 @@ cases![
     overlay_attributes_of_a_layer_redirect_nowhere,
     whiteouts_hide_what_is_below,
     a_user_database_that_is_none_tells_nothing_and_holds_nothing_up,
+    control_characters_in_names_do_not_reach_the_terminal,
     five_hundred_layers_are_one_root,
     the_same_layer_twice_is_as_good_as_once,
     a_hundred_thousand_entries_cost_a_launch_nothing,
@@ -297,6 +298,60 @@ fn a_user_database_that_is_none_tells_nothing_and_holds_nothing_up(bed: &Bed) {
         // What the host has for its own user 65534.
         assert!(["HOME=/nonexistent", "HOME=/"].contains(&home), "{name}: {home}");
     }
+}
+
+/// A name that clears the screen, forges a line, and writes backwards; and one that begins a control sequence in one character.
+const ODD: &str = "\x1b[2J\nok\r\u{202e}x\u{9b}31m\x7f";
+
+fn control_characters_in_names_do_not_reach_the_terminal(bed: &Bed) {
+    let layer = bed.image(ODD, |writer| add_probe(writer, "bin/probe", 0o755));
+    let odd_image = bed.work().join(ODD);
+    fs::write(&odd_image, "no image").unwrap();
+    let odd_image = odd_image.to_str().unwrap();
+    let parent = bed.cgroup();
+    let start = [
+        "run",
+        "-d",
+        "--name",
+        "odd",
+        "--cgroup-parent",
+        &parent,
+        "--layer",
+        &layer,
+        "--",
+        "/bin/probe",
+        "sleep",
+        "600000",
+    ];
+    bed.squall(&start).ok();
+    let absent = format!("/bin/{ODD}");
+    let calls: [&[&str]; 14] = [
+        &["layers"],
+        &["layers", "--json"],
+        &["ps"],
+        &["inspect", "odd"],
+        &["inspect", "--json", "odd"],
+        &["plan", "--layer", &layer, "--", "/bin/probe"],
+        &["plan", "--json", "--layer", &layer, "--", "/bin/probe"],
+        &["run", "--layer", odd_image, "--", "/bin/probe"],
+        &["run", "--layer", &layer, "--", &absent],
+        &["run", "--layer", &layer, "--volume", &format!("/{ODD}:/data"), "--", "/bin/probe"],
+        &["run", "--layer", &layer, "-w", &format!("/{ODD}"), "--", "/bin/probe"],
+        &["run", &format!("--{ODD}")],
+        &[ODD],
+        &["reap", "--dry-run"],
+    ];
+    for call in calls {
+        let output = bed.squall(call).output();
+        for text in [String::from_utf8_lossy(&output.stdout).as_ref(), &output.stderr] {
+            let shown = |character: char| character == '\n' || (!character.is_control() && character != '\u{202e}');
+            assert!(text.chars().all(shown), "{call:?}: {text:?}");
+            assert!(!text.lines().any(|line| line.starts_with("ok")), "{call:?}: a forged line: {text:?}");
+        }
+        assert!(output.stdout.len() + output.stderr.len() > 0, "{call:?}");
+    }
+    assert_eq!(bed.squall(&["layers", "--json"]).json()[0]["file"], *layer, "JSON has the very name");
+    bed.worker("odd").kill();
 }
 
 fn five_hundred_layers_are_one_root(bed: &Bed) {
