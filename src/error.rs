@@ -13,6 +13,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::limit;
+use crate::one_line::OneLine;
 use crate::stage::Stage;
 
 /// What a caller can do about an error.
@@ -100,9 +101,8 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A failed operation. `Display` prints one line: stage, object, call, cause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{stage}: {object}: {call}: {cause}{}", aftermath(.left))]
+/// A failed operation. `Display` prints one line: stage, object, call, cause; whatever names it holds, a terminal only shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     kind: ErrorKind,
     stage: Stage,
@@ -114,8 +114,14 @@ pub struct Error {
     left: Vec<Error>,
 }
 
-fn aftermath(left: &[Error]) -> String {
-    left.iter().map(|error| format!(" (and left behind: {error})")).collect()
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Error { stage, object, call, cause, left, .. } = self;
+        write!(f, "{}", OneLine(format_args!("{stage}: {object}: {call}: {cause}")))?;
+        left.iter().try_for_each(|error| write!(f, " (and left behind: {error})"))
+    }
 }
 
 /// The result of everything that can fail in Squall.
@@ -305,6 +311,15 @@ mod tests {
             error.to_string(),
             "layers: layer '/a.sqsh': mount(squashfs): Invalid argument: not a squashfs file"
         );
+    }
+
+    #[test]
+    fn a_name_in_an_error_cannot_reach_the_terminal() {
+        let error = Error::found(ErrorKind::System, Stage::Root, "layer '/\x1b[2J\n'", "open", "\u{9b}");
+        let inner = Error::system(Stage::Remove, "\x07", "rmdir", Errno(libc::EBUSY));
+        let text = error.leaving(inner).to_string();
+        assert!(!text.contains(char::is_control), "{text:?}");
+        assert!(text.contains("layer '/\\u001b[2J\\n'"), "{text}");
     }
 
     #[test]

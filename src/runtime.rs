@@ -386,28 +386,3 @@ fn launch_by(spawner: &Spawner, job: &Job) -> Result<LaunchRecord> {
         (Err(error), _) => Err(error),
     }
 }
-
-/// Signals as something to read: they are blocked for the whole process from here on, and a program in the foreground passes them on.
-#[derive(Debug)]
-pub struct SignalStream(OwnedFd);
-
-impl SignalStream {
-    /// Takes these signals.
-    pub fn of(signals: &[i32]) -> Result<SignalStream> {
-        sys::signal_fd(signals).map(SignalStream).at(Stage::Watch, "signals", "signalfd")
-    }
-
-    /// The next signal that has come; waits for one if there is none.
-    pub fn receive(&self) -> Result<i32> {
-        // `struct signalfd_siginfo` has 128 bytes and begins with the number.
-        let mut info = [0u8; 128];
-        rustix::io::read(&self.0, &mut info).at(Stage::Watch, "signals", "read")?;
-        Ok(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))
-    }
-}
-
-impl std::os::fd::AsFd for SignalStream {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}

@@ -10,5 +10,6 @@ fuzz_target!(|text: &str| {
     let _ = values::seconds(text);
     let _ = values::volume(text);
     let _ = values::tmpfs(text);
+    let _ = values::mount(text);
     let _ = values::variable(text);
 });

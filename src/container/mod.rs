@@ -3,7 +3,10 @@
 //! A handle holds nothing of the container: any number of programs may have one, and dropping it changes nothing. All that is known is
 //! read from the container's directory, and from the kernel by pidfd; pids are never believed without their start time.
 
+mod delivery;
 mod running;
+
+pub use self::delivery::Delivery;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -1,10 +1,8 @@
 //! What can be done with a container that runs.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{
     Container, Ended, Exited, KILL_PATIENCE, Lost, Running, known_end, no_such, recorded_cgroup, removed, wait_readable,
@@ -16,6 +14,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::{boot_id, claim, pid_namespace};
 use crate::record::{self, Exit, ExitRecord, LaunchRecord};
 use crate::stage::Stage;
+use crate::sys::{self, Addressee};
 
 /// How long after the grace the caller leaves the killing to the monitor, before it looks whether that lives.
 const MONITORS_TURN: Duration = Duration::from_secs(1);
@@ -143,7 +142,7 @@ impl Running {
     /// Whatever stopped the monitor: it has the container's end to write down.
     fn continue_monitor(&self) {
         if let Some(monitor) = self.record.monitor.open() {
-            let _ = pidfd_send_signal(&monitor, Signal::CONT);
+            let _ = sys::pidfd_send_signal(monitor.as_fd(), self.record.monitor.pid, libc::SIGCONT, Addressee::Process);
         }
     }
 
@@ -173,19 +172,14 @@ impl Running {
     }
 
     /// Without a monitor, by pidfd.
-    fn signal_init(&self, signal: i32) -> Result<()> {
+    pub(super) fn signal_init(&self, signal: i32) -> Result<()> {
+        self.signal_by_pidfd(signal, Addressee::Process)
+    }
+
+    pub(super) fn signal_by_pidfd(&self, signal: i32, to: Addressee) -> Result<()> {
         let init = self.record.init.open().ok_or_else(|| self.has_ended())?;
-        let named = Signal::from_named_raw(signal).ok_or_else(|| {
-            Error::found(
-                ErrorKind::Invalid,
-                Stage::Stop,
-                self.object(),
-                "signal",
-                format!("{signal} is not a signal with a name"),
-            )
-        })?;
-        match pidfd_send_signal(&init, named) {
-            Err(rustix::io::Errno::SRCH) => Err(self.has_ended()),
+        match sys::pidfd_send_signal(init.as_fd(), self.record.init.pid, signal, to) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(self.has_ended()),
             other => other.at(Stage::Stop, self.object(), "pidfd_send_signal"),
         }
     }

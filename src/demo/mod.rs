@@ -64,7 +64,8 @@ pub fn run(program: &Path, mut tell: impl FnMut(&Finding)) -> Result<Report> {
     let tag = format!("squall-demo-{}", std::process::id());
     let image = Image::write(&tag)?;
     let bench = Bench::set_up(&tag, &image)?;
-    let steps: [fn(&Bench, &Path) -> Result<Finding>; 8] = [launch, inside, layers, cpu, memory, pids, exit, survival];
+    let steps: [fn(&Bench, &Path) -> Result<Finding>; 9] =
+        [launch, inside, filter, layers, cpu, memory, pids, exit, survival];
     let mut findings = Vec::new();
     let mut record = |finding: Finding| {
         tell(&finding);
@@ -155,6 +156,28 @@ fn inside(bench: &Bench, _: &Path) -> Result<Finding> {
 
 fn first_word(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default()
+}
+
+/// The same call twice: a new user namespace is what most attacks on the kernel begin with, and no user needs a privilege for it.
+fn filter(bench: &Bench, _: &Path) -> Result<Finding> {
+    let call = ["try", "unshare", "", &libc::CLONE_NEWUSER.to_string()].map(str::to_owned);
+    let call = call.each_ref().map(String::as_str);
+    let denied = bench.run(Worker::new("filtered", &call))?.json();
+    let without = bench.run(Worker::new("unfiltered", &call).unconfined())?.json();
+    let mode = bench.run(Worker::new("mode", &["report"]))?.json()["status"]["Seccomp"].clone();
+    let text = |answer: &Value| answer["error"].as_str().unwrap_or("done").to_owned();
+    Ok(Finding {
+        name: "filter",
+        text: format!(
+            "seccomp mode {}; unshare(CLONE_NEWUSER): {}; without the filter: {}",
+            mode.as_str().unwrap_or_default(),
+            text(&denied),
+            text(&without)
+        ),
+        // 2 is SECCOMP_MODE_FILTER. What the host itself says of user namespaces is its own affair.
+        passed: mode == "2" && denied["errno"] == libc::EPERM,
+        measured: json!({ "mode": mode, "denied": denied, "without": without }),
+    })
 }
 
 /// The topmost version of a file, and a file that a layer takes away.

@@ -19,6 +19,7 @@ mod c {
         pub fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
         pub fn kill(pid: c_int, signal: c_int) -> c_int;
         pub fn signal(signal: c_int, handler: usize) -> usize;
+        pub fn sigprocmask(how: c_int, set: *const u64, old: *mut u64) -> c_int;
         pub fn setsid() -> c_int;
         pub fn getsid(pid: c_int) -> c_int;
         pub fn getpgid(pid: c_int) -> c_int;
@@ -70,9 +71,11 @@ fn main() {
         "sleep" => std::thread::sleep(Duration::from_millis(number(2))),
         "exit-after" => exit_after(Duration::from_millis(number(2)), number(3) as i32),
         "ignore-term" => ignore_term(Duration::from_millis(number(2))),
+        "block" => block(Duration::from_millis(number(2))),
         "exit-on-signal" => exit_on_signal(Duration::from_millis(number(2))),
         "child" => exit(child(&args[2..])),
         "leave-main-thread" => leave_main_thread(Duration::from_millis(number(2))),
+        "shell" => shell(&args[2..]),
         "family" => family(Duration::from_millis(number(2))),
         "copy" => exit(copy()),
         "say" => say(&args[2..]),
@@ -273,6 +276,17 @@ fn ignore_term(span: Duration) {
     std::thread::sleep(span);
 }
 
+/// Blocks TERM, as a program does that waits for it.
+fn block(span: Duration) {
+    // Longer than the C library's sigset_t has to be; bit 0 is signal 1, and SIG_BLOCK is 0.
+    let mut set = [0u64; 16];
+    set[0] = 1 << (c::SIGTERM - 1);
+    // SAFETY: the set lives across the call.
+    unsafe { c::sigprocmask(0, set.as_ptr(), std::ptr::null_mut()) };
+    println!("ready");
+    std::thread::sleep(span);
+}
+
 /// Ends with the number of the signal as its code; USR1, USR2 and WINCH are taken and change nothing.
 fn exit_on_signal(span: Duration) {
     extern "C" fn end(signal: c_int) {
@@ -281,13 +295,26 @@ fn exit_on_signal(span: Duration) {
     }
     extern "C" fn go_on(_: c_int) {}
     // TERM comes last: whoever sees that it is caught knows that all are.
-    let handlers: [(c_int, extern "C" fn(c_int)); 7] =
-        [(10, go_on), (12, go_on), (28, go_on), (1, end), (2, end), (3, end), (c::SIGTERM, end)];
-    for (signal, handler) in handlers {
+    let handlers: [(c_int, extern "C" fn(c_int)); 6] =
+        [(10, go_on), (12, go_on), (28, go_on), (1, end), (2, end), (3, end)];
+    // Signals of timers, of limits, of the machine, and the first and the last of the realtime ones.
+    let rare = [6, 14, 16, 24, 26, 27, 29, 30, 34, 64].map(|signal| (signal, end as extern "C" fn(c_int)));
+    for (signal, handler) in handlers.into_iter().chain(rare).chain([(c::SIGTERM, end as extern "C" fn(c_int))]) {
         // SAFETY: both handlers only do what a handler may.
         unsafe { c::signal(signal, handler as usize) };
     }
     std::thread::sleep(span);
+}
+
+/// As an interactive shell without job control: heeds no INT and no QUIT, has its child in its own process group, and says how that ended.
+fn shell(args: &[String]) {
+    extern "C" fn go_on(_: c_int) {}
+    for signal in [3, 2] {
+        // SAFETY: the handler does nothing.
+        unsafe { c::signal(signal, go_on as extern "C" fn(c_int) as usize) };
+    }
+    println!("ready");
+    println!("child ended: {}", child(args));
 }
 
 /// Does the rest in a child, and returns its code or the signal that ended it.

@@ -16,7 +16,7 @@ use crate::container::{Container, Ended, Running};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::Trim;
 use crate::record::{ExitRecord, LaunchRecord, ProcessId};
-use crate::request::{Identity, LaunchSpec};
+use crate::request::{Identity, LaunchSpec, Seccomp};
 use crate::runtime::{Squall, Stdio};
 use crate::stage::Stage as LaunchStage;
 
@@ -31,17 +31,24 @@ pub(super) struct Worker<'a> {
     name: &'a str,
     args: Vec<String>,
     limits: Limits,
+    seccomp: Seccomp,
 }
 
 impl<'a> Worker<'a> {
     pub(super) fn new(name: &'a str, args: &[&str]) -> Worker<'a> {
         // Held until its cgroup has been looked at: a worker may be quicker than we are.
         let args = [PROGRAM, "held"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
-        Worker { name, args, limits: Limits::default() }
+        Worker { name, args, limits: Limits::default(), seccomp: Seccomp::Default }
     }
 
     pub(super) fn limits(mut self, limits: Limits) -> Worker<'a> {
         self.limits = limits;
+        self
+    }
+
+    /// Without a filter for system calls, to compare.
+    pub(super) fn unconfined(mut self) -> Worker<'a> {
+        self.seccomp = Seccomp::Unconfined;
         self
     }
 }
@@ -116,6 +123,7 @@ impl Stage {
             .args(worker.args)
             .user(nobody)
             .limits(worker.limits)
+            .seccomp(worker.seccomp)
             .cgroup(format!("{}/{}", self.cgroup, worker.name))
             .build()
     }

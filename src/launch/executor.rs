@@ -5,15 +5,18 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
-use rustix::fs::{Access, FileType, access};
+use rustix::fs::{Access, FileType, Mode, OFlags, access};
 use rustix::io::Errno;
 
 use super::report::Reporter;
 use super::root_worker;
+use super::shebang::{self, Problem};
 use crate::error::{Error, ErrorKind};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
@@ -83,7 +86,7 @@ impl Workload {
     fn program(&self) -> Result<CString, Error> {
         let name = &self.argv[0];
         if name.as_bytes().contains(&b'/') {
-            return check(name.clone());
+            return check(name.clone(), name);
         }
         let mut denied = None;
         for directory in self.search_path().split(|byte| *byte == b':') {
@@ -91,7 +94,7 @@ impl Workload {
             path.push(b'/');
             path.extend_from_slice(name.as_bytes());
             let Ok(path) = CString::new(path) else { continue };
-            match check(path) {
+            match check(path, name) {
                 Ok(path) => return Ok(path),
                 Err(error) if error.kind() == ErrorKind::ProgramNotFound => {}
                 Err(error) => denied = denied.or(Some(error)),
@@ -114,23 +117,62 @@ fn object(program: &CStr) -> String {
 }
 
 /// The kernel gives the `/proc` entry of a process whose program its user cannot read to root, for good: the supervisor would take it for a
-/// stranger's. Directories pass the check for execution, so they are told apart here.
-fn check(path: CString) -> Result<CString, Error> {
-    access(&path, Access::EXEC_OK).map_err(|errno| refused(&path, "access(X_OK)", errno.into()))?;
-    if rustix::fs::stat(&path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir()) {
-        return Err(Error::found(
-            ErrorKind::ProgramNotExecutable,
-            Stage::Exec,
-            object(&path),
-            "stat",
-            "it is a directory",
-        ));
+/// stranger's. Directories pass the check for execution, so they are told apart here; and so are scripts, of which the kernel would not say
+/// what is missing. `name` is what the caller called the program.
+fn check(path: CString, name: &CStr) -> Result<CString, Error> {
+    access(&path, Access::EXEC_OK).map_err(|errno| closed_to(&path, name, errno))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::empty()).map_err(|errno| unreadable(&path, errno))?;
+    let not_executable =
+        |text: &str| Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, object(&path), "stat", text);
+    match rustix::fs::fstat(&file).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Ok(FileType::Directory) => return Err(not_executable("it is a directory")),
+        Ok(FileType::RegularFile) => {}
+        _ => return Err(not_executable("it is not a regular file")),
     }
-    access(&path, Access::READ_OK).map_err(|errno| {
-        refused(&path, "access(R_OK)", errno.into())
-            .meaning("the user may execute it but not read it, so its /proc entry would stay root's")
-    })?;
-    Ok(path)
+    match shebang::problem(file.into()) {
+        None => Ok(path),
+        Some(problem) => {
+            let (kind, errno) = match problem {
+                Problem::Missing(_) => (ErrorKind::ProgramNotFound, libc::ENOENT),
+                Problem::TooLong => (ErrorKind::ProgramNotExecutable, libc::ENOEXEC),
+            };
+            let error = Error::system(Stage::Exec, object(&path), "execve", crate::error::Errno(errno));
+            Err(error.with_kind(kind).meaning(problem.to_string()))
+        }
+    }
+}
+
+fn unreadable(path: &CStr, errno: Errno) -> Error {
+    let error = refused(path, "open", errno.into());
+    match errno {
+        Errno::ACCESS => error.meaning("the user may execute it but not read it, so its /proc entry would stay root's"),
+        _ => error,
+    }
+}
+
+/// A refusal. Where the user may not even search a directory on the way, that is the reason, and nobody knows whether there is such a file:
+/// the program is then called what its caller called it.
+fn closed_to(path: &CStr, name: &CStr, errno: Errno) -> Error {
+    match closed_directory(path).filter(|_| errno == Errno::ACCESS) {
+        Some(reason) => refused(name, "access(X_OK)", errno.into()).meaning(reason),
+        None => refused(path, "access(X_OK)", errno.into()),
+    }
+}
+
+/// The first directory on the way that this process may not search. An image made of a private directory has such a root: `mktemp -d` makes
+/// them with mode 0700.
+fn closed_directory(path: &CStr) -> Option<String> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
+    let above: Vec<&Path> = path.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty()).collect();
+    let closed = above.into_iter().rev().find(|directory| access(*directory, Access::EXEC_OK) == Err(Errno::ACCESS))?;
+    let stat = rustix::fs::stat(closed).ok()?;
+    let what = if closed == Path::new("/") { "the image's root directory" } else { "the directory" };
+    let (mode, owner, group) = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid);
+    Some(format!(
+        "{what} '{}' has mode {mode:04o} and owner {owner}:{group}: the user may not search it",
+        closed.display()
+    ))
 }
 
 pub(super) fn refused(program: &CStr, call: &str, error: std::io::Error) -> Error {

@@ -22,6 +22,7 @@ use rustix::process::umask;
 
 use super::binds::Sources;
 use super::executor::Workload;
+use super::home;
 use super::report::Reporter;
 use crate::cgroup::Layout;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -94,12 +95,13 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
         copy
     };
     check_working_directory(root.as_fd(), init.spec)?;
+    let home = home::variable(root.as_fd(), init.spec);
 
     reporter.enter(Stage::Join);
     wait_for_cgroups(init)?;
 
     reporter.enter(Stage::Init);
-    let workload = workload(init, report)?;
+    let workload = workload(init, home, report)?;
     run_libcontainer(init, root, workload)
 }
 
@@ -142,14 +144,14 @@ fn check_working_directory(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Result<()
     }
 }
 
-fn workload(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Workload> {
+fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Result<Workload> {
     let spec = init.spec;
     let step = init.step.map(|step| step.try_clone().at(Stage::Init, "squall-step", "fcntl(F_DUPFD)")).transpose()?;
     let strings = |strings: Vec<String>| -> Result<Vec<CString>> {
         let texts: std::result::Result<_, _> = strings.into_iter().map(CString::new).collect();
         texts.map_err(|_| Error::found(ErrorKind::Invalid, Stage::Exec, "argument", "check", "it holds a NUL byte"))
     };
-    let environment = spec.env.variables().iter().map(|variable| variable.as_str().to_owned()).collect();
+    let environment = spec.env.variables().iter().map(|variable| variable.as_str().to_owned()).chain(home).collect();
     Ok(Workload {
         argv: strings(spec.args.clone())?,
         envp: strings(environment)?,

@@ -7,12 +7,14 @@
 pub(crate) mod binds;
 pub(crate) mod claim;
 mod executor;
+mod home;
 pub(crate) mod inheritance;
 mod init;
 pub(crate) mod job;
 pub(crate) mod line;
 mod report;
 mod root_worker;
+mod shebang;
 mod undo;
 pub(crate) mod watch;
 pub(crate) mod wire;

@@ -27,7 +27,7 @@ use crate::cgroup::Adjustment;
 use crate::error::Result;
 use crate::launch::Settings;
 use crate::oci;
-use crate::request::{Identity, LaunchSpec, OpenLayer};
+use crate::request::{Home, Identity, LaunchSpec, OpenLayer};
 
 /// Where the document has its root: a directory of the bundle, as other runtimes call it.
 const BUNDLE_ROOT: &str = "rootfs";
@@ -45,6 +45,8 @@ pub struct Plan {
     pub network: &'static str,
     /// The host name; nothing where it stays the host's.
     pub hostname: Option<String>,
+    /// Where HOME comes from, should the environment not have it; nothing where it stays unset or is given.
+    pub home: Option<String>,
     /// Namespaces of its own, in the order in which they are made.
     pub namespaces: Vec<PlannedNamespace>,
     /// The layers, base first.
@@ -82,6 +84,7 @@ impl Plan {
             args: spec.args.clone(),
             network: namespaces::network(spec),
             hostname: spec.hostname.as_ref().map(|name| name.as_str().to_owned()),
+            home: home(spec),
             namespaces: namespaces::of(spec),
             overlay: layers::overlay(spec, layers.iter().filter(|layer| layer.used).count()),
             layers,
@@ -94,5 +97,14 @@ impl Plan {
             cgroups,
             document: serde_json::to_value(document).expect("a document is plain data"),
         })
+    }
+}
+
+fn home(spec: &LaunchSpec) -> Option<String> {
+    match &spec.home {
+        Home::OfImage { otherwise } if spec.env.get("HOME").is_none() => {
+            Some(format!("as the image's /etc/passwd has it for uid {}, otherwise {otherwise}", spec.user.uid()))
+        }
+        _ => None,
     }
 }

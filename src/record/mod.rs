@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use self::process::ProcessId;
+pub(crate) use self::process::SignalSets;
 use crate::cgroup::Adjustment;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::LayerSource;

@@ -71,6 +71,41 @@ fn life(stat: &str) -> Life {
     }
 }
 
+/// What a process does with signals, by its main thread: bit 0 is signal 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SignalSets {
+    pub(crate) blocked: u64,
+    pub(crate) ignored: u64,
+    pub(crate) caught: u64,
+}
+
+impl SignalSets {
+    /// This process's own.
+    pub(crate) fn of_this_process() -> Option<SignalSets> {
+        SignalSets::parse(&fs::read_to_string("/proc/self/status").ok()?)
+    }
+
+    /// Those of exactly this process; nothing when it has ended.
+    pub(crate) fn of(process: ProcessId) -> Option<SignalSets> {
+        let sets = SignalSets::parse(&fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?);
+        // Looked at afterwards, so that the pid cannot have changed hands in between.
+        sets.filter(|_| process.is_alive())
+    }
+
+    fn parse(status: &str) -> Option<SignalSets> {
+        let set = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+            u64::from_str_radix(line.trim(), 16).ok()
+        };
+        Some(SignalSets { blocked: set("SigBlk:")?, ignored: set("SigIgn:")?, caught: set("SigCgt:")? })
+    }
+
+    /// Whether the kernel would carry out the default action. A blocked signal waits, and is mostly read with sigwait(3) or signalfd(2).
+    pub(crate) fn leaves_to_default(&self, signal: i32) -> bool {
+        (self.blocked | self.ignored | self.caught) & (1 << (signal - 1)) == 0
+    }
+}
+
 /// The fields after the command name, which is in parentheses and may hold anything, parentheses too.
 fn after_name(stat: &str) -> Option<&str> {
     stat.rsplit_once(") ").map(|(_, rest)| rest)
@@ -116,6 +151,17 @@ mod tests {
             let stat = format!("7 (a) {state} {zeros}{threads} 0 99 0");
             assert_eq!((life(&stat), start_time(&stat)), (expected, Some(99)), "{state} {threads}");
         }
+    }
+
+    #[test]
+    fn signals_that_are_caught_ignored_or_blocked_are_not_left_to_the_default() {
+        let status =
+            "Name:\tx\nSigPnd:\t0\nSigBlk:\t0000000000000001\nSigIgn:\t8000000000000002\nSigCgt:\t0000000000004000\n";
+        let sets = SignalSets::parse(status).unwrap();
+        let left: Vec<i32> = [1, 2, 3, 15, 64].into_iter().filter(|signal| sets.leaves_to_default(*signal)).collect();
+        assert_eq!(left, [3]);
+        assert_eq!(SignalSets::parse("Name:\tx\n"), None);
+        assert!(SignalSets::of(ProcessId::of(std::process::id() as i32).unwrap()).is_some());
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl MountFlags {
     }
 
     /// Adds a flag; a contrary one that was asked for earlier goes.
-    fn add(&mut self, flag: MountFlag) {
+    pub(super) fn add(&mut self, flag: MountFlag) {
         self.0.retain(|other| other.group() != flag.group());
         self.0.insert(flag);
     }
@@ -193,7 +193,8 @@ fn propagation(word: &str) -> Option<Propagation> {
     })
 }
 
-fn flag(word: &str) -> Option<MountFlag> {
+/// The flag that a word of mount(8) means.
+pub(super) fn flag(word: &str) -> Option<MountFlag> {
     Some(match word {
         "nosuid" => MountFlag::NoSuid,
         "suid" => MountFlag::Suid,

@@ -13,7 +13,7 @@ use super::mount::{Bind, Mount, Tmpfs};
 use super::path::{AbsolutePath, Destination, LayerPath};
 use super::rules::{Rules, mount_problems};
 use super::seccomp::Seccomp;
-use super::spec::{Fields, LaunchSpec, Network, OnExit, RootMode};
+use super::spec::{Fields, Home, LaunchSpec, Network, OnExit, RootMode};
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope, Slice};
 use crate::error::{Error, Problem, Result};
 
@@ -84,6 +84,7 @@ pub struct Builder {
     args: Option<Vec<String>>,
     env: Vec<Variable>,
     env_seen: usize,
+    home: Home,
     cwd: AbsolutePath,
     user: Option<Identity>,
     root: RootMode,
@@ -116,6 +117,7 @@ impl Builder {
             args: None,
             env: Vec::new(),
             env_seen: 0,
+            home: Home::Unset,
             cwd: AbsolutePath::root(),
             user: None,
             root: RootMode::ReadOnly,
@@ -173,6 +175,12 @@ impl Builder {
         self
     }
 
+    /// Where HOME comes from, should the environment not have it.
+    pub fn home(mut self, home: Home) -> Builder {
+        self.home = home;
+        self
+    }
+
     /// The working directory inside the container. Field `cwd`.
     pub fn cwd(mut self, path: impl AsRef<Path>) -> Builder {
         if let Some(path) = self.noting("cwd", AbsolutePath::new(path)) {
@@ -217,7 +225,7 @@ impl Builder {
     pub fn tmpfs(mut self, destination: impl AsRef<Path>, size_bytes: Option<u64>, mode: u32) -> Builder {
         let field = format!("mounts[{}].destination", self.mounts_seen);
         match self.noting(field, Destination::new(destination)) {
-            Some(destination) => self.mount(Mount::Tmpfs(Tmpfs { destination, size_bytes, mode })),
+            Some(destination) => self.mount(Mount::Tmpfs(Tmpfs::new(destination, size_bytes, mode))),
             None => {
                 self.mounts_seen += 1;
                 self
@@ -365,6 +373,7 @@ impl Builder {
             layers: self.layers?,
             args: self.args?,
             env: self.env.into_iter().collect(),
+            home: self.home,
             cwd: self.cwd,
             user: self.user?,
             root: self.root,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::bad_value::{BadValue, quoted};
+use super::id::ContainerId;
 
 /// Longest host name in bytes: the kernel's `__NEW_UTS_LEN`.
 const MAX_BYTES: usize = 64;
@@ -29,6 +30,15 @@ impl Hostname {
             )));
         }
         Ok(Hostname(name.to_owned()))
+    }
+
+    /// The host name of a container that nobody named a host for: its id, without what ids may have and host names may not.
+    pub fn of_id(id: &ContainerId) -> Hostname {
+        let mut name = id.as_str().trim_end_matches(|last: char| !last.is_ascii_alphanumeric()).to_owned();
+        while name.contains("..") {
+            name = name.replace("..", ".");
+        }
+        Hostname(name)
     }
 
     /// The name as text.
@@ -68,6 +78,18 @@ impl From<Hostname> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_id_has_a_host_name() {
+        let longest = "i".repeat(64);
+        for (id, name) in
+            [("job-", "job"), ("a", "a"), ("w.-_", "w"), ("a...b..c-", "a.b.c"), ("a_b", "a_b"), (&longest, &longest)]
+        {
+            let hostname = Hostname::of_id(&ContainerId::new(id).unwrap());
+            assert_eq!(hostname.as_str(), name);
+            assert_eq!(Hostname::new(name).unwrap(), hostname);
+        }
+    }
 
     #[test]
     fn a_host_name_fits_the_kernel_and_the_resolver() {

@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use serde::{Deserialize, Serialize};
 
 use super::bad_value::{BadValue, quoted};
+use super::path::AbsolutePath;
 use crate::error::{Context, Error, Result};
 use crate::stage::Stage;
 
@@ -64,6 +65,12 @@ impl Identity {
             return Err(BadValue::new(format!("{} groups are too many: the kernel takes {MAX_GROUPS}", others.len())));
         }
         Ok(Identity { uid, gid, groups: others })
+    }
+
+    /// The home directory that the host names for this user, from NSS; nothing where it names none.
+    pub fn home_on_host(&self) -> Option<AbsolutePath> {
+        let user = User::from_uid(Uid::from_raw(self.uid)).ok()??;
+        AbsolutePath::new(user.dir).ok()
     }
 
     /// The user id.
@@ -212,6 +219,12 @@ mod tests {
         assert!(root.groups().contains(&0));
         assert_eq!(Identity::parse("root").unwrap(), root);
         assert_eq!(Identity::parse("0").unwrap(), root);
+    }
+
+    #[test]
+    fn the_host_knows_the_home_of_its_users_alone() {
+        assert!(Identity::of_user_name("root").unwrap().home_on_host().is_some());
+        assert_eq!(Identity::new(3_987_654_321, 1, []).unwrap().home_on_host(), None);
     }
 
     #[test]

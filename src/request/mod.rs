@@ -5,8 +5,9 @@
 //! user knows. A spec that crosses a process border as JSON is checked again on the other side.
 //!
 //! Owns: the types of a request, their rules and bounds, the parsing of documents and values. Never does: change anything, need a
-//! privilege, decide who may ask for what (allow-lists belong to the programs). It touches the file system in two places only:
-//! where a door reads its document, and in [`check_layers`] and [`ImageRoots`]; the user database is asked in [`Identity`]. Runs in the caller's
+//! privilege, decide who may ask for what (allow-lists belong to the programs). It touches the file system in few places only:
+//! where a door reads its document, and in [`check_layers`] and [`ImageRoots`] (and for `..` in a path that somebody typed,
+//! [`values::host_path`]); the user database is asked in [`Identity`]. Runs in the caller's
 //! process, and in the spawner for the second check.
 
 mod acl;
@@ -14,12 +15,14 @@ mod bad_value;
 mod bind_options;
 mod builder;
 mod environment;
+mod host_path;
 mod hostname;
 mod id;
 mod identity;
 mod image_roots;
 mod kept;
 mod mount;
+mod mount_text;
 mod open_layer;
 mod path;
 mod rules;
@@ -44,4 +47,4 @@ pub(crate) use open_layer::kind;
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;
-pub use spec::{Fields, HostDirectory, LaunchSpec, Network, OnExit, RootMode};
+pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode};

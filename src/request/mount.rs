@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::bad_value::BadValue;
-use super::bind_options::BindOptions;
+use super::bind_options::{Access, BindOptions, MountFlags};
 use super::path::{AbsolutePath, Destination};
 use crate::error::Problem;
 
@@ -71,6 +71,42 @@ pub struct Tmpfs {
     pub size_bytes: Option<u64>,
     /// Permissions of its top directory, at most 0o7777.
     pub mode: u32,
+    /// Whether the container may write to it.
+    #[serde(default = "read_write")]
+    pub access: Access,
+    /// What else it is asked to be; `nosuid` and `nodev` unless their opposites are asked for.
+    #[serde(default)]
+    pub flags: MountFlags,
+    /// Owner of its top directory; root otherwise.
+    #[serde(default)]
+    pub uid: Option<u32>,
+    /// Group of its top directory; root's otherwise.
+    #[serde(default)]
+    pub gid: Option<u32>,
+    /// Most files in it; a number that goes with the size otherwise.
+    #[serde(default)]
+    pub inodes: Option<u64>,
+}
+
+impl Tmpfs {
+    /// A writable tmpfs of this size, with this mode of its top directory.
+    pub fn new(destination: Destination, size_bytes: Option<u64>, mode: u32) -> Tmpfs {
+        Tmpfs {
+            destination,
+            size_bytes,
+            mode,
+            access: read_write(),
+            flags: MountFlags::default(),
+            uid: None,
+            gid: None,
+            inodes: None,
+        }
+    }
+}
+
+/// What records of earlier versions meant without saying it.
+fn read_write() -> Access {
+    Access::ReadWrite
 }
 
 #[cfg(test)]
@@ -88,10 +124,17 @@ mod tests {
     }
 
     #[test]
+    fn a_tmpfs_of_an_earlier_record_is_writable_and_roots() {
+        let json = r#"{"type":"tmpfs","destination":"/t","size_bytes":1,"mode":1023}"#;
+        let tmpfs = Tmpfs::new(Destination::new("/t").unwrap(), Some(1), TMPFS_MODE);
+        assert_eq!(serde_json::from_str::<Mount>(json).unwrap(), Mount::Tmpfs(tmpfs));
+    }
+
+    #[test]
     fn mounts_survive_json_and_unknown_fields_do_not() {
         let bind = Mount::Bind(Bind::parse("", "/a", "/b", &["ro"]).unwrap());
         let destination = Destination::new("/t").unwrap();
-        let tmpfs = Mount::Tmpfs(Tmpfs { destination, size_bytes: Some(1), mode: TMPFS_MODE });
+        let tmpfs = Mount::Tmpfs(Tmpfs::new(destination, Some(1), TMPFS_MODE));
         for mount in [bind, tmpfs] {
             let json = serde_json::to_string(&mount).unwrap();
             assert_eq!(serde_json::from_str::<Mount>(&json).unwrap(), mount);

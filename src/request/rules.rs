@@ -278,6 +278,9 @@ pub(crate) fn mount_problems(index: usize, mount: &Mount) -> Vec<Problem> {
                 format!("{:o} is not a mode: expected 0 to 7777 (octal)", tmpfs.mode),
             );
         }
+        if tmpfs.inodes == Some(0) {
+            found.add(format!("mounts[{index}].inodes"), "0 would mean no limit to the kernel: expected 1 or more");
+        }
     }
     found.0.into_problems()
 }
@@ -396,7 +399,7 @@ mod tests {
     fn a_tmpfs_has_a_real_size_and_mode() {
         let tmpfs = |size_bytes, mode| {
             let destination = Destination::new("/t").unwrap();
-            let mount = Mount::Tmpfs(Tmpfs { destination, size_bytes, mode });
+            let mount = Mount::Tmpfs(Tmpfs::new(destination, size_bytes, mode));
             mount_problems(7, &mount).into_iter().map(|problem| problem.field).collect::<Vec<_>>()
         };
         assert!(tmpfs(Some(4096), 0o7777).is_empty() && tmpfs(None, 0).is_empty());

@@ -108,6 +108,20 @@ pub enum OnExit {
     Remove,
 }
 
+/// Where the worker's HOME comes from, should its environment not have one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Home {
+    /// It has none then.
+    #[default]
+    Unset,
+    /// The directory that the image's own `/etc/passwd` names for the worker's uid.
+    OfImage {
+        /// What it is where the image names none.
+        otherwise: AbsolutePath,
+    },
+}
+
 /// Everything that can be asked for. Each field is checked by its type; the rules between and beyond them hold in a [`LaunchSpec`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,8 +132,11 @@ pub struct Fields {
     pub layers: Vec<LayerPath>,
     /// The program and its arguments; the program's name is not empty.
     pub args: Vec<String>,
-    /// The environment, nothing is added to it.
+    /// The environment, nothing is added to it but what `home` says.
     pub env: Environment,
+    /// Where HOME comes from, should the environment not have it.
+    #[serde(default)]
+    pub home: Home,
     /// The working directory inside the container.
     pub cwd: AbsolutePath,
     /// Who the worker runs as.

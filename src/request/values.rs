@@ -1,4 +1,4 @@
-//! Values as people type them on a command line: sizes, CPUs, seconds, mounts, variables.
+//! Values as people type them on a command line: sizes, CPUs, seconds, mounts, variables, paths of the host.
 //!
 //! Each function says of a bad value what was given and what would be right. Numbers are exact: nothing goes through
 //! floating point.
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::bad_value::{BadValue, quoted};
 use super::environment::Variable;
-use super::mount::{Bind, Mount, TMPFS_MODE, Tmpfs};
-use super::path::Destination;
+pub use super::host_path::host_path;
+pub use super::mount_text::{TypedMount, mount, tmpfs, volume};
 
 /// The period of a quota that is given as a number of CPUs: the kernel's own default, 100 ms.
 const CPU_PERIOD_US: u64 = 100_000;
@@ -49,7 +49,7 @@ pub fn size(text: &str) -> Result<u64, BadValue> {
         .ok_or_else(|| bad(text, "a size", "less than 8388608t"))
 }
 
-/// A number of CPUs: `2`, `0.5`. At least 0.01, of which the kernel makes its least quota of 1 ms.
+/// A number of CPUs: `2`, `0.5`, `.5`. At least 0.01, of which the kernel makes its least quota of 1 ms.
 pub fn cpus(text: &str) -> Result<CpuTime, BadValue> {
     let wrong = || bad(text, "a number of CPUs", "0.01 to 1000000, such as 2 or 0.5");
     let quota = Decimal::parse(text).and_then(|number| number.times(CPU_PERIOD_US)).ok_or_else(wrong)?;
@@ -66,59 +66,12 @@ pub fn seconds(text: &str) -> Result<Duration, BadValue> {
     nanos.ok_or_else(|| bad(text, "a number of seconds", "0 or more, such as 10 or 1.5"))
 }
 
-/// A bind mount: `SOURCE:DESTINATION` or `SOURCE:DESTINATION:OPTION[,OPTION…]` with OCI's options; unless they say otherwise it is
-/// writable, recursive and private.
-pub fn volume(text: &str) -> Result<Mount, BadValue> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, destination, options) = match parts[..] {
-        [source, destination] => (source, destination, Vec::new()),
-        [source, destination, options] => (source, destination, options.split(',').collect()),
-        _ => {
-            return Err(bad(
-                text,
-                "a bind mount",
-                "SOURCE:DESTINATION or SOURCE:DESTINATION:ro,OPTION…, without ':' in the paths",
-            ));
-        }
-    };
-    match Bind::parse("", source, destination, &options) {
-        Ok(bind) => Ok(Mount::Bind(bind)),
-        Err(problems) => {
-            let reasons: Vec<_> = problems.into_iter().map(|problem| problem.reason).collect();
-            Err(BadValue::new(format!("in {}: {}", quoted(text), reasons.join("; "))))
-        }
-    }
-}
-
-/// A tmpfs: `DESTINATION` or `DESTINATION:size=SIZE,mode=OCTAL`. Without a mode it is 1777.
-pub fn tmpfs(text: &str) -> Result<Mount, BadValue> {
-    let (destination, options) = text.split_once(':').unwrap_or((text, ""));
-    let destination = Destination::new(destination)?;
-    let mut tmpfs = Tmpfs { destination, size_bytes: None, mode: TMPFS_MODE };
-    for option in options.split(',').filter(|_| text.contains(':')) {
-        match option.split_once('=') {
-            Some(("size", given)) => tmpfs.size_bytes = Some(size(given)?),
-            Some(("mode", given)) => tmpfs.mode = mode(given)?,
-            _ => {
-                return Err(bad(option, "an option of a tmpfs", "size=SIZE or mode=OCTAL, such as size=64m,mode=1777"));
-            }
-        }
-    }
-    Ok(Mount::Tmpfs(tmpfs))
-}
-
 /// A variable: `NAME=VALUE`.
 pub fn variable(text: &str) -> Result<Variable, BadValue> {
     Variable::new(text)
 }
 
-fn mode(text: &str) -> Result<u32, BadValue> {
-    let octal = (1..=5).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| octal && *mode <= 0o7777);
-    mode.ok_or_else(|| bad(text, "a mode", "1 to 4 octal digits, such as 1777"))
-}
-
-fn bad(text: &str, what: &str, expected: &str) -> BadValue {
+pub(super) fn bad(text: &str, what: &str, expected: &str) -> BadValue {
     BadValue::new(format!("{} is not {what}: expected {expected}", quoted(text)))
 }
 
@@ -131,9 +84,13 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Digits with at most one point among them: no sign, no exponent, no blanks.
+    /// Digits with at most one point among them, before which there may be none: no sign, no exponent, no blanks.
     fn parse(text: &str) -> Option<Decimal> {
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let (whole, fraction) = match text.split_once('.') {
+            Some(("", fraction)) => ("0", fraction),
+            Some(parts) => parts,
+            None => (text, "0"),
+        };
         let scale = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
         let has_point = text.contains('.');
         Some(Decimal { whole: digits(whole)?, fraction: digits(fraction)?, scale, has_point })
@@ -156,7 +113,6 @@ fn digits(text: &str) -> Option<u64> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Access, BindOptions, MountFlag, Propagation, Recursion};
     use super::*;
 
     #[test]
@@ -172,6 +128,7 @@ mod tests {
             ("1k", 1024),
             ("1.5g", 3 << 29),
             ("0.5K", 512),
+            (".5k", 512),
             ("2T", 2 << 40),
             ("1.0000000001k", 1024),
             ("8388607.999999t", 9_223_372_036_853_676_296),
@@ -195,7 +152,8 @@ mod tests {
             "1.5",
             "1.5b",
             "1..5k",
-            ".5k",
+            ".",
+            ".k",
             "5.k",
             "1e3",
             "0x10",
@@ -221,11 +179,18 @@ mod tests {
 
     #[test]
     fn cpus_become_a_quota_of_a_tenth_of_a_second() {
-        let table = [("1", 100_000), ("0.5", 50_000), ("2.25", 225_000), ("0.01", 1000), ("1000000", 100_000_000_000)];
+        let table = [
+            ("1", 100_000),
+            ("0.5", 50_000),
+            (".5", 50_000),
+            ("2.25", 225_000),
+            ("0.01", 1000),
+            ("1000000", 100_000_000_000),
+        ];
         for (text, quota_us) in table {
             assert_eq!(cpus(text).unwrap(), CpuTime { quota_us, period_us: 100_000 }, "{text}");
         }
-        for text in ["", "0", "0.009", "-1", "1.", "x", "1000001", "1e3", "99999999999999999999"] {
+        for text in ["", "0", ".", "0.009", "-1", "1.", "x", "1000001", "1e3", "99999999999999999999"] {
             assert!(cpus(text).is_err(), "{text}");
         }
     }
@@ -243,62 +208,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_volume_has_two_paths_and_perhaps_options() {
-        let Mount::Bind(bind) = volume("/data:/mnt/data").unwrap() else { panic!("not a bind") };
-        assert_eq!((bind.source.as_str(), bind.destination.as_str()), ("/data", "/mnt/data"));
-        assert_eq!(bind.options, BindOptions::default());
-        let Mount::Bind(bind) = volume("/data:/d:ro,bind,rslave,noexec").unwrap() else { panic!("not a bind") };
-        assert_eq!((bind.options.access, bind.options.recursion), (Access::ReadOnly, Recursion::Single));
-        assert_eq!(bind.options.propagation, Propagation::RecursiveSlave);
-        assert!(bind.options.flags.contains(MountFlag::NoExec));
-        let table = [
-            ("/a", "SOURCE:DESTINATION"),
-            ("", "SOURCE:DESTINATION"),
-            ("/a:/b:ro:x", "SOURCE:DESTINATION"),
-            ("a:/b", "absolute"),
-            ("/a:b", "absolute"),
-            ("/a:/", "below the root"),
-            ("/a:/b:", "not a mount option"),
-            ("/a:/b:ro,oops", "'oops' is not a mount option"),
-        ];
-        for (text, reason) in table {
-            let error = volume(text).unwrap_err().to_string();
-            assert!(error.contains(reason), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_tmpfs_has_a_path_and_perhaps_size_and_mode() {
-        let parts = |text: &str| match tmpfs(text).unwrap() {
-            Mount::Tmpfs(tmpfs) => (tmpfs.destination.as_str().to_owned(), tmpfs.size_bytes, tmpfs.mode),
-            Mount::Bind(_) => panic!("not a tmpfs"),
-        };
-        assert_eq!(parts("/t"), ("/t".into(), None, 0o1777));
-        assert_eq!(parts("/t:size=64m"), ("/t".into(), Some(64 << 20), 0o1777));
-        assert_eq!(parts("/t:mode=0700,size=1k"), ("/t".into(), Some(1024), 0o700));
-        for text in [
-            "",
-            "t",
-            "/",
-            "/t:",
-            "/t:size",
-            "/t:size=",
-            "/t:mode=8",
-            "/t:mode=17777",
-            "/t:mode=+7",
-            "/t:ro",
-            "/t:size=1k,",
-        ] {
-            assert!(tmpfs(text).is_err(), "{text}");
-        }
-    }
-
     proptest! {
         #[test]
         fn no_text_makes_a_value_panic(text in ".{0,40}", digits in "[0-9.]{0,45}[a-zA-Z]{0,3}") {
             for text in [&text, &digits] {
-                let _ = (size(text), cpus(text), seconds(text), volume(text), tmpfs(text), variable(text));
+                let _ = (size(text), cpus(text), seconds(text), volume(text), tmpfs(text), mount(text), variable(text));
             }
         }
 

@@ -4,7 +4,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::target::Links;
 use crate::cgroup::{Kind, Layout};
-use crate::request::{LaunchSpec, Mount, RootMode};
+use crate::request::{Access, LaunchSpec, Mount, MountFlag, RootMode, Tmpfs};
 
 /// One mount to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,8 +198,8 @@ pub(crate) fn asked(spec: &LaunchSpec) -> Vec<MountStep> {
                 What::Bind { index: binds - 1 }
             }
             Mount::Tmpfs(tmpfs) => {
-                let options = tmpfs_options(tmpfs.mode, tmpfs.size_bytes);
-                What::New { kind: "tmpfs", source: "tmpfs", options, attributes: NOSUID | NODEV }
+                let (options, attributes) = (asked_options(tmpfs), asked_attributes(tmpfs));
+                What::New { kind: "tmpfs", source: "tmpfs", options, attributes }
             }
         };
         let destination = mount.destination().as_str().to_owned();
@@ -207,6 +207,33 @@ pub(crate) fn asked(spec: &LaunchSpec) -> Vec<MountStep> {
         steps.push(MountStep { destination, what, links });
     }
     steps
+}
+
+fn asked_options(tmpfs: &Tmpfs) -> Vec<(String, Option<String>)> {
+    let mut options = tmpfs_options(tmpfs.mode, tmpfs.size_bytes);
+    if let Some(inodes) = tmpfs.inodes {
+        options.retain(|(key, _)| key != "nr_inodes");
+        options.push(("nr_inodes".to_owned(), Some(inodes.to_string())));
+    }
+    let owners = [("uid", tmpfs.uid), ("gid", tmpfs.gid)];
+    options.extend(owners.iter().filter_map(|(key, id)| Some(((*key).to_owned(), Some(id.as_ref()?.to_string())))));
+    options
+}
+
+/// As a bind has it: devices and setuid stay off unless asked for by name.
+fn asked_attributes(tmpfs: &Tmpfs) -> MountAttrFlags {
+    let asks = |flag| tmpfs.flags.contains(flag);
+    let table = [
+        (tmpfs.access == Access::ReadOnly, RDONLY),
+        (!asks(MountFlag::Suid), NOSUID),
+        (!asks(MountFlag::Dev), NODEV),
+        (asks(MountFlag::NoExec), NOEXEC),
+        (asks(MountFlag::NoSymFollow), MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
+        (asks(MountFlag::NoDirAtime), MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+        (asks(MountFlag::NoAtime), MountAttrFlags::MOUNT_ATTR_NOATIME),
+        (asks(MountFlag::StrictAtime), STRICTATIME),
+    ];
+    table.into_iter().filter(|(on, _)| *on).map(|(_, attribute)| attribute).collect()
 }
 
 /// Whether the caller mounts something there.

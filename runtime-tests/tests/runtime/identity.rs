@@ -3,11 +3,14 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use runtime_tests::bed::add_probe;
 use runtime_tests::{Bed, cases, host};
+use squall::squashfs::Attributes;
 
 cases![
     user_and_groups_are_the_ones_asked_for_and_no_others,
     a_user_by_name_has_all_groups_that_nss_knows,
+    home_is_what_image_or_host_say_unless_it_is_given,
     every_capability_set_is_empty_whoever_the_user_is,
     a_worker_of_uid_0_can_do_nothing_that_takes_a_capability,
     the_proc_entry_belongs_to_the_user_as_soon_as_the_launch_is_answered,
@@ -46,6 +49,33 @@ fn a_user_by_name_has_all_groups_that_nss_knows(bed: &Bed) {
     let mut groups: Vec<&str> = status["Groups"].as_str().unwrap().split_whitespace().collect();
     groups.sort_unstable();
     assert_eq!(groups, ["47111", "47112", "65534"]);
+}
+
+fn home_is_what_image_or_host_say_unless_it_is_given(bed: &Bed) {
+    let layer = bed.image("with-users", |writer| {
+        add_probe(writer, "bin/probe", 0o755);
+        let users = b"root:x:0:0:root:/image-root:/bin/sh\napp:x:4711:4711::/srv/app:/bin/sh\n";
+        writer.file("usr/lib/passwd", &Attributes::new(0o644), &users[..]).unwrap();
+        // Within the image a link is nothing unusual.
+        writer.symlink("etc/passwd", &Attributes::new(0o777), "../usr/lib/passwd").unwrap();
+    });
+    let table: [(&[&str], Option<&str>); 6] = [
+        (&["-u", "0:0"], Some("HOME=/image-root")),
+        (&["-u", "4711:4712"], Some("HOME=/srv/app")),
+        (&["-u", "3987654321:1"], Some("HOME=/")),
+        (&["-u", "4711:4712", "-e", "HOME=/given"], Some("HOME=/given")),
+        (&["-u", "4711:4712", "-e", "HOME="], Some("HOME=")),
+        (&["-u", "4711:4712", "-e", "HOME=/x", "-e", "A=1"], Some("HOME=/x")),
+    ];
+    for (flags, home) in table {
+        let flags = [&["--rm"], flags].concat();
+        let report = bed.run_layers(&[&layer], &flags, &["/bin/probe", "report"]).json();
+        let env: Vec<&str> = report["env"].as_array().unwrap().iter().filter_map(|text| text.as_str()).collect();
+        let found: Vec<&str> = env.iter().copied().filter(|text| text.starts_with("HOME=")).collect();
+        assert_eq!(found, home.into_iter().collect::<Vec<_>>(), "{flags:?}: {env:?}");
+    }
+    let of_host = bed.report(&["--rm", "-u", "0:0"]);
+    assert_eq!(of_host["env"][1], "HOME=/root", "an image without users");
 }
 
 fn every_capability_set_is_empty_whoever_the_user_is(bed: &Bed) {

@@ -137,8 +137,9 @@ fn a_caller_that_ignores_the_end_of_its_children_still_learns_the_workers(bed: &
 fn the_environment_is_the_specs_alone_in_its_order_and_the_later_of_two_wins(bed: &Bed) {
     let flags =
         ["--rm", "-e", "B=1", "-e", "A=first", "-e", "EMPTY=", "-e", "A=x=y z", "-e", "PATH=/bin", "-e", "LAST=ä\n"];
+    let flags = [flags.as_slice(), &["-e", "HOME=/h"]].concat();
     let report = bed.run(&flags, &["report"]).env("OF_THE_CALLER", "1").json();
-    assert_eq!(report["env"], json!(["PATH=/bin", "B=1", "A=x=y z", "EMPTY=", "LAST=ä\n"]));
+    assert_eq!(report["env"], json!(["PATH=/bin", "B=1", "A=x=y z", "EMPTY=", "LAST=ä\n", "HOME=/h"]));
 }
 
 fn the_working_directory_is_the_one_asked_for(bed: &Bed) {

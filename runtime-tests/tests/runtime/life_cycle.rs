@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use runtime_tests::bed::add_probe;
 use runtime_tests::{Bed, Worker, call, cases, host, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -13,6 +14,8 @@ cases![
     the_workers_code_is_the_programs_code,
     a_signal_that_ends_the_worker_is_128_and_its_number,
     what_cannot_be_run_is_told_by_its_code,
+    a_scripts_interpreter_that_is_missing_is_named,
+    a_directory_that_the_user_may_not_search_is_named_with_its_mode,
     a_detached_worker_is_listed_waited_for_and_removed,
     a_name_in_use_is_refused_and_free_again_after_removal,
     a_worker_with_rm_leaves_no_record,
@@ -77,6 +80,59 @@ fn what_cannot_be_run_is_told_by_its_code(bed: &Bed) {
     assert_eq!(bed.squall(&["ps", "--all", "--json"]).json(), Value::Array(vec![]), "a failed launch leaves nothing");
 }
 
+fn a_scripts_interpreter_that_is_missing_is_named(bed: &Bed) {
+    let long = format!("#!/{}\n", "a".repeat(300));
+    let scripts: [(&str, &str, i32, &str); 4] = [
+        (
+            "crlf",
+            "#!/bin/probe\r\ntrue\r\n",
+            127,
+            r"its interpreter '/bin/probe\r' does not exist in the image: the script's lines end with CR LF",
+        ),
+        ("missing", "#! /bin/absent -x\n", 127, "its interpreter '/bin/absent' does not exist in the image"),
+        ("long", &long, 126, "more than the 256 bytes"),
+        ("fine", "#!/bin/probe exit\n", 64, ""),
+    ];
+    let layer = bed.image("scripts", |writer| {
+        add_probe(writer, "bin/probe", 0o755);
+        for (name, text, ..) in scripts {
+            writer.file(format!("opt/{name}"), &Attributes::new(0o755), text.as_bytes()).unwrap();
+        }
+    });
+    for user in ["65534:65534", "0:0"] {
+        for (name, _, code, said) in scripts {
+            let output = bed.run_layers(&[&layer], &["--rm", "-u", user], &[&format!("/opt/{name}")]).output();
+            assert!(output.code() == code && output.stderr.contains(said), "{name}: {output}");
+        }
+    }
+}
+
+fn a_directory_that_the_user_may_not_search_is_named_with_its_mode(bed: &Bed) {
+    let closed_root = bed.image("closed-root", |writer| {
+        writer.directory("", &Attributes::new(0o700)).unwrap();
+        add_probe(writer, "bin/probe", 0o755);
+    });
+    let closed_below = bed.image("closed-below", |writer| {
+        writer.directory("opt", &Attributes::new(0o710)).unwrap();
+        add_probe(writer, "opt/in/probe", 0o755);
+    });
+    let table = [
+        (&closed_root, "probe", "program 'probe'", "the image's root directory '/' has mode 0700 and owner 0:0"),
+        (
+            &closed_root,
+            "/bin/probe",
+            "program '/bin/probe'",
+            "the image's root directory '/' has mode 0700 and owner 0:0",
+        ),
+        (&closed_below, "/opt/in/probe", "program '/opt/in/probe'", "the directory '/opt' has mode 0710 and owner 0:0"),
+    ];
+    for (layer, program, object, reason) in table {
+        let output = bed.run_layers(&[layer], &["--rm"], &[program]).output();
+        assert_eq!((output.code(), output.stderr.lines().count()), (126, 1), "{output}");
+        assert!(output.stderr.contains(object) && output.stderr.contains(reason), "{output}");
+    }
+}
+
 fn a_detached_worker_is_listed_waited_for_and_removed(bed: &Bed) {
     let worker = bed.start(&["--name", "listed"], &["ignore-term", "600000"]);
     assert_eq!(worker.id, "listed");
@@ -135,7 +191,7 @@ fn the_pid_file_must_not_exist_and_holds_digits(bed: &Bed) {
 }
 
 /// `squall run` in the foreground; answers when its worker runs.
-fn foreground<'a>(bed: &'a Bed, flags: &[&str], probe: &[&str]) -> (Child, Worker<'a>) {
+pub(super) fn foreground<'a>(bed: &'a Bed, flags: &[&str], probe: &[&str]) -> (Child, Worker<'a>) {
     let mut command = bed.run(&[&["--name", "front"], flags].concat(), probe).into_command();
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let running = || bed.squall(&["ps", "--json"]).json()[0]["phase"] == "running";
@@ -144,7 +200,7 @@ fn foreground<'a>(bed: &'a Bed, flags: &[&str], probe: &[&str]) -> (Child, Worke
 }
 
 /// Waits until the worker has a handler for TERM: bit 14 of the set.
-fn takes_signals(worker: &Worker<'_>) {
+pub(super) fn takes_signals(worker: &Worker<'_>) {
     let pid = worker.pid();
     let caught = || u64::from_str_radix(&host::status(pid, "SigCgt"), 16).unwrap_or_default();
     until("the worker takes signals", || (caught() & 1 << 14 != 0).then_some(()));

@@ -9,6 +9,7 @@ mod embedder;
 mod endings;
 mod erofs;
 mod exhaustion;
+mod foreground;
 mod hanging;
 mod identity;
 mod inheritance;
@@ -29,6 +30,7 @@ mod seccomp;
 mod second_opinion;
 mod services;
 mod spawner;
+mod spellings;
 mod storm;
 mod streams;
 mod traps;
@@ -49,6 +51,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         attacks::caller::CASES,
         life_cycle::CASES,
         endings::CASES,
+        foreground::CASES,
         limits::CASES,
         crashes::CASES,
         layers::CASES,
@@ -56,6 +59,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         hanging::CASES,
         storm::CASES,
         refusals::CASES,
+        spellings::CASES,
         packages::CASES,
         exhaustion::CASES,
         corrupt::CASES,

@@ -8,6 +8,8 @@ cases![
     every_wrong_flag_is_named_and_nothing_is_touched,
     a_layer_that_is_no_file_is_named,
     an_unknown_flag_or_command_is_an_error_of_its_own,
+    an_unknown_option_is_named_with_the_nearest_one_and_is_never_a_file,
+    a_name_that_is_not_text_is_said_to_be_none,
     ids_never_lead_out_of_the_run_root,
     a_run_root_of_somebody_else_is_refused,
     without_privilege_it_says_which_one_is_missing,
@@ -19,20 +21,20 @@ const FLAGS: &[(&[&str], &str)] = &[
     (&["--name", ".."], "--name"),
     (&["--name", "a b"], "--name"),
     (&["--name", "ä"], "--name"),
-    (&["--memory", "0"], "--memory"),
     (&["--memory", "1"], "--memory"),
     (&["--memory", "much"], "--memory"),
     (&["--memory=-1"], "--memory"),
     (&["--memory", "99999999999999999999"], "--memory"),
     (&["--memory-swap", "64m"], "--memory-swap"),
     (&["--memory", "64m", "--memory-swap", "32m"], "--memory-swap"),
-    (&["--cpus", "0"], "--cpus"),
     (&["--cpus=-1"], "--cpus"),
     (&["--cpus", "nan"], "--cpus"),
     (&["--cpus", "1e9"], "--cpus"),
-    (&["--pids-limit", "0"], "--pids-limit"),
-    (&["--pids-limit", "-1"], "--pids-limit"),
     (&["--pids-limit", "99999999999"], "--pids-limit"),
+    (&["--pids-limit", "-2"], "--pids-limit"),
+    (&["--tty"], "not supported yet"),
+    (&["-it"], "not supported yet"),
+    (&["-it", "--rm"], "not supported yet"),
     (&["--cpuset-cpus", "3-1"], "--cpuset-cpus"),
     (&["--cpuset-cpus", "x"], "--cpuset-cpus"),
     (&["--cpuset-cpus", ""], "--cpuset-cpus"),
@@ -45,11 +47,20 @@ const FLAGS: &[(&[&str], &str)] = &[
     (&["--user=-1"], "--user"),
     (&["--workdir", "relative"], "--workdir"),
     (&["--workdir", "/a/../b"], "--workdir"),
-    (&["--env", "NAME"], "--env"),
-    (&["--env", "=x"], "--env"),
+    (&["--env", "GOOD=1", "--env", "=x"], "--env[1]"),
+    (&["--env", ""], "--env[0]"),
+    (&["--layer", "\u{1}/../x"], "--layer[1]"),
     (&["--hostname", "a b"], "--hostname"),
     (&["--network", "bridge"], "--network"),
     (&["--volume", "/tmp"], "--volume"),
+    (&["--volume", "/tmp:/a", "--volume", "/tmp"], "--volume[1]"),
+    (&["--volume", "/tmp:/a", "--tmpfs", "/a"], "--tmpfs[0]: '/a' is where --volume[0] is mounted already"),
+    (&["--volume", "/tmp:/a:/b"], "--mount"),
+    (&["--volume", "./no/../such:/a"], "--volume[0]"),
+    (&["--mount", "type=volume,src=a,dst=/b"], "--mount[0]"),
+    (&["--mount", "type=bind,src=/tmp"], "--mount[0]"),
+    (&["--tmpfs", "/dev/../x"], "--tmpfs[0]"),
+    (&["--tmpfs", "/a", "--volume", "/tmp:/dev/null"], "--volume[0]"),
     (&["--volume", "relative:/data"], "--volume"),
     (&["--volume", "/tmp:data"], "--volume"),
     (&["--volume", "/tmp:/a/../b"], "--volume"),
@@ -88,7 +99,7 @@ fn every_wrong_flag_is_named_and_nothing_is_touched(bed: &Bed) {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(!bed.run_root().exists() && host::cgroup_directories(&bed.cgroup()).is_empty());
     let several = bed
-        .run(&["--memory", "much", "--cpus", "0", "--user", "no-such-user-here", "--name", "a/b"], &["exit", "0"])
+        .run(&["--memory", "much", "--cpus", "0.001", "--user", "no-such-user-here", "--name", "a/b"], &["exit", "0"])
         .output();
     assert!(
         ["--memory", "--cpus", "--user", "--name"].iter().all(|flag| several.stderr.contains(flag)),
@@ -135,6 +146,42 @@ fn an_unknown_flag_or_command_is_an_error_of_its_own(bed: &Bed) {
     bed.squall(&["--help"]).ok();
     bed.squall(&["run", "--help"]).ok();
     bed.squall(&["--version"]).ok();
+}
+
+fn an_unknown_option_is_named_with_the_nearest_one_and_is_never_a_file(bed: &Bed) {
+    let image = bed.probe();
+    let table: [(&[&str], &str); 7] = [
+        (&["run", "--memroy", "64m", image], "unknown option --memroy: did you mean --memory?"),
+        (&["run", "--rm", "--privileged", image, "/bin/probe"], "unknown option --privileged"),
+        (&["run", "--layer", image, "--netwrok", "host", "--", "/bin/probe"], "did you mean --network?"),
+        (&["run", "--layer", image, "-x", "--", "/bin/probe"], "unknown option -x"),
+        (&["plan", "--jsno", image], "did you mean --json?"),
+        (&["ps", "--al"], "did you mean --all?"),
+        (&["stop", "--tiem", "1", "x"], "did you mean --time?"),
+    ];
+    for (args, said) in table {
+        let output = bed.squall(args).output();
+        assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{output}");
+        assert!(output.stderr.contains(said), "{said}: {output}");
+    }
+    assert!(!bed.run_root().exists());
+}
+
+fn a_name_that_is_not_text_is_said_to_be_none(bed: &Bed) {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = bed.work().join(std::ffi::OsStr::from_bytes(b"b\xff.sqsh"));
+    fs::copy(bed.probe(), &odd).unwrap();
+    let run = || bed.squall(&["run", "--rm"]);
+    let calls = [
+        run().args(["--layer".as_ref(), odd.as_os_str()]).args(["--", "/bin/probe", "exit", "0"]),
+        run().args([odd.as_os_str()]),
+        run().args(["--layer", bed.probe(), "--", "/bin/probe"]).args([odd.as_os_str()]),
+    ];
+    for call in calls {
+        let output = call.output();
+        assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{output}");
+        assert!(output.stderr.contains("is not UTF-8") && !output.stderr.contains("no layer"), "{output}");
+    }
 }
 
 fn ids_never_lead_out_of_the_run_root(bed: &Bed) {

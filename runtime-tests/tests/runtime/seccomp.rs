@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::storm;
 
 cases![
+    the_demonstration_shows_a_call_that_the_filter_denies,
     every_worker_of_the_command_line_and_the_library_has_the_default_filter,
     without_a_filter_only_when_asked_for,
     storms_door_takes_what_the_document_has,
@@ -256,4 +257,19 @@ fn the_command_checks_and_explains_profiles(bed: &Bed) {
     assert!(allowed.code() == 0 && allowed.text().contains("allow"), "{allowed}");
     assert_eq!(run(&["explain", default, "no_such_call"]).code(), 125);
     assert!(!bed.run_root().exists());
+}
+
+fn the_demonstration_shows_a_call_that_the_filter_denies(bed: &Bed) {
+    let report = bed.squall(&["demo", "--json"]).json();
+    let findings = report["findings"].as_array().unwrap();
+    let filter = findings.iter().find(|finding| finding["name"] == "filter").unwrap();
+    assert_eq!(
+        (&filter["passed"], &filter["measured"]["denied"]["errno"]),
+        (&true.into(), &libc::EPERM.into()),
+        "{filter}"
+    );
+    assert_ne!(
+        filter["measured"]["denied"], filter["measured"]["without"],
+        "it is the filter that denies it: {filter}"
+    );
 }

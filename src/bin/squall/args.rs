@@ -1,5 +1,6 @@
 //! The command line, as it is typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -60,7 +61,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --layer and --spec the first argument is the one layer file, and the program is /bin/sh unless another \
-                        one follows."
+                        one follows. Options stand before it: what follows belongs to the program."
 )]
 pub struct Run {
     /// A layer file, squashfs or EROFS; base first, as often as there are layers
@@ -71,9 +72,15 @@ pub struct Run {
     pub image_roots: Vec<PathBuf>,
     /// Storm's command file, oci-config.json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["layers", "rest", "name", "env", "workdir", "user", "volumes", "tmpfs",
-        "writable", "memory", "memory_swap", "oom_group", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "cgroup_manager", "hostname", "network",
+        "mounts", "writable", "memory", "memory_swap", "oom_group", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "cgroup_manager", "hostname", "network",
         "pidfile"])]
     pub spec: Option<PathBuf>,
+    /// Keep standard input open; a worker in the foreground has the caller's in any case
+    #[arg(short, long, conflicts_with = "detach")]
+    pub interactive: bool,
+    /// A terminal of its own: not supported yet
+    #[arg(short, long, hide = true)]
+    pub tty: bool,
     /// Do not wait: print the id and leave the worker running
     #[arg(short, long)]
     pub detach: bool,
@@ -83,8 +90,8 @@ pub struct Run {
     /// Keep no record of it after its end
     #[arg(long)]
     pub rm: bool,
-    /// A variable of the worker's environment
-    #[arg(short, long, value_name = "K=V")]
+    /// A variable of the worker's environment; without a value it is the caller's, where the caller has it
+    #[arg(short, long, value_name = "K[=V]")]
     pub env: Vec<String>,
     /// The working directory
     #[arg(short, long, value_name = "DIR")]
@@ -92,26 +99,29 @@ pub struct Run {
     /// Who the worker is [default: the caller; for root 65534:65534]
     #[arg(short, long, value_name = "NAME|UID[:GID]")]
     pub user: Option<String>,
-    /// A host path in the container
+    /// A host path in the container; one that begins with '.' is relative to the working directory
     #[arg(short, long = "volume", value_name = "SRC:DST[:OPTIONS]")]
     pub volumes: Vec<String>,
     /// A file system in memory
-    #[arg(long, value_name = "DST[:size=SIZE]")]
+    #[arg(long, value_name = "DST[:size=SIZE,OPTIONS]")]
     pub tmpfs: Vec<String>,
+    /// A mount by keys, for paths with ':': type=bind,src=PATH,dst=PATH[,ro] or type=tmpfs,dst=PATH[,tmpfs-size=SIZE]
+    #[arg(long = "mount", value_name = "KEY=VALUE,…")]
+    pub mounts: Vec<String>,
     /// A root that can be written to: in memory, of this size (half of the machine's without one), or in a directory of the host. A size for
     /// that takes a file system with project quotas (ext4, xfs or f2fs mounted with prjquota) and an empty directory
     #[arg(long, value_name = "SIZE|DIR[,size=SIZE]", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub writable: Option<String>,
-    /// Memory limit
+    /// Memory limit; 0 for none
     #[arg(short, long, value_name = "SIZE")]
     pub memory: Option<String>,
-    /// Limit of memory and swap together, -1 for any amount of swap
+    /// Limit of memory and swap together, -1 for any amount of swap, 0 for none of its own
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
     /// Where the memory limit ends one process, end all of the container's (cgroup v2)
     #[arg(long)]
     pub oom_group: bool,
-    /// CPU quota, in CPUs
+    /// CPU quota, in CPUs; 0 for none
     #[arg(long, value_name = "CPUS")]
     pub cpus: Option<String>,
     /// CPUs to run on
@@ -120,7 +130,7 @@ pub struct Run {
     /// Memory nodes to use
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
-    /// Most processes and threads
+    /// Most processes and threads; 0 or -1 for no limit
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub pids_limit: Option<String>,
     /// What the container's cgroup is made in: a cgroup's path, or for systemd a slice [default: /squall, or system.slice]
@@ -134,7 +144,7 @@ pub struct Run {
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,
     /// The network: the host's, or one of its own with only a loopback device [default: none]
-    #[arg(long, value_name = "host|none")]
+    #[arg(long, visible_alias = "net", value_name = "host|none")]
     pub network: Option<String>,
     /// The system calls that the worker may make: seccomp=FILE (an OCI or Docker profile), seccomp=unconfined, or seccomp=default; with
     /// --spec for a document that has no profile
@@ -143,18 +153,18 @@ pub struct Run {
     /// Where init's pid is written
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
-    /// A file for the worker's standard output
+    /// A file for the worker's standard output, or /dev/null
     #[arg(long, value_name = "FILE")]
     pub stdout: Option<PathBuf>,
-    /// A file for the worker's standard error
+    /// A file for the worker's standard error, or /dev/null
     #[arg(long, value_name = "FILE")]
     pub stderr: Option<PathBuf>,
     /// Stop the worker after this many seconds
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     pub timeout: Option<String>,
     /// IMAGE.sqsh (without --layer), program and arguments
-    #[arg(value_name = "ARGV", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub rest: Vec<String>,
+    #[arg(value_name = "ARGV", trailing_var_arg = true)]
+    pub rest: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

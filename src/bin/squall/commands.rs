@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,15 +19,20 @@ use crate::{foreground, plan_page, print, request, seccomp};
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
 
+/// What `/dev/null` is, whatever it is called: character device 1:3 (Documentation/admin-guide/devices.txt).
+const NULL_DEVICE: u64 = libc::makedev(1, 3);
+
 /// Runs the command; the answer is the exit code.
 pub fn run(cli: Cli) -> Result<i32> {
-    let mut builder = Squall::builder().run_root(absolute(&cli.root));
+    let mut builder = Squall::builder().run_root(absolute("--root", &cli.root)?);
     let monitor_cgroup = cli.monitor_cgroup.as_deref();
     if let Some(cgroup) = monitor_cgroup {
         builder = builder.monitors(cgroup);
     }
     if let Some(roots) = image_roots(&cli.command) {
-        builder = builder.image_roots(roots.iter().map(|root| absolute(root)));
+        // A '..' stays, and is refused: what is trusted is to be said plainly.
+        builder =
+            builder.image_roots(roots.iter().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone())));
     }
     let squall = builder.build()?;
     match cli.command {
@@ -59,16 +64,17 @@ fn image_roots(command: &Command) -> Option<&[PathBuf]> {
     (!roots.is_empty()).then_some(roots)
 }
 
-fn absolute(path: &Path) -> std::path::PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
+    let path = values::host_path(path).map_err(|bad| Error::invalid("command line", vec![bad.at(flag)]))?;
+    Ok(path.as_path().to_owned())
 }
 
 fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<i32> {
     let asked = request::launch_spec(arguments, monitor_cgroup)?;
     for warning in &asked.warnings {
-        eprintln!("squall: warning: {warning}");
+        tell!("warning: {warning}");
     }
-    let renamed = |error| request::under_its_flag(error, arguments);
+    let renamed = |error| asked.names.rename(error);
     let stdio = streams(arguments, asked.spec.user.uid(), asked.spec.user.gid())?;
     if arguments.detach {
         let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
@@ -79,11 +85,11 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
     let signals = foreground::take_signals()?;
     let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
     report_changes(&running);
-    let ended = foreground::wait(running, &signals)?;
-    let code = exit_code(&ended);
+    let end = foreground::wait(running, &signals)?;
+    let code = end.code_by_signal().map_or_else(|| exit_code(&end.ended), Ok);
     if arguments.rm {
-        if let Err(error) = ended.remove() {
-            eprintln!("squall: warning: {error}");
+        if let Err(error) = end.ended.remove() {
+            tell!("warning: {error}");
         }
     }
     code
@@ -92,9 +98,9 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
 fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Result<i32> {
     let asked = request::launch_spec(&arguments.run, monitor_cgroup)?;
     for warning in &asked.warnings {
-        eprintln!("squall: warning: {warning}");
+        tell!("warning: {warning}");
     }
-    let plan = squall.plan(&asked.spec).map_err(|error| request::under_its_flag(error, &arguments.run))?;
+    let plan = squall.plan(&asked.spec).map_err(|error| asked.names.rename(error))?;
     if arguments.json {
         say!("{}", json!(plan));
     } else {
@@ -106,7 +112,7 @@ fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Resu
 /// What the kernel made of the limits is said at once, not only in the record.
 fn report_changes(running: &Running) {
     for adjustment in &running.record().adjustments {
-        eprintln!("squall: note: {adjustment}");
+        tell!("note: {adjustment}");
     }
 }
 
@@ -139,7 +145,7 @@ fn streams(arguments: &Run, uid: u32, gid: u32) -> Result<Stdio> {
 }
 
 /// A new file belongs to the worker, which may open it again by /dev/stdout; one that was there keeps its owner. A device or FIFO is not
-/// written to by accident.
+/// written to by accident; the null device is.
 fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
     let object = format!("output file '{}'", path.display());
     let failed = |call: &str, error: std::io::Error| Error::system(Stage::Request, object.clone(), call, error);
@@ -152,8 +158,11 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
         .open(path)
         .map_err(|error| failed("open", error))?;
     let metadata = file.metadata().map_err(|error| failed("fstat", error))?;
+    if metadata.file_type().is_char_device() && metadata.rdev() == NULL_DEVICE {
+        return Ok(file.into());
+    }
     if !metadata.is_file() {
-        let reason = "is not a regular file".to_owned();
+        let reason = "is neither a regular file nor /dev/null".to_owned();
         return Err(Error::invalid("command line", vec![Problem { field: path.display().to_string(), reason }]));
     }
     file.set_len(0).map_err(|error| failed("ftruncate", error))?;
@@ -167,7 +176,7 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
 fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
     let listing = squall.containers()?;
     for (_, error) in &listing.unreadable {
-        eprintln!("squall: {error}");
+        tell!("{error}");
     }
     let code = if listing.unreadable.is_empty() { 0 } else { crate::OWN_ERROR };
     let containers = listing.containers;
@@ -231,7 +240,7 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
     if arguments.json {
         say!("{document}");
     } else {
-        say!("{document:#}");
+        print::lines(format_args!("{document:#}"));
     }
     Ok(0)
 }
@@ -259,10 +268,7 @@ fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
             }
             (Ended::Lost(lost), Err(error)) => {
                 if let Some(known) = lost.known() {
-                    eprintln!(
-                        "squall: container '{id}' was lost; the kernel still knew its end: {}",
-                        print::exit(known)
-                    );
+                    tell!("container '{id}' was lost; the kernel still knew its end: {}", print::exit(known));
                 }
                 failure = Some(error);
             }
@@ -432,7 +438,7 @@ fn demo(arguments: &Demo) -> Result<i32> {
 
 fn doctor(run_root: &Path, arguments: &Doctor) -> Result<i32> {
     let program = std::env::current_exe().unwrap_or_else(|_| "squall".into());
-    let report = squall::doctor::examine(&absolute(run_root), &program, |finding| {
+    let report = squall::doctor::examine(&absolute("--root", run_root)?, &program, |finding| {
         if !arguments.json {
             print::examined(finding);
         }
@@ -440,7 +446,8 @@ fn doctor(run_root: &Path, arguments: &Doctor) -> Result<i32> {
     if arguments.json {
         say!("{}", json!(report));
     } else {
-        say!("\n{}", print::verdict(report.verdict));
+        say!("");
+        say!("{}", print::verdict(report.verdict));
     }
     Ok(report.verdict.exit_code())
 }

@@ -1,28 +1,36 @@
 //! A worker in the foreground: signals go to it, and its end is ours.
 
-use squall::{Ended, Result, Running, SignalStream};
+use squall::record::{EndReason, Exit};
+use squall::{Delivery, Ended, Result, Running, SignalStream};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// What a caller sends to this program and means for the worker. The worker has a session of its own, so the terminal sends it nothing.
-const FORWARDED: [i32; 8] = [
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGTERM,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGCONT,
-    libc::SIGWINCH,
-];
+/// How a worker in the foreground ended.
+pub struct End {
+    /// What is known of it.
+    pub ended: Ended,
+    /// The signal that was passed on and carried out on it, should that be what ended it.
+    by: Option<i32>,
+}
+
+impl End {
+    /// The code that a shell would give for a plain program: the signal that the worker was ended for, not the SIGKILL that did it.
+    pub fn code_by_signal(&self) -> Option<i32> {
+        let Ended::Exited(exited) = &self.ended else { return None };
+        let killed = matches!(exited.exit().exit, Exit::Signal { signal: 9, .. });
+        let stopped = matches!(exited.exit().reason, EndReason::KilledAfterGrace | EndReason::Stopped);
+        self.by.filter(|_| killed && stopped).map(|signal| 128 + signal)
+    }
+}
 
 /// Takes the signals; to be called before the launch, so that none is lost between.
 pub fn take_signals() -> Result<SignalStream> {
-    SignalStream::of(&FORWARDED)
+    SignalStream::of_a_foreground_program()
 }
 
 /// Waits for the worker's end and passes every signal on.
-pub fn wait(running: Running, signals: &SignalStream) -> Result<Ended> {
+pub fn wait(running: Running, signals: &SignalStream) -> Result<End> {
+    let mut by = None;
     while let Some(process) = running.process() {
         let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -36,9 +44,11 @@ pub fn wait(running: Running, signals: &SignalStream) -> Result<Ended> {
         }
         if signalled {
             let signal = signals.receive()?;
-            // It may have ended just now.
-            let _ = running.signal(signal);
+            // It may have ended just now, which is no error here.
+            if let Ok(Delivery::CarriedOut) = running.pass_on(signal) {
+                by = by.or(Some(signal.number));
+            }
         }
     }
-    running.wait()
+    Ok(End { ended: running.wait()?, by })
 }

@@ -6,11 +6,13 @@ mod print;
 mod args;
 mod commands;
 mod foreground;
+mod mounts;
 mod plan_page;
 mod request;
 mod seccomp;
+mod usage_error;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::Cli;
 
@@ -21,12 +23,12 @@ fn main() {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            usage_error::say(&error, &Cli::command());
             std::process::exit(if error.use_stderr() { OWN_ERROR } else { 0 });
         }
     };
     let code = commands::run(cli).unwrap_or_else(|error| {
-        eprintln!("squall: {error}");
+        tell!("{error}");
         match error.kind() {
             squall::ErrorKind::ProgramNotFound => 127,
             squall::ErrorKind::ProgramNotExecutable => 126,

@@ -26,7 +26,7 @@ pub fn show(plan: &Plan) {
     list("notes", plan.notes.iter().cloned());
     list("obstacles: a launch would fail by these, as things are", plan.obstacles.iter().cloned());
     section("OCI document");
-    say!("{:#}", plan.document);
+    print::lines(format_args!("{:#}", plan.document));
 }
 
 fn show_filter(filter: &PlannedFilter) {
@@ -36,7 +36,8 @@ fn show_filter(filter: &PlannedFilter) {
 }
 
 fn section(title: &str) {
-    say!("\n{title}");
+    say!("");
+    say!("{title}");
 }
 
 fn list(title: &str, lines: impl Iterator<Item = String>) {
@@ -63,6 +64,9 @@ fn worker(plan: &Plan) {
     );
     say!("network     {}", plan.network);
     say!("host name   {}", plan.hostname.as_deref().unwrap_or("the host's"));
+    if let Some(home) = &plan.home {
+        say!("HOME        {home}");
+    }
     section("namespaces of its own, in order");
     plan.namespaces.iter().for_each(|namespace| say!("  {:8}  {}", namespace.kind, namespace.made));
 }

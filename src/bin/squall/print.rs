@@ -6,23 +6,35 @@ use std::time::Duration;
 use squall::cgroup::Usage;
 use squall::layer::LayerStatus;
 use squall::record::{Exit, LaunchRecord};
-use squall::{Container, Phase};
+use squall::{Container, OneLine, Phase};
 
-/// Prints a line. A reader that has gone away ends the program the way SIGPIPE would; another failure is an error of the program's own.
+/// Says something on standard error, as one line.
+macro_rules! tell {
+    ($($arguments:tt)*) => { eprintln!("squall: {}", squall::OneLine(format_args!($($arguments)*))) };
+}
+
+/// Prints one line, whatever it holds: names come from files and workers. A reader that has gone away ends the program the way SIGPIPE would; another failure is an error of the program's own.
 macro_rules! say {
     ($($arguments:tt)*) => { $crate::print::line(format_args!($($arguments)*)) };
+}
+
+/// Prints text of several lines.
+pub fn lines(text: impl std::fmt::Display) {
+    text.to_string().lines().for_each(|line| say!("{line}"));
 }
 
 /// What [`say!`] does.
 pub fn line(text: std::fmt::Arguments<'_>) {
     let mut output = std::io::stdout().lock();
+    let text = OneLine(text);
+    let text = format_args!("{text}");
     let written = output.write_fmt(text).and_then(|()| output.write_all(b"\n")).and_then(|()| output.flush());
     match written {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(128 + libc::SIGPIPE),
         Err(error) => {
             // What was to be printed may be all that the caller ever learns: an id, an exit code.
-            eprintln!("squall: standard output: write: {error} (it was: {text})");
+            tell!("standard output: write: {error} (it was: {text})");
             std::process::exit(crate::OWN_ERROR);
         }
     }
@@ -94,6 +106,9 @@ pub fn layer_row(layer: &LayerStatus) -> [String; 7] {
 
 /// Columns as wide as their widest cell.
 pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: &[[String; COLUMNS]]) {
+    // As they will be shown, or the columns would not be as wide.
+    let rows: Vec<[String; COLUMNS]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| OneLine(cell).to_string())).collect();
     let width =
         |column: usize| rows.iter().map(|row| row[column].len()).chain([header[column].len()]).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
@@ -102,7 +117,7 @@ pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: &[[String; COL
         say!("{}", cells.join("  ").trim_end());
     };
     line(header);
-    for row in rows {
+    for row in &rows {
         line(row.each_ref().map(String::as_str));
     }
 }

@@ -1,16 +1,18 @@
 //! From the command line to a launch spec.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
 use squall::request::{
-    AbsolutePath, BadValue, Builder, Door, HostDirectory, Identity, LaunchSpec, Network, OnExit, RootMode, Seccomp,
-    storm, values,
+    AbsolutePath, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec, Network,
+    OnExit, RootMode, Seccomp, storm, values,
 };
 use squall::seccomp::{Profile, brief_warnings};
-use squall::{Error, Problem, Result};
+use squall::{Error, ErrorKind, Problem, Result, Stage};
 
 use crate::args::Run;
+use crate::mounts::Mounts;
 
 /// What programs are found by when the caller gives no PATH: Docker's and podman's default.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -35,7 +37,6 @@ const DOOR: Door<'static> = Door {
         ("cwd", "--workdir"),
         ("user", "--user"),
         ("root", "--writable"),
-        ("mounts", "--volume"),
         ("hostname", "--hostname"),
         ("network", "--network"),
         ("cgroup", "--cgroup-parent"),
@@ -51,14 +52,50 @@ const DOOR: Door<'static> = Door {
     ],
 };
 
-/// A launch, and what of its document has no effect.
+/// A launch, and what of its document or flags has no effect.
 pub struct Asked {
     pub spec: LaunchSpec,
     pub warnings: Vec<String>,
+    pub names: Names,
+}
+
+/// The flags that the fields of a spec came from; none where a document is what was given.
+pub enum Names {
+    Document,
+    Flags {
+        /// The flag of each mount, in the spec's order.
+        mounts: Vec<String>,
+    },
+}
+
+impl Names {
+    /// A refusal of the library in the words of the command line.
+    pub fn rename(&self, error: Error) -> Error {
+        let Names::Flags { mounts } = self else { return error };
+        if error.problems().is_empty() {
+            return error;
+        }
+        let fields: Vec<String> = (0..mounts.len()).map(|index| format!("mounts[{index}]")).collect();
+        let mounts = fields.iter().zip(mounts).map(|(ours, flag)| (ours.as_str(), flag.as_str()));
+        let names: Vec<(&str, &str)> = mounts.chain(DOOR.names.iter().copied()).collect();
+        let door = Door { object: DOOR.object, names: &names };
+        Error::invalid(DOOR.object, error.problems().iter().map(|problem| door.rename(problem.clone())).collect())
+    }
 }
 
 /// The launch that the command line asks for. Every problem is reported, each under its flag.
 pub fn launch_spec(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
+    if run.tty {
+        let text =
+            "a terminal for the worker is not supported yet: leave -t out, and the worker has the caller's streams";
+        return Err(Error::found(
+            ErrorKind::Unsupported,
+            Stage::Request,
+            DOOR.object,
+            "check",
+            format!("--tty: {text}"),
+        ));
+    }
     match &run.spec {
         Some(path) => from_storm(path, run),
         None => from_flags(run, monitor_cgroup),
@@ -82,19 +119,19 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
         warnings.extend(asked.warnings);
         fields.seccomp = asked.seccomp;
     }
-    Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings })
+    Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings, names: Names::Document })
 }
 
 fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     let mut flags = Flags::default();
     let id = run.name.clone().unwrap_or_else(random_id);
-    let (layers, args) = layers_and_args(run);
+    let (layers, args) = layers_and_args(run, &mut flags);
     let network = flags.value("--network", network(run.network.as_deref())).unwrap_or(Network::None);
     let mut builder = LaunchSpec::builder(&id)
-        .layers(layers.iter().map(|layer| absolute(Path::new(layer))))
+        .layers(&layers)
         .args(args)
         .env([DEFAULT_PATH])
-        .env(run.env.iter().map(String::as_str))
+        .env(environment(&run.env, &mut flags))
         .network(network)
         .limits(limits(run, &mut flags));
     builder = with_cgroup(builder, run, &id, monitor_cgroup, &mut flags);
@@ -104,20 +141,27 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         builder = builder.seccomp(asked.seccomp);
     }
     if let Some(user) = flags.take("--user", user(run.user.as_deref())) {
-        builder = builder.user(user);
+        builder = builder.home(home(&user)).user(user);
     }
     if let Some(path) = &run.workdir {
         builder = builder.cwd(path);
     }
-    builder = with_mounts(builder, run, &mut flags);
+    let Mounts { mounts, problems, warnings: of_mounts } = Mounts::of(run);
+    flags.0.extend(problems);
+    warnings.extend(of_mounts);
+    let names = Names::Flags { mounts: mounts.iter().map(|(flag, _)| flag.clone()).collect() };
+    builder = mounts.into_iter().fold(builder, |builder, (_, mount)| builder.mount(mount));
     match (&run.hostname, network) {
         (Some(hostname), _) => builder = builder.hostname(hostname),
         // With the host's network the host's name is the right one.
         (None, Network::Host) => {}
-        (None, Network::None) => builder = builder.hostname(&id),
+        (None, Network::None) => {
+            let name = ContainerId::new(&id).map(|id| Hostname::of_id(&id));
+            builder = name.into_iter().fold(builder, |builder, name| builder.hostname(name.as_str()));
+        }
     }
-    if let Some(path) = &run.pidfile {
-        builder = builder.pid_file(absolute(path));
+    if let Some(path) = run.pidfile.as_ref().and_then(|path| flags.value("--pidfile", values::host_path(path))) {
+        builder = builder.pid_file(path);
     }
     if let Some(timeout) = run.timeout.as_deref().and_then(|text| flags.value("--timeout", values::seconds(text))) {
         builder = builder.timeout(timeout);
@@ -128,8 +172,8 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     if run.rm && run.detach {
         builder = builder.on_exit(OnExit::Remove);
     }
-    let spec = flags.finish(builder.build_for(DOOR)).map_err(|error| under_its_flag(error, run))?;
-    Ok(Asked { spec, warnings })
+    let spec = flags.finish(builder.build().map_err(|error| names.rename(error)))?;
+    Ok(Asked { spec, warnings, names })
 }
 
 /// A scope of systemd's, or a path, as the flags say; where they do not, as the machine has it.
@@ -155,23 +199,6 @@ fn with_cgroup(builder: Builder, run: &Run, id: &str, monitor_cgroup: Option<&st
         flags.0.push(bad.at("--monitor-cgroup"));
     }
     builder.scope(parent.unwrap_or(DEFAULT_SLICE))
-}
-
-/// A refusal of the library in the words of the command line. Volumes come before tmpfs, and the library counts both as mounts.
-pub fn under_its_flag(error: Error, run: &Run) -> Error {
-    if error.problems().is_empty() || run.spec.is_some() {
-        return error;
-    }
-    let rename = |problem: &Problem| {
-        let problem = DOOR.rename(problem.clone());
-        let tmpfs = problem.field.strip_prefix("--volume[").and_then(|rest| {
-            let (index, rest) = rest.split_once(']')?;
-            let index: usize = index.parse().ok()?;
-            Some(format!("--tmpfs[{}]{rest}", index.checked_sub(run.volumes.len())?))
-        });
-        Problem { field: tmpfs.unwrap_or(problem.field), reason: problem.reason }
-    };
-    Error::invalid(DOOR.object, error.problems().iter().map(rename).collect())
 }
 
 /// Problems of flags whose values the builder never sees.
@@ -204,8 +231,10 @@ impl Flags {
         }
         let mut problems = self.0;
         if let Err(error) = built {
+            // That a field is missing is no news where what was given for it is wrong.
             let known: Vec<String> = problems.iter().map(|problem| problem.field.clone()).collect();
-            let more = error.problems().iter().filter(|problem| !known.contains(&problem.field));
+            let is_known = |field: &str| known.iter().any(|known| known.split('[').next() == field.split('[').next());
+            let more = error.problems().iter().filter(|problem| !is_known(&problem.field));
             problems.extend(more.cloned().collect::<Vec<_>>());
         }
         Err(Error::invalid(DOOR.object, problems))
@@ -213,12 +242,12 @@ impl Flags {
 }
 
 /// With `--layer` everything else is the program; without, the first word is the one layer.
-fn layers_and_args(run: &Run) -> (Vec<String>, Vec<String>) {
+fn layers_and_args(run: &Run, flags: &mut Flags) -> (Vec<AbsolutePath>, Vec<String>) {
+    let mut layers = host_paths("--layer", run.layers.iter().map(PathBuf::as_path), flags);
     let mut rest = run.rest.as_slice();
-    let mut layers: Vec<String> = run.layers.iter().map(|layer| layer.to_string_lossy().into_owned()).collect();
-    if layers.is_empty() {
+    if run.layers.is_empty() {
         let Some((image, others)) = rest.split_first() else { return (layers, Vec::new()) };
-        layers.push(image.clone());
+        layers = host_paths("--layer", [Path::new(image)], flags);
         rest = match others.split_first() {
             Some((dashes, program)) if dashes == "--" => program,
             _ => others,
@@ -227,11 +256,34 @@ fn layers_and_args(run: &Run) -> (Vec<String>, Vec<String>) {
             return (layers, vec![DEFAULT_PROGRAM.to_owned()]);
         }
     }
-    (layers, rest.to_vec())
+    (layers, arguments(rest, flags))
 }
 
-fn absolute(path: &Path) -> std::path::PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+/// The paths that are right; of the others the problems are noted.
+fn host_paths<'a>(flag: &str, paths: impl IntoIterator<Item = &'a Path>, flags: &mut Flags) -> Vec<AbsolutePath> {
+    let named = paths.into_iter().enumerate();
+    named.filter_map(|(index, path)| flags.value(&format!("{flag}[{index}]"), values::host_path(path))).collect()
+}
+
+/// A spec is text, so that records can hold it.
+fn arguments(words: &[OsString], flags: &mut Flags) -> Vec<String> {
+    let mut text = |(index, word): (usize, &OsString)| {
+        let text = word.to_str().map(str::to_owned);
+        let bad = || BadValue::new(format!("'{}' is not UTF-8", word.to_string_lossy().escape_debug()));
+        flags.value(&format!("ARGV[{index}]"), text.ok_or_else(bad)).unwrap_or_default()
+    };
+    words.iter().enumerate().map(&mut text).collect()
+}
+
+/// The variables that are right. One without a value is the caller's, and is left out where the caller has none.
+fn environment(texts: &[String], flags: &mut Flags) -> Vec<String> {
+    let mut variable = |(index, text): (usize, &String)| {
+        let passed = !text.is_empty() && !text.contains('=');
+        let text = if passed { format!("{text}={}", std::env::var_os(text)?.to_string_lossy()) } else { text.clone() };
+        let variable = flags.value(&format!("--env[{index}]"), values::variable(&text))?;
+        Some(variable.as_str().to_owned())
+    };
+    texts.iter().enumerate().filter_map(&mut variable).collect()
 }
 
 fn user(text: Option<&str>) -> Result<Identity> {
@@ -243,6 +295,11 @@ fn user(text: Option<&str>) -> Result<Identity> {
             Identity::new(uid, gid, [gid]).map_err(|bad| Error::invalid("caller", vec![bad.at("--user")]))
         }
     }
+}
+
+/// As docker and podman have it: a program may rely on there being one.
+fn home(user: &Identity) -> Home {
+    Home::OfImage { otherwise: user.home_on_host().unwrap_or_else(AbsolutePath::root) }
 }
 
 /// What a worker may call, and what of the profile's file is not done as it is written.
@@ -260,7 +317,7 @@ fn seccomp(options: &[String]) -> Result<Option<AskedSeccomp>> {
             Some(("seccomp", "unconfined")) => asked = plain(Seccomp::Unconfined),
             Some(("seccomp", "default")) => asked = plain(Seccomp::Default),
             Some(("seccomp", path)) => {
-                let profile = Profile::read(&absolute(Path::new(path))).map_err(|error| within_file(error, path))?;
+                let profile = Profile::read(profile_path(path)?.as_path()).map_err(|error| within_file(error, path))?;
                 let warnings = brief_warnings(profile.warnings());
                 let warnings = warnings.into_iter().map(|warning| format!("'{path}': {warning}")).collect();
                 asked = Some(AskedSeccomp { seccomp: Seccomp::Profile(profile.to_value()), warnings });
@@ -275,6 +332,10 @@ fn seccomp(options: &[String]) -> Result<Option<AskedSeccomp>> {
         }
     }
     Ok(asked)
+}
+
+fn profile_path(path: &str) -> Result<AbsolutePath> {
+    values::host_path(path).map_err(|bad| Error::invalid(DOOR.object, vec![bad.at("--security-opt")]))
 }
 
 /// The problems of a file, each with its place there behind the file's name.
@@ -297,42 +358,36 @@ fn network(text: Option<&str>) -> std::result::Result<Network, BadValue> {
     }
 }
 
-/// Nothing is a tmpfs without a size of its own, something with a slash is a directory and perhaps a size, the rest a size.
+/// Nothing is a tmpfs without a size of its own, digits with a unit are one with that size, and the rest is a directory and perhaps a size.
 fn writable(text: &str) -> std::result::Result<RootMode, BadValue> {
     if text.is_empty() {
         return Ok(RootMode::Writable { size_bytes: None });
     }
-    if text.contains('/') {
-        let (path, size) = text.rsplit_once(",size=").map_or((text, None), |(path, size)| (path, Some(size)));
-        let path = AbsolutePath::new(absolute(Path::new(path)))?;
-        let size_bytes = size.map(values::size).transpose()?;
-        return Ok(RootMode::Directory(HostDirectory { path, size_bytes }));
+    if text.starts_with(|first: char| first.is_ascii_digit() || first == '-') && !text.contains('/') {
+        return values::size(text).map(|bytes| RootMode::Writable { size_bytes: Some(bytes) });
     }
-    values::size(text).map(|bytes| RootMode::Writable { size_bytes: Some(bytes) })
-}
-
-fn with_mounts(mut builder: Builder, run: &Run, flags: &mut Flags) -> Builder {
-    let volumes = run.volumes.iter().map(|text| ("--volume", values::volume(text)));
-    let tmpfs = run.tmpfs.iter().map(|text| ("--tmpfs", values::tmpfs(text)));
-    for (flag, mount) in volumes.chain(tmpfs) {
-        if let Some(mount) = flags.value(flag, mount) {
-            builder = builder.mount(mount);
-        }
+    let (path, size) = text.rsplit_once(",size=").map_or((text, None), |(path, size)| (path, Some(size)));
+    let size_bytes = size.map(values::size).transpose()?;
+    let directory = values::host_path(path)?;
+    if !text.contains('/') && !directory.as_path().is_dir() {
+        return Err(BadValue::new(format!("'{}' is neither a size nor a directory", path.escape_debug())));
     }
-    builder
+    Ok(RootMode::Directory(HostDirectory { path: directory, size_bytes }))
 }
 
 fn limits(run: &Run, flags: &mut Flags) -> Limits {
     let mut limits = Limits::default();
     let mut size =
         |flag: &str, text: &Option<String>| text.as_deref().and_then(|text| flags.value(flag, values::size(text)));
-    limits.memory_bytes = size("--memory", &run.memory);
+    limits.memory_bytes = size("--memory", &run.memory).filter(|bytes| *bytes > 0);
     limits.memory_swap_bytes = match run.memory_swap.as_deref() {
         Some("-1") => Some(SwapLimit::Unlimited),
-        _ => size("--memory-swap", &run.memory_swap).map(SwapLimit::Total),
+        _ => size("--memory-swap", &run.memory_swap).filter(|bytes| *bytes > 0).map(SwapLimit::Total),
     };
     limits.memory_oom_group = run.oom_group;
-    if let Some(cpus) = run.cpus.as_deref().and_then(|text| flags.value("--cpus", values::cpus(text))) {
+    if let Some(cpus) =
+        run.cpus.as_deref().filter(|text| *text != "0").and_then(|text| flags.value("--cpus", values::cpus(text)))
+    {
         limits.cpu_quota_us = Some(cpus.quota_us);
         limits.cpu_period_us = Some(cpus.period_us);
     }
@@ -344,13 +399,18 @@ fn limits(run: &Run, flags: &mut Flags) -> Limits {
     };
     limits.cpuset_cpus = list("--cpuset-cpus", &run.cpuset_cpus);
     limits.cpuset_mems = list("--cpuset-mems", &run.cpuset_mems);
-    limits.pids = run.pids_limit.as_deref().and_then(|text| flags.value("--pids-limit", pids(text)));
+    limits.pids = run.pids_limit.as_deref().and_then(|text| flags.value("--pids-limit", pids(text))).flatten();
     limits
 }
 
-fn pids(text: &str) -> std::result::Result<u64, BadValue> {
-    let wrong = || BadValue::new(format!("'{text}' is not a number of processes: expected 1 or more"));
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)
+/// The limit; `None` for what podman means by 0 and -1.
+fn pids(text: &str) -> std::result::Result<Option<u64>, BadValue> {
+    let wrong =
+        || BadValue::new(format!("'{text}' is not a number of processes: expected 1 or more, or -1 for no limit"));
+    match text {
+        "0" | "-1" => Ok(None),
+        _ => text.parse().map(Some).map_err(|_| wrong()),
+    }
 }
 
 /// Sixteen hexadecimal digits: 64 bits, so that even a million containers hardly ever meet.

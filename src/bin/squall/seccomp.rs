@@ -5,6 +5,8 @@ use serde_json::json;
 use squall::seccomp::{Profile, parse_number};
 use squall::{Error, ErrorKind, Problem, Result};
 
+use crate::print;
+
 /// Most arguments of a system call.
 const MAX_ARGS: usize = 6;
 
@@ -88,7 +90,8 @@ fn check(arguments: &Check) -> Result<i32> {
         None => say!("valid    {} instructions", filter.program().len()),
     }
     if arguments.list {
-        say!("\n{}", profile.listing());
+        say!("");
+        print::lines(profile.listing());
     }
     Ok(code)
 }
@@ -114,7 +117,7 @@ fn explain(arguments: &Explain) -> Result<i32> {
     if arguments.json {
         say!("{}", json!(explanation));
     } else {
-        say!("{explanation}");
+        print::lines(explanation);
     }
     Ok(0)
 }

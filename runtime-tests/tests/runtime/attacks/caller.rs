@@ -65,7 +65,7 @@ fn a_processor_time_limit_is_not_the_workers(bed: &Bed) {
 fn ten_thousand_variables_change_nothing_and_do_not_reach_the_worker(bed: &Bed) {
     let script = "i=0; while [ $i -lt 10000 ]; do export \"V$i=$i\"; i=$((i+1)); done; exec \"$@\"";
     let report = bed.run(&["--rm"], &["report"]).under(&in_shell(script)).json();
-    assert_eq!(report["env"].as_array().unwrap().len(), 1, "PATH alone");
+    assert_eq!(report["env"].as_array().unwrap().len(), 2, "PATH and HOME alone");
 }
 
 fn ten_thousand_variables_for_the_worker_arrive(bed: &Bed) {
@@ -73,7 +73,7 @@ fn ten_thousand_variables_for_the_worker_arrive(bed: &Bed) {
     let flags: Vec<&str> = ["--rm"].into_iter().chain(flags.iter().map(String::as_str)).collect();
     let report = bed.report(&flags);
     let env: Vec<&str> = report["env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert_eq!((env.len(), env[1], env[10_000]), (10_001, "V0=0", "V9999=9999"));
+    assert_eq!((env.len(), env[1], env[10_000]), (10_002, "V0=0", "V9999=9999"), "PATH, these, and HOME");
 }
 
 fn an_unreadable_working_directory_is_no_hindrance(bed: &Bed) {

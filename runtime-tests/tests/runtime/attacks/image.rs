@@ -15,6 +15,8 @@ cases![
     links_on_the_way_of_a_bind_stay_inside,
     overlay_attributes_of_a_layer_redirect_nowhere,
     whiteouts_hide_what_is_below,
+    a_user_database_that_is_none_tells_nothing_and_holds_nothing_up,
+    control_characters_in_names_do_not_reach_the_terminal,
     five_hundred_layers_are_one_root,
     the_same_layer_twice_is_as_good_as_once,
     a_hundred_thousand_entries_cost_a_launch_nothing,
@@ -264,6 +266,92 @@ fn layers(bed: &Bed, count: usize) -> Vec<String> {
         }
     };
     (0..count).map(|index| bed.image(&format!("layer-{index}"), write(index))).collect()
+}
+
+/// Of the line of `/etc/passwd` that has the worker's uid its HOME is made, by an init that is root.
+fn a_user_database_that_is_none_tells_nothing_and_holds_nothing_up(bed: &Bed) {
+    use std::os::unix::fs::PermissionsExt;
+    let secret = bed.work().join("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("file"), "x:x:65534:65534::/the-secret:\n").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    let volume = format!("{}:/data", secret.display());
+    let plain = Attributes::new(0o644);
+    type Write = fn(&mut ImageWriter, &Attributes);
+    let table: [(&str, Write); 8] = [
+        ("bound", |writer, plain| writer.symlink("etc/passwd", plain, "/data/file").unwrap()),
+        ("directory-bound", |writer, plain| writer.symlink("etc", plain, "/data").unwrap()),
+        ("up", |writer, plain| writer.symlink("etc/passwd", plain, "../../../../../../etc/passwd").unwrap()),
+        ("init", |writer, plain| writer.symlink("etc/passwd", plain, "/proc/1/environ").unwrap()),
+        ("magic", |writer, plain| writer.symlink("etc/passwd", plain, "/proc/self/root/etc/passwd").unwrap()),
+        ("fifo", |writer, plain| writer.fifo("etc/passwd", plain).unwrap()),
+        ("directory", |writer, plain| writer.directory("etc/passwd", plain).unwrap()),
+        ("device", |writer, plain| writer.device("etc/passwd", plain, DeviceKind::Character, 1, 5).unwrap()),
+    ];
+    for (name, write) in table {
+        let layer = bed.image(name, |writer| {
+            add_probe(writer, "bin/probe", 0o755);
+            write(writer, &plain);
+        });
+        let report = bed.run_layers(&[&layer], &["--rm", "-v", &volume], &["/bin/probe", "report"]).json();
+        let home = report["env"][1].as_str().unwrap_or_default();
+        // What the host has for its own user 65534.
+        assert!(["HOME=/nonexistent", "HOME=/"].contains(&home), "{name}: {home}");
+    }
+}
+
+/// A name that clears the screen, forges a line, and writes backwards; and one that begins a control sequence in one character.
+const ODD: &str = "\x1b[2J\nok\r\u{202e}x\u{9b}31m\x7f";
+
+fn control_characters_in_names_do_not_reach_the_terminal(bed: &Bed) {
+    let layer = bed.image(ODD, |writer| add_probe(writer, "bin/probe", 0o755));
+    let odd_image = bed.work().join(ODD);
+    fs::write(&odd_image, "no image").unwrap();
+    let odd_image = odd_image.to_str().unwrap();
+    let parent = bed.cgroup();
+    let start = [
+        "run",
+        "-d",
+        "--name",
+        "odd",
+        "--cgroup-parent",
+        &parent,
+        "--layer",
+        &layer,
+        "--",
+        "/bin/probe",
+        "sleep",
+        "600000",
+    ];
+    bed.squall(&start).ok();
+    let absent = format!("/bin/{ODD}");
+    let calls: [&[&str]; 14] = [
+        &["layers"],
+        &["layers", "--json"],
+        &["ps"],
+        &["inspect", "odd"],
+        &["inspect", "--json", "odd"],
+        &["plan", "--layer", &layer, "--", "/bin/probe"],
+        &["plan", "--json", "--layer", &layer, "--", "/bin/probe"],
+        &["run", "--layer", odd_image, "--", "/bin/probe"],
+        &["run", "--layer", &layer, "--", &absent],
+        &["run", "--layer", &layer, "--volume", &format!("/{ODD}:/data"), "--", "/bin/probe"],
+        &["run", "--layer", &layer, "-w", &format!("/{ODD}"), "--", "/bin/probe"],
+        &["run", &format!("--{ODD}")],
+        &[ODD],
+        &["reap", "--dry-run"],
+    ];
+    for call in calls {
+        let output = bed.squall(call).output();
+        for text in [String::from_utf8_lossy(&output.stdout).as_ref(), &output.stderr] {
+            let shown = |character: char| character == '\n' || (!character.is_control() && character != '\u{202e}');
+            assert!(text.chars().all(shown), "{call:?}: {text:?}");
+            assert!(!text.lines().any(|line| line.starts_with("ok")), "{call:?}: a forged line: {text:?}");
+        }
+        assert!(output.stdout.len() + output.stderr.len() > 0, "{call:?}");
+    }
+    assert_eq!(bed.squall(&["layers", "--json"]).json()[0]["file"], *layer, "JSON has the very name");
+    bed.worker("odd").kill();
 }
 
 fn five_hundred_layers_are_one_root(bed: &Bed) {
