@@ -1,12 +1,15 @@
 //! Limits: in force in the kernel, felt by the worker, and told in the record.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use runtime_tests::{Bed, Worker, cases, host, needs, until};
 use serde_json::{Value, json};
 
 cases![
     every_limit_asked_for_is_in_the_kernels_files,
+    a_worker_reads_its_own_limits_whoever_it_is,
+    every_cgroup_that_is_made_can_be_looked_into,
     memory_beyond_the_limit_ends_as_an_out_of_memory_kill_on_record,
     where_one_is_killed_for_memory_all_can_be,
     pressure_is_told_where_the_kernel_counts_it,
@@ -37,6 +40,28 @@ fn every_limit_asked_for_is_in_the_kernels_files(bed: &Bed) {
         assert!(values.contains(&found.as_str()), "{v1}: {found}");
     }
     assert_eq!(host::status(worker.pid(), "Cpus_allowed_list"), "0");
+    worker.kill();
+}
+
+/// Runtimes of languages size themselves by these files, and by the host where they cannot read them.
+fn a_worker_reads_its_own_limits_whoever_it_is(bed: &Bed) {
+    let names = ["memory/memory.limit_in_bytes", "memory.max"].map(|name| format!("/sys/fs/cgroup/{name}"));
+    for user in ["65534:65534", "4711:4712", "0:0"] {
+        let read = |name| bed.attempt(&["--rm", "--memory", "64m", "--user", user], &["read", name])["ok"].clone();
+        let shown: Vec<Value> = names.iter().map(|name| read(name)).filter(|text| text.is_string()).collect();
+        assert_eq!(shown, [json!("67108864\n")], "as {user}");
+    }
+}
+
+fn every_cgroup_that_is_made_can_be_looked_into(bed: &Bed) {
+    let worker = bed.start(&[], &["sleep", "600000"]);
+    let all = [bed.cgroup(), bed.monitors(), worker.cgroup()];
+    let directories: Vec<_> = all.iter().flat_map(|cgroup| host::cgroup_directories(cgroup)).collect();
+    assert!(directories.len() >= all.len(), "{directories:?}");
+    for directory in directories {
+        let mode = fs::metadata(&directory).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o755, "{}: {mode:o}", directory.display());
+    }
     worker.kill();
 }
 

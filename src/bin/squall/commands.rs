@@ -138,8 +138,11 @@ fn streams(arguments: &Run, uid: u32, gid: u32) -> Result<Stdio> {
     Ok(stdio)
 }
 
-/// A new file belongs to the worker, which may open it again by /dev/stdout; one that was there keeps its owner. A device or FIFO is not
-/// written to by accident.
+/// The mode of a new output file: its group may read along.
+const OUTPUT_MODE: u32 = 0o640;
+
+/// A new file belongs to the worker, which may open it again by /dev/stdout, and has its mode whatever the umask; one that was there keeps
+/// owner and mode. A device or FIFO is not written to by accident.
 fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
     let object = format!("output file '{}'", path.display());
     let failed = |call: &str, error: std::io::Error| Error::system(Stage::Request, object.clone(), call, error);
@@ -147,7 +150,7 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
     let file = File::options()
         .write(true)
         .create(true)
-        .mode(0o640)
+        .mode(OUTPUT_MODE)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
         .map_err(|error| failed("open", error))?;
@@ -159,6 +162,7 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
     file.set_len(0).map_err(|error| failed("ftruncate", error))?;
     if !existed && metadata.uid() == 0 {
         fchown(&file, Some(uid), Some(gid)).map_err(|error| failed("fchown", error))?;
+        rustix::fs::fchmod(&file, OUTPUT_MODE.into()).map_err(|errno| failed("fchmod", errno.into()))?;
     }
     rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::APPEND).map_err(|errno| failed("fcntl", errno.into()))?;
     Ok(file.into())
