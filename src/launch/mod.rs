@@ -12,6 +12,7 @@ mod init;
 pub(crate) mod job;
 pub(crate) mod line;
 mod report;
+mod rlimits;
 mod root_worker;
 mod undo;
 pub(crate) mod watch;
