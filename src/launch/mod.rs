@@ -147,6 +147,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     job.settings.run_root.prepare()?;
     let claim = Claim::make(&job.settings.run_root, spec)?;
     undo.directory(&claim.path);
+    notes.extend(job.settings.users().note(spec)?);
     clock.lap(Stage::Claim);
 
     line.enter(Stage::Layers)?;

@@ -26,8 +26,13 @@ pub fn run(cli: Cli) -> Result<i32> {
     if let Some(cgroup) = monitor_cgroup {
         builder = builder.monitors(cgroup);
     }
-    if let Some(roots) = image_roots(&cli.command) {
-        builder = builder.image_roots(roots.iter().map(|root| absolute(root)));
+    if let Some(arguments) = launching(&cli.command) {
+        if !arguments.image_roots.is_empty() {
+            builder = builder.image_roots(arguments.image_roots.iter().map(|root| absolute(root)));
+        }
+        if let Some(range) = request::own_users(arguments)? {
+            builder = builder.own_users(range);
+        }
     }
     let squall = builder.build()?;
     match cli.command {
@@ -49,14 +54,13 @@ pub fn run(cli: Cli) -> Result<i32> {
     }
 }
 
-/// Where layers may lie, if the command launches and says so.
-fn image_roots(command: &Command) -> Option<&[PathBuf]> {
-    let roots = match command {
-        Command::Run(arguments) => &arguments.image_roots,
-        Command::Plan(arguments) => &arguments.run.image_roots,
-        _ => return None,
-    };
-    (!roots.is_empty()).then_some(roots)
+/// What a command that launches says, or would launch.
+fn launching(command: &Command) -> Option<&Run> {
+    match command {
+        Command::Run(arguments) => Some(arguments),
+        Command::Plan(arguments) => Some(&arguments.run),
+        _ => None,
+    }
 }
 
 fn absolute(path: &Path) -> std::path::PathBuf {
@@ -69,15 +73,20 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
         eprintln!("squall: warning: {warning}");
     }
     let renamed = |error| request::under_its_flag(error, arguments);
-    let stdio = streams(arguments, asked.spec.user.uid(), asked.spec.user.gid())?;
+    let (spec, own_user) = match asked.own_user {
+        true => squall.with_own_user(asked.spec, &output_paths(arguments)).map(|(spec, own)| (spec, Some(own)))?,
+        false => (asked.spec, None),
+    };
+    let stdio = streams(arguments, spec.user.uid(), spec.user.gid())?;
     if arguments.detach {
-        let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
+        let running = squall.launch(&spec, stdio).map_err(renamed)?;
         report_changes(&running);
         say!("{}", running.record().id);
         return Ok(0);
     }
     let signals = foreground::take_signals()?;
-    let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
+    let running = squall.launch(&spec, stdio).map_err(renamed)?;
+    drop(own_user);
     report_changes(&running);
     let ended = foreground::wait(running, &signals)?;
     let code = exit_code(&ended);
@@ -94,7 +103,8 @@ fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Resu
     for warning in &asked.warnings {
         eprintln!("squall: warning: {warning}");
     }
-    let plan = squall.plan(&asked.spec).map_err(|error| request::under_its_flag(error, &arguments.run))?;
+    let spec = if asked.own_user { squall.with_foreseen_user(asked.spec)? } else { asked.spec };
+    let plan = squall.plan(&spec).map_err(|error| request::under_its_flag(error, &arguments.run))?;
     if arguments.json {
         say!("{}", json!(plan));
     } else {
@@ -125,6 +135,11 @@ fn lost_error(id: &str) -> Error {
         "wait",
         "lost: it ended while nobody watched it",
     )
+}
+
+/// Files of the host that will belong to the worker.
+fn output_paths(arguments: &Run) -> Vec<PathBuf> {
+    [&arguments.stdout, &arguments.stderr].into_iter().flatten().map(|path| absolute(path)).collect()
 }
 
 /// The worker's streams: the caller's, or files; a detached worker has none of the caller's.
@@ -185,7 +200,7 @@ fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
         return Ok(code);
     }
     let rows: Vec<_> = shown.into_iter().map(print::row).collect();
-    print::table(["ID", "PHASE", "PID", "IMAGE", "AGE"], &rows);
+    print::table(["ID", "PHASE", "PID", "UID", "IMAGE", "AGE"], &rows);
     Ok(code)
 }
 
@@ -203,6 +218,7 @@ fn summary(container: &Container) -> Value {
         "id": container.id(),
         "phase": container.phase(),
         "pid": pid,
+        "uid": record.map(|record| record.spec.user.uid()),
         "image_digest": record.and_then(|record| record.image_digest()),
         "age_seconds": age,
         "created_unix_ns": record.map(|record| record.created_unix_ns),

@@ -5,7 +5,7 @@ use std::path::Path;
 use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
 use squall::request::{
     AbsolutePath, BadValue, Builder, Door, HostDirectory, Identity, LaunchSpec, Network, OnExit, RootMode, Seccomp,
-    storm, values,
+    UidRange, storm, values,
 };
 use squall::seccomp::{Profile, brief_warnings};
 use squall::{Error, Problem, Result};
@@ -21,8 +21,8 @@ const DEFAULT_PROGRAM: &str = "/bin/sh";
 /// The cgroup above the containers' own, unless said otherwise.
 const DEFAULT_CGROUP_PARENT: &str = "/squall";
 
-/// Who a worker is that root starts without saying: nobody.
-const NOBODY: u32 = 65534;
+/// Asks for a user that no other container has, which root gets without saying.
+const AUTO: &str = "auto";
 
 /// The builder's fields by the flags that set them.
 const DOOR: Door<'static> = Door {
@@ -55,6 +55,8 @@ const DOOR: Door<'static> = Door {
 pub struct Asked {
     pub spec: LaunchSpec,
     pub warnings: Vec<String>,
+    /// Whether it is to have a user that no other container has; the spec's is a stand-in until it is claimed.
+    pub own_user: bool,
 }
 
 /// The launch that the command line asks for. Every problem is reported, each under its flag.
@@ -82,7 +84,7 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
         warnings.extend(asked.warnings);
         fields.seccomp = asked.seccomp;
     }
-    Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings })
+    Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings, own_user: false })
 }
 
 fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
@@ -103,7 +105,8 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         warnings = asked.warnings;
         builder = builder.seccomp(asked.seccomp);
     }
-    if let Some(user) = flags.take("--user", user(run.user.as_deref())) {
+    let own_user = wants_own_user(run.user.as_deref());
+    if let Some(user) = flags.take("--user", user(run.user.as_deref(), own_user)) {
         builder = builder.user(user);
     }
     if let Some(path) = &run.workdir {
@@ -129,7 +132,7 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         builder = builder.on_exit(OnExit::Remove);
     }
     let spec = flags.finish(builder.build_for(DOOR)).map_err(|error| under_its_flag(error, run))?;
-    Ok(Asked { spec, warnings })
+    Ok(Asked { spec, warnings, own_user })
 }
 
 /// A scope of systemd's, or a path, as the flags say; where they do not, as the machine has it.
@@ -234,15 +237,25 @@ fn absolute(path: &Path) -> std::path::PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn user(text: Option<&str>) -> Result<Identity> {
-    match text {
+fn wants_own_user(text: Option<&str>) -> bool {
+    text.map_or_else(|| rustix::process::getuid().is_root(), |text| text == AUTO)
+}
+
+/// The caller stands in for a user that is still to be claimed.
+fn user(text: Option<&str>, own_user: bool) -> Result<Identity> {
+    match text.filter(|_| !own_user) {
         Some(text) => Identity::parse(text),
         None => {
             let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-            let (uid, gid) = if uid == 0 { (NOBODY, NOBODY) } else { (uid, gid) };
             Identity::new(uid, gid, [gid]).map_err(|bad| Error::invalid("caller", vec![bad.at("--user")]))
         }
     }
+}
+
+/// The uids of which containers get their own, if the command says so.
+pub fn own_users(run: &Run) -> Result<Option<UidRange>> {
+    let problem = |bad: BadValue| Error::invalid(DOOR.object, vec![bad.at("--own-users")]);
+    run.own_users.as_deref().map(|text| text.parse().map_err(problem)).transpose()
 }
 
 /// What a worker may call, and what of the profile's file is not done as it is written.
