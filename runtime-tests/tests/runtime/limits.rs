@@ -16,6 +16,7 @@ cases![
     a_pids_limit_refuses_forks_and_counts_them,
     a_cpu_quota_holds_and_its_throttling_is_on_record,
     a_worker_of_one_cpu_sees_that_one,
+    a_processor_that_was_offline_is_back_for_the_next_worker,
     a_limit_that_the_kernel_cannot_keep_is_refused_or_reported,
     a_full_writable_layer_refuses_its_worker_and_the_record_says_how_full_it_was,
 ];
@@ -159,6 +160,21 @@ fn a_worker_of_one_cpu_sees_that_one(bed: &Bed) {
     assert_eq!(report["status"]["Cpus_allowed_list"], "0");
     let elsewhere = bed.run(&["--rm", "--cpuset-cpus", "0"], &["report"]).under(&["taskset", "--cpu-list", "0"]).json();
     assert_eq!(elsewhere["status"]["Cpus_allowed_list"], "0");
+}
+
+/// The kernel takes a processor that goes offline out of every cpuset of v1, and does not put it back. Here it is taken out by hand.
+fn a_processor_that_was_offline_is_back_for_the_next_worker(bed: &Bed) {
+    let first = bed.start(&[], &["sleep", "600000"]);
+    let all = host::status(first.pid(), "Cpus_allowed_list");
+    let cpusets =
+        host::cgroup_directories(&bed.cgroup()).into_iter().filter(|one| one.join("cpuset.cpu_exclusive").exists());
+    for directory in cpusets.flat_map(|directory| host::tree(&directory)) {
+        fs::write(directory.join("cpuset.cpus"), "0").unwrap();
+    }
+    assert_eq!(bed.report(&["--rm"])["status"]["Cpus_allowed_list"], all.as_str());
+    let last = bed.run(&["--rm", "--cpuset-cpus", &all], &["report"]).json();
+    assert_eq!(last["status"]["Cpus_allowed_list"], all.as_str());
+    first.kill();
 }
 
 fn a_limit_that_the_kernel_cannot_keep_is_refused_or_reported(bed: &Bed) {
