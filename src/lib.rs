@@ -90,6 +90,7 @@ mod limit;
 pub mod monitor;
 pub mod oci;
 mod one_line;
+mod own_users;
 pub mod plan;
 mod reap;
 pub mod record;
@@ -110,6 +111,7 @@ pub use container::{Container, Created, Delivery, Ended, Exited, Lost, Phase, Ru
 pub use error::{Cause, Error, ErrorKind, Problem, Result};
 pub use layer::Trim;
 pub use one_line::OneLine;
+pub use own_users::OwnUser;
 pub use reap::{ReapKind, Reaped};
 pub use run_root::{DEFAULT_RUN_ROOT, RunRoot};
 pub use runtime::{DEFAULT_KEEP_LAYERS, DEFAULT_MONITORS, Listing, Squall, SquallBuilder, Stdio};

@@ -83,6 +83,7 @@ impl Squall {
         }));
         if trim == Trim::Do {
             claim::remove_unnamed(&self.settings().run_root.containers())?;
+            self.settings().users().sweep()?;
         }
         let store = LayerStore::new(self.settings().run_root.layers(), keep);
         let mut layers = store.trim(keep, trim, Look::AtDevices, &self.used_layers()?)?;

@@ -3,6 +3,7 @@
 //! ```text
 //! <run-root>/                     default /run/squall
 //!   layers/<layer-id>/            mnt (the pin), loop (hint), lock
+//!   users/                        which container has which uid (`own_users`)
 //!   containers/<id>/              claim (what the launch makes elsewhere), record.json, exit.json, monitor.sock
 //! ```
 //!
@@ -53,6 +54,10 @@ impl RunRoot {
 
     pub(crate) fn containers(&self) -> PathBuf {
         self.0.join("containers")
+    }
+
+    pub(crate) fn users(&self) -> PathBuf {
+        self.0.join("users")
     }
 
     pub(crate) fn container(&self, id: &ContainerId) -> PathBuf {

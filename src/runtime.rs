@@ -17,9 +17,12 @@ use crate::error::{Context, Error, ErrorKind, Problem, Result};
 use crate::launch::{self, Job, Layers, Settings, claim, line, wire};
 use crate::layer::OpenLayer;
 use crate::limit::{AtLimit, Limit};
+use crate::own_users::OwnUser;
 use crate::plan::Plan;
 use crate::record::LaunchRecord;
-use crate::request::{ContainerId, ImageRoots, LaunchSpec, Mount, Network, Propagation, check_layers, without_repeats};
+use crate::request::{
+    ContainerId, ImageRoots, LaunchSpec, Mount, Network, Propagation, UidRange, check_layers, without_repeats,
+};
 use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::spawner::Spawner;
 use crate::stage::Stage;
@@ -121,6 +124,7 @@ pub struct SquallBuilder {
     monitors: String,
     spawner: Option<Spawner>,
     image_roots: Option<Vec<PathBuf>>,
+    own_users: UidRange,
 }
 
 impl SquallBuilder {
@@ -156,6 +160,13 @@ impl SquallBuilder {
         self
     }
 
+    /// The uids of which [`Squall::with_own_user`] gives one; the [default](UidRange) otherwise. Run roots of one machine that are in use at
+    /// the same time should have ranges of their own.
+    pub fn own_users(mut self, range: UidRange) -> SquallBuilder {
+        self.own_users = range;
+        self
+    }
+
     /// Checks what was set; touches nothing.
     pub fn build(self) -> Result<Squall> {
         let monitors = CgroupPath::new(self.monitors).map_err(|problem| {
@@ -164,8 +175,13 @@ impl SquallBuilder {
         let image_roots = self.image_roots.map(ImageRoots::new).transpose().map_err(|problem| {
             Error::found(ErrorKind::Invalid, Stage::Request, "image roots", "check", problem.to_string())
         })?;
-        let settings =
-            Settings { run_root: RunRoot::new(self.run_root)?, keep_layers: self.keep_layers, monitors, image_roots };
+        let settings = Settings {
+            run_root: RunRoot::new(self.run_root)?,
+            keep_layers: self.keep_layers,
+            monitors,
+            image_roots,
+            own_users: self.own_users,
+        };
         let launcher = self.spawner.map_or(Launcher::Direct, Launcher::Spawner);
         Ok(Squall { settings, launcher })
     }
@@ -180,7 +196,28 @@ impl Squall {
             monitors: DEFAULT_MONITORS.to_owned(),
             spawner: None,
             image_roots: None,
+            own_users: UidRange::default(),
         }
+    }
+
+    /// The spec with a user that no other container of this run root has, instead of its own: a uid of [`SquallBuilder::own_users`], the group
+    /// of the same number, and no further group. `files` are files of the host that will belong to the user, output files for example: as long
+    /// as they, a writable directory or volume of the spec's are there, only a container with the same directories gets the uid again.
+    /// The [`OwnUser`] has to live until [`Squall::launch`] has returned.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exhausted`] when each uid is taken; [`ErrorKind::Privilege`] as a launch would have it.
+    pub fn with_own_user(&self, spec: LaunchSpec, files: &[PathBuf]) -> Result<(LaunchSpec, OwnUser)> {
+        check_privilege(spec.network)?;
+        self.settings.users().claim(spec, files)
+    }
+
+    /// The spec with the user that [`Squall::with_own_user`] would give it now, for a plan. Touches nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exhausted`] when each uid is taken.
+    pub fn with_foreseen_user(&self, spec: LaunchSpec) -> Result<LaunchSpec> {
+        self.settings.users().foresee(spec)
     }
 
     /// Runs a worker. Returns when the workload has been executed, the pid file is written and the record is on disk.

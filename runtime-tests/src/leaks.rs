@@ -87,13 +87,13 @@ pub fn by_kind(bed: &Bed) -> [(&'static str, Vec<String>); 5] {
     ]
 }
 
-/// Everything in the run root but its two directories.
+/// Everything in the run root but its directories.
 fn files(bed: &Bed) -> Vec<String> {
     let mut found = Vec::new();
+    const OWN: [&str; 3] = ["containers", "layers", "users"];
     for directory in [bed.run_root(), bed.run_root().join("containers"), bed.run_root().join("layers")] {
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let own =
-                directory == bed.run_root() && (entry.file_name() == "containers" || entry.file_name() == "layers");
+            let own = directory == bed.run_root() && OWN.iter().any(|name| entry.file_name() == *name);
             if !own {
                 found.push(format!("file {}", entry.path().display()));
             }

@@ -3,6 +3,7 @@
 //! Owns the text form `0-3,7` and its meaning as a set. It never asks which processors are there: that answer
 //! changes while the machine runs, and the kernel gives it when the list is written. Any process may use it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -35,6 +36,13 @@ pub enum CpuListProblem {
 }
 
 impl CpuList {
+    /// Those that are not in the other list; nothing where that has them all.
+    pub(super) fn without(&self, other: &CpuList) -> Option<CpuList> {
+        let members = |list: &CpuList| list.0.iter().flat_map(|(from, to)| *from..=*to).collect::<BTreeSet<u16>>();
+        let left = members(self).difference(&members(other)).map(u16::to_string).collect::<Vec<_>>();
+        left.join(",").parse().ok()
+    }
+
     /// How many processors or nodes the list holds.
     pub fn count(&self) -> usize {
         self.0.iter().map(|(from, to)| usize::from(to - from) + 1).sum()
@@ -114,7 +122,6 @@ impl From<CpuList> for String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     fn list(text: &str) -> CpuList {
         text.parse().unwrap()
@@ -132,6 +139,15 @@ mod tests {
             ("007", "7", 1),
         ] {
             assert_eq!((list(text).to_string().as_str(), list(text).count()), (shortest, count), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_another_list_has_is_left_out() {
+        for (text, other, left) in
+            [("0-7", "2-3", Some("0-1,4-7")), ("0-1", "5", Some("0-1")), ("0-1", "0-7", None), ("3", "3", None)]
+        {
+            assert_eq!(list(text).without(&list(other)), left.map(list), "{text} {other}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! Owns mkdir and rmdir in a hierarchy, the races with others that do the same, and the memory of what was made. It
 //! writes no limits. Used by the launch process; the monitor only removes.
 
-use rustix::fs::{AtFlags, CWD, Mode, mkdirat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, chmodat, mkdirat, unlinkat};
 use rustix::io::Errno;
 
 use super::layout::Hierarchy;
@@ -94,9 +94,17 @@ pub(super) fn object(hierarchy: &Hierarchy, path: &CgroupPath) -> String {
     format!("cgroup '{path}' in {}", hierarchy.mount_point)
 }
 
-/// Mode 0755: others may read, as in every cgroup tree.
+/// Others may read, as in every cgroup tree: a worker looks here for its own limits.
+const MODE: Mode = Mode::from_raw_mode(0o755);
+
+/// The mode is set by itself: mkdir leaves out what the umask has, and the launch process has a narrow one.
 fn mkdir(directory: &str) -> std::result::Result<(), Errno> {
-    mkdirat(CWD, directory, Mode::from_raw_mode(0o755))?;
+    mkdirat(CWD, directory, MODE)?;
+    match chmodat(CWD, directory, MODE, AtFlags::empty()) {
+        // Another operation may have removed it again; who needs it will see.
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
     #[cfg(test)]
     super::fake::populate(directory);
     Ok(())

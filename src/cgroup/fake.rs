@@ -37,7 +37,12 @@ fn files_of(controller: &str, v2: bool) -> &'static [(&'static str, &'static str
         ],
         ("cpu", true) => &[("cpu.max", ""), ("cpu.weight", "")],
         ("cpuacct", _) => &[("cpuacct.usage", "0\n")],
-        ("cpuset", false) => &[("cpuset.cpus", ""), ("cpuset.mems", "")],
+        ("cpuset", false) => &[
+            ("cpuset.cpus", ""),
+            ("cpuset.mems", ""),
+            ("cpuset.cpu_exclusive", "0\n"),
+            ("cpuset.mem_exclusive", "0\n"),
+        ],
         ("cpuset", true) => &[
             ("cpuset.cpus", ""),
             ("cpuset.mems", ""),

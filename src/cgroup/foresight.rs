@@ -91,7 +91,9 @@ impl Foresight {
         for hierarchy in layout.hierarchies() {
             acts.extend(directories(hierarchy, path));
             if cpuset::needs_values(hierarchy) {
-                acts.extend(cpuset::foresee(hierarchy, path, limits).into_iter().map(plain));
+                let (writes, missing) = cpuset::foresee(hierarchy, path, limits);
+                acts.extend(writes.into_iter().map(plain));
+                obstacles.extend(missing);
             }
             if hierarchy.is_v2() {
                 acts.extend(subtree::foresee(hierarchy, path, &needed).into_iter().map(plain));

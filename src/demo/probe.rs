@@ -34,7 +34,12 @@ mod c {
         pub fn personality(persona: u64) -> c_int;
         pub fn prctl(option: c_int, ...) -> c_int;
         pub fn sched_getscheduler(pid: c_int) -> c_int;
+        pub fn sigqueue(pid: c_int, signal: c_int, value: usize) -> c_int;
     }
+    #[cfg(target_arch = "x86_64")]
+    pub const SYS_RT_SIGPROCMASK: c_long = 14;
+    #[cfg(not(target_arch = "x86_64"))]
+    pub const SYS_RT_SIGPROCMASK: c_long = 135;
     pub const PR_GET_PDEATHSIG: c_int = 2;
     pub const PR_GET_SECUREBITS: c_int = 27;
     #[cfg(target_arch = "x86_64")]
@@ -83,6 +88,7 @@ fn main() {
         "bomb" => bomb(),
         "read" => read_whole(arg(2), Duration::from_millis(number(3))),
         "fill-up" => fill_up(arg(2)),
+        "exhaust" => println!("{}", exhaust(arg(2))),
         "litter" => println!("{}", litter(arg(2), number(3))),
         "try" => println!("{}", attempt(arg(2), arg(3), arg(4))),
         _ => usage(),
@@ -466,6 +472,36 @@ fn litter(directory: &str, most: u64) -> String {
         }
     };
     object([("made".to_owned(), made.to_string()), ("errno".to_owned(), refused)])
+}
+
+/// Takes of something that is counted until it is refused.
+fn exhaust(what: &str) -> String {
+    let mut kept = Vec::new();
+    let mut take = || match what {
+        "terminals" => fs::File::options().read(true).write(true).open("/dev/ptmx").map(|file| kept.push(file)),
+        "signals" => queue_signal(),
+        _ => usage(),
+    };
+    let mut taken = 0;
+    let refused = loop {
+        match take() {
+            Ok(()) => taken += 1,
+            Err(error) => break error.raw_os_error().unwrap_or(-1).to_string(),
+        }
+    };
+    object([("taken".to_owned(), taken.to_string()), ("errno".to_owned(), refused)])
+}
+
+/// Queues a real-time signal, blocked, for this process.
+fn queue_signal() -> io::Result<()> {
+    const SIGNAL: c_int = 40;
+    let blocked: u64 = 1 << (SIGNAL - 1);
+    // SAFETY: the mask has the eight bytes that the call is told of, and lives across it.
+    let done = unsafe {
+        c::syscall(c::SYS_RT_SIGPROCMASK, 0, &blocked as *const u64, std::ptr::null::<u64>(), 8);
+        c::sigqueue(std::process::id() as c_int, SIGNAL, 0)
+    };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Reads a file to its end, says how long it is, and stays.

@@ -5,7 +5,8 @@ use rustix::fs::{Access, access};
 use super::config::KernelConfig;
 use super::finding::Finding;
 use super::machine::Machine;
-use crate::cgroup::{Controller, Layout};
+use crate::cgroup::{CgroupPath, Controller, Layout, cpuset_findings};
+use crate::runtime::DEFAULT_MONITORS;
 use crate::systemd;
 
 /// What each controller is for, and whether limits are lost without it.
@@ -30,6 +31,7 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     findings.extend(
         CONTROLLERS.iter().map(|(controller, purpose)| controlled(&layout, config.as_ref(), *controller, purpose)),
     );
+    findings.extend(cpusets(&layout));
     findings.push(writable(&layout));
     findings.extend(handed_down(&layout, machine));
     findings
@@ -85,6 +87,16 @@ fn controlled(layout: &Layout, config: Option<&KernelConfig>, controller: Contro
             Finding::limited(name, format!("absent: {purpose} is refused"), advice)
         }
     }
+}
+
+/// Processors that workers will not have, although the machine has them.
+fn cpusets(layout: &Layout) -> Vec<Finding> {
+    let parent = CgroupPath::new(DEFAULT_MONITORS).ok().and_then(|monitors| monitors.parent());
+    let (Some(holder), Some(parent)) = (layout.holder(Controller::Cpuset), parent) else { return Vec::new() };
+    cpuset_findings(holder, &parent)
+        .into_iter()
+        .map(|(seen, advice)| Finding::limited("cpuset", seen, advice))
+        .collect()
 }
 
 /// Whether this process may make a directory at the top of every hierarchy.

@@ -15,8 +15,8 @@ use rustix::fs::{Access, FileType, Mode, OFlags, access};
 use rustix::io::Errno;
 
 use super::report::Reporter;
-use super::root_worker;
 use super::shebang::{self, Problem};
+use super::{rlimits, root_worker};
 use crate::error::{Error, ErrorKind};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
@@ -68,6 +68,7 @@ impl Workload {
         reporter.enter(Stage::Exec);
         // From here on the report pipe is what init dies by: the worker outlives its launch process and its monitor.
         let _ = sys::on_parent_death(ParentDeath::Survive);
+        rlimits::lower_files();
         sys::reset_dispositions();
         sys::unblock_signals();
         if let Some(Err(error)) = self.root_filter.as_deref().map(Filter::install) {

@@ -7,6 +7,7 @@ use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Gid, Uid, chdir, set_dumpable_behavior, setsid, umask};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use super::rlimits;
 use crate::error::{Context, Result};
 use crate::stage::Stage;
 use crate::sys::{self, RLIMITS, Rlimit};
@@ -48,41 +49,34 @@ pub(crate) fn take_roots_ids() -> Result<()> {
     no_dump.at(Stage::Claim, OBJECT, "prctl(PR_SET_DUMPABLE)")
 }
 
-/// Every limit becomes that of the host's own init, the nearest thing to a default that a host has: what a service started at boot gets.
-/// Raising a hard limit takes CAP_SYS_RESOURCE; without it the soft limit goes as far as the hard one lets it.
+/// Every limit becomes what a worker starts with, whatever the caller's or the host's first process's is. Raising a hard limit takes
+/// CAP_SYS_RESOURCE; without it the soft limit goes as far as the hard one lets it.
 fn reset_rlimits() -> Vec<String> {
     let mut refused = Vec::new();
     for (resource, name) in RLIMITS {
-        let (Ok(wanted), Ok(own)) = (wanted(resource), sys::rlimit_of(0, resource)) else { continue };
+        let (Ok(wanted), Ok(own)) = (rlimits::wanted(resource), sys::rlimit_of(0, resource)) else { continue };
         if wanted == own || sys::set_rlimit(resource, wanted).is_ok() {
             continue;
         }
-        let possible = Rlimit { soft: wanted.soft.min(own.hard), hard: own.hard };
+        let possible = rlimits::possible(wanted, own);
         let reached = sys::set_rlimit(resource, possible).is_ok();
-        if !reached || own.hard < wanted.soft {
+        if !reached || rlimits::is_short(resource, possible, wanted) {
             refused.push(short(name, possible, wanted));
         }
     }
     refused
 }
 
-/// A limit of the host's init. Only cores are for the worker to ask for: a service manager raises its own limit and starts services with 0.
-fn wanted(resource: libc::__rlimit_resource_t) -> std::io::Result<Rlimit> {
-    let of_init = sys::rlimit_of(1, resource)?;
-    Ok(if resource == libc::RLIMIT_CORE { Rlimit { soft: 0, ..of_init } } else { of_init })
-}
-
 fn short(name: &str, possible: Rlimit, wanted: Rlimit) -> String {
     format!("{name} stays at {} of {}", possible.soft, wanted.soft)
 }
 
-/// The limits that a process like this one, without CAP_SYS_RESOURCE, could not bring up to those of the host's init. Nothing where that
-/// one's cannot be read.
+/// The limits that a process like this one, without CAP_SYS_RESOURCE, could not bring up to those that a worker starts with.
 pub(crate) fn foresee_short_limits() -> Vec<String> {
     let limits = RLIMITS.iter().filter_map(|(resource, name)| {
-        let (wanted, own) = (wanted(*resource).ok()?, sys::rlimit_of(0, *resource).ok()?);
-        let possible = Rlimit { soft: wanted.soft.min(own.hard), hard: own.hard };
-        (own.hard < wanted.soft).then(|| short(name, possible, wanted))
+        let (wanted, own) = (rlimits::wanted(*resource).ok()?, sys::rlimit_of(0, *resource).ok()?);
+        let possible = rlimits::possible(wanted, own);
+        rlimits::is_short(*resource, possible, wanted).then(|| short(name, possible, wanted))
     });
     limits.collect()
 }

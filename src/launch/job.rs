@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::CgroupPath;
 use crate::error::Result;
 use crate::layer::OpenLayer;
-use crate::request::{ImageRoots, LaunchSpec};
+use crate::own_users::Users;
+use crate::request::{ImageRoots, LaunchSpec, UidRange};
 use crate::run_root::RunRoot;
 use crate::seccomp::Filter;
 
@@ -21,9 +22,16 @@ pub(crate) struct Settings {
     pub(crate) monitors: CgroupPath,
     /// Where layers may lie; anywhere, if nothing is said.
     pub(crate) image_roots: Option<ImageRoots>,
+    /// Of which containers get users of their own.
+    pub(crate) own_users: UidRange,
 }
 
 impl Settings {
+    /// Who has which uid of the range.
+    pub(crate) fn users(&self) -> Users {
+        Users::new(&self.run_root, self.own_users)
+    }
+
     /// Whether the layers, all those of the spec in its order, may be mounted for its user.
     pub(crate) fn check_image_roots(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<()> {
         self.image_roots.as_ref().map_or(Ok(()), |roots| roots.check(spec, layers))

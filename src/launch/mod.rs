@@ -13,6 +13,7 @@ mod init;
 pub(crate) mod job;
 pub(crate) mod line;
 mod report;
+mod rlimits;
 mod root_worker;
 mod shebang;
 mod undo;
@@ -154,6 +155,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     }
     let claim = Claim::make(&job.settings.run_root, spec)?;
     undo.directory(&claim.path);
+    notes.extend(job.settings.users().note(spec)?);
     clock.lap(Stage::Claim);
 
     line.enter(Stage::Layers)?;

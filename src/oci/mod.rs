@@ -11,7 +11,7 @@
 //! |---|---|
 //! | member of every hierarchy, `name=systemd` and the unified tree included | libcontainer: only of those with a controller |
 //! | the view of its cgroups is read-only, whatever the hierarchies, and shows the unified tree | libcontainer, v1: writable, without it |
-//! | signals reset, session keyring of its own, limits, scheduling and I/O priority as the host's init has them | the caller's |
+//! | signals reset, session keyring of its own, stated limits, scheduling and I/O priority as the host's init has them | the caller's |
 //! | exactly the environment asked for, in its order | libcontainer: hashed, and with `HOME` |
 //! | `/proc`, `/dev` and `/sys` are refused where the image has links in their place | resolved inside the root |
 //! | the loopback interface of an own network is up | down |

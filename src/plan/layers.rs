@@ -110,6 +110,7 @@ mod tests {
             keep_layers: 1,
             monitors: crate::cgroup::CgroupPath::new("/m").unwrap(),
             image_roots: None,
+            own_users: crate::request::UidRange::default(),
         };
         let planned = of(&spec, check_layers(&spec).unwrap(), &settings);
         assert_eq!(planned.iter().map(|layer| layer.used).collect::<Vec<_>>(), [false, true, true]);

@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::stage::Stage;
 
 /// The id that means "leave as it is" to setresuid(2) and chown(2), so nobody can have it.
-const NO_ID: u32 = u32::MAX;
+pub(super) const NO_ID: u32 = u32::MAX;
 
 /// Most groups of a process: the kernel's `NGROUPS_MAX`.
 const MAX_GROUPS: usize = 65536;

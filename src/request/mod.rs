@@ -30,6 +30,7 @@ mod seccomp;
 mod spec;
 pub mod storm;
 pub(crate) mod text_file;
+mod uid_range;
 pub mod values;
 
 pub use bad_value::BadValue;
@@ -48,3 +49,4 @@ pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, withou
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;
 pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode};
+pub use uid_range::UidRange;

@@ -63,6 +63,10 @@ const MIB: u64 = 1 << 20;
 /// What Storm and Docker give `/dev` and `/dev/shm`.
 const DEV_BYTES: u64 = 64 * MIB;
 
+/// Most pseudo-terminals of a container. All of them share what the kernel does not reserve for the host: `kernel.pty.max` less
+/// `kernel.pty.reserve`, 4096 - 1024 unless set otherwise (Documentation/filesystems/devpts.rst). A twelfth of that is more than anybody has open.
+const TERMINALS: &str = "256";
+
 /// What an inode of tmpfs takes of the kernel's memory, with its directory entry, roughly: so a file system full of empty files takes about
 /// as much again as one full of data.
 const BYTES_PER_INODE: u64 = 1024;
@@ -98,7 +102,8 @@ pub(crate) fn scratch(spec: &LaunchSpec) -> Vec<MountStep> {
 /// The mounts that every container has (OCI runtime specification, "Default Filesystems", and what Storm asks of runc).
 pub(crate) fn standard() -> Vec<MountStep> {
     let devpts = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
-    let devpts = devpts.map(|(key, value)| (key.to_owned(), value.map(str::to_owned))).to_vec();
+    let devpts = devpts.into_iter().chain([("max", Some(TERMINALS))]);
+    let devpts = devpts.map(|(key, value)| (key.to_owned(), value.map(str::to_owned))).collect();
     vec![
         new("proc", "/proc", Vec::new(), NOSUID | NODEV | NOEXEC),
         new("tmpfs", "/dev", tmpfs_options(0o755, Some(DEV_BYTES)), NOSUID | STRICTATIME),

@@ -1,14 +1,17 @@
 //! Who the worker is, and what it may do: nothing that root can.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use runtime_tests::bed::add_probe;
-use runtime_tests::{Bed, cases, host};
+use runtime_tests::{Bed, Worker, cases, host};
 use squall::squashfs::Attributes;
 
 cases![
     user_and_groups_are_the_ones_asked_for_and_no_others,
+    no_two_workers_that_root_names_no_user_for_are_one_user,
+    a_writable_directory_or_volume_is_its_workers_again,
+    a_user_of_its_own_is_planned_recorded_and_shown,
     a_user_by_name_has_all_groups_that_nss_knows,
     home_is_what_image_or_host_say_unless_it_is_given,
     every_capability_set_is_empty_whoever_the_user_is,
@@ -23,7 +26,7 @@ fn four_times(id: u32) -> String {
 
 fn user_and_groups_are_the_ones_asked_for_and_no_others(bed: &Bed) {
     let table: [(&[&str], u32, u32, &str); 4] = [
-        (&["--rm"], 65534, 65534, "65534"),
+        (&["--rm", "--user", "auto", "--own-users", "5000000-5000000"], 5_000_000, 5_000_000, "5000000"),
         (&["--rm", "--user", "4711:4712"], 4711, 4712, "4712"),
         (&["--rm", "--user", "0:0"], 0, 0, "0"),
         (&["--rm", "--user", "4294967294:4294967294"], 4_294_967_294, 4_294_967_294, "4294967294"),
@@ -35,6 +38,70 @@ fn user_and_groups_are_the_ones_asked_for_and_no_others(bed: &Bed) {
         assert_eq!(status["Uid"], four_times(uid), "{flags:?}");
         assert_eq!(status["Gid"], four_times(gid), "{flags:?}");
         assert_eq!(status["Groups"].as_str().unwrap().trim(), groups, "{flags:?}");
+    }
+}
+
+fn uid_of(worker: &Worker<'_>) -> u64 {
+    worker.inspect()["spec"]["user"]["uid"].as_u64().unwrap()
+}
+
+fn no_two_workers_that_root_names_no_user_for_are_one_user(bed: &Bed) {
+    let range = ["--own-users", "5000000-5000002"];
+    let workers: Vec<Worker<'_>> = (0..3).map(|_| bed.start(&range, &["sleep", "600000"])).collect();
+    let mut uids: Vec<u64> = workers.iter().map(uid_of).collect();
+    uids.sort_unstable();
+    assert_eq!(uids, [5_000_000, 5_000_001, 5_000_002]);
+    for worker in &workers {
+        assert_eq!(u64::from(fs::metadata(format!("/proc/{}", worker.pid())).unwrap().uid()), uid_of(worker));
+    }
+    let refused = bed.run(&range, &["exit", "0"]).output();
+    assert!(refused.code() == 125 && refused.stderr.contains("5000000-5000002"), "{refused}");
+    // The uid stays taken while the container's directory is there, and is free after that.
+    let freed = uid_of(&workers[1]);
+    workers[1].kill();
+    assert_eq!(bed.run(&range, &["exit", "0"]).output().code(), 125);
+    bed.squall(&["rm", &workers[1].id]).ok();
+    let next = bed.start(&range, &["sleep", "600000"]);
+    assert_eq!(uid_of(&next), freed);
+    [&workers[0], &workers[2], &next].into_iter().for_each(Worker::kill);
+}
+
+/// What one worker left is neither a stranger's nor lost to the next.
+fn a_writable_directory_or_volume_is_its_workers_again(bed: &Bed) {
+    let upper = bed.work().join("upper");
+    fs::create_dir(&upper).unwrap();
+    let volume = bed.work().join("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o777)).unwrap();
+    let data = format!("--volume={}:/data:rw", bed.file("volume"));
+    let run = |what: &[&str]| bed.attempt(&["--rm", &data], what);
+    assert_eq!(run(&["create", "/data/file", "mine"])["ok"], "");
+    assert_ne!(bed.report(&["--rm"])["status"]["Uid"], bed.report(&["--rm"])["status"]["Uid"]);
+    assert_eq!(run(&["write", "/data/file", "again"])["ok"], "");
+    let writable = format!("--writable={}", bed.file("upper"));
+    let uid = || bed.report(&["--rm", &writable])["status"]["Uid"].clone();
+    let first = uid();
+    assert_ne!(bed.report(&["--rm"])["status"]["Uid"], first);
+    // A restart of the machine takes the run root's memory with it.
+    fs::remove_dir_all(bed.run_root().join("users")).unwrap();
+    assert_eq!(uid(), first);
+}
+
+fn a_user_of_its_own_is_planned_recorded_and_shown(bed: &Bed) {
+    let first = bed.start(&["--name", "first"], &["sleep", "600000"]);
+    let plan = bed.squall(&["plan", "--cgroup-parent", &bed.cgroup(), "--json", bed.probe(), "/bin/probe"]).json();
+    let second = bed.start(&["--name", "second"], &["sleep", "600000"]);
+    assert_eq!(plan["user"]["uid"], uid_of(&second));
+    let notes = second.inspect()["notes"].to_string();
+    assert!(
+        notes.contains(&format!("uid {} is the container's own, of 2100000000-2100065535", uid_of(&second))),
+        "{notes}"
+    );
+    let page = bed.squall(&["ps"]).ok().text();
+    for worker in [&first, &second] {
+        let line = page.lines().find(|line| line.starts_with(&worker.id)).unwrap();
+        assert!(line.contains(&uid_of(worker).to_string()), "{page}");
+        worker.kill();
     }
 }
 

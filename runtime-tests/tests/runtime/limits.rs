@@ -1,18 +1,22 @@
 //! Limits: in force in the kernel, felt by the worker, and told in the record.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use runtime_tests::{Bed, Worker, cases, host, needs, until};
 use serde_json::{Value, json};
 
 cases![
     every_limit_asked_for_is_in_the_kernels_files,
+    a_worker_reads_its_own_limits_whoever_it_is,
+    every_cgroup_that_is_made_can_be_looked_into,
     memory_beyond_the_limit_ends_as_an_out_of_memory_kill_on_record,
     where_one_is_killed_for_memory_all_can_be,
     pressure_is_told_where_the_kernel_counts_it,
     a_pids_limit_refuses_forks_and_counts_them,
     a_cpu_quota_holds_and_its_throttling_is_on_record,
     a_worker_of_one_cpu_sees_that_one,
+    a_processor_that_was_offline_is_back_for_the_next_worker,
     a_limit_that_the_kernel_cannot_keep_is_refused_or_reported,
     a_full_writable_layer_refuses_its_worker_and_the_record_says_how_full_it_was,
 ];
@@ -37,6 +41,28 @@ fn every_limit_asked_for_is_in_the_kernels_files(bed: &Bed) {
         assert!(values.contains(&found.as_str()), "{v1}: {found}");
     }
     assert_eq!(host::status(worker.pid(), "Cpus_allowed_list"), "0");
+    worker.kill();
+}
+
+/// Runtimes of languages size themselves by these files, and by the host where they cannot read them.
+fn a_worker_reads_its_own_limits_whoever_it_is(bed: &Bed) {
+    let names = ["memory/memory.limit_in_bytes", "memory.max"].map(|name| format!("/sys/fs/cgroup/{name}"));
+    for user in ["65534:65534", "4711:4712", "0:0"] {
+        let read = |name| bed.attempt(&["--rm", "--memory", "64m", "--user", user], &["read", name])["ok"].clone();
+        let shown: Vec<Value> = names.iter().map(|name| read(name)).filter(|text| text.is_string()).collect();
+        assert_eq!(shown, [json!("67108864\n")], "as {user}");
+    }
+}
+
+fn every_cgroup_that_is_made_can_be_looked_into(bed: &Bed) {
+    let worker = bed.start(&[], &["sleep", "600000"]);
+    let all = [bed.cgroup(), bed.monitors(), worker.cgroup()];
+    let directories: Vec<_> = all.iter().flat_map(|cgroup| host::cgroup_directories(cgroup)).collect();
+    assert!(directories.len() >= all.len(), "{directories:?}");
+    for directory in directories {
+        let mode = fs::metadata(&directory).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o755, "{}: {mode:o}", directory.display());
+    }
     worker.kill();
 }
 
@@ -134,6 +160,21 @@ fn a_worker_of_one_cpu_sees_that_one(bed: &Bed) {
     assert_eq!(report["status"]["Cpus_allowed_list"], "0");
     let elsewhere = bed.run(&["--rm", "--cpuset-cpus", "0"], &["report"]).under(&["taskset", "--cpu-list", "0"]).json();
     assert_eq!(elsewhere["status"]["Cpus_allowed_list"], "0");
+}
+
+/// The kernel takes a processor that goes offline out of every cpuset of v1, and does not put it back. Here it is taken out by hand.
+fn a_processor_that_was_offline_is_back_for_the_next_worker(bed: &Bed) {
+    let first = bed.start(&[], &["sleep", "600000"]);
+    let all = host::status(first.pid(), "Cpus_allowed_list");
+    let cpusets =
+        host::cgroup_directories(&bed.cgroup()).into_iter().filter(|one| one.join("cpuset.cpu_exclusive").exists());
+    for directory in cpusets.flat_map(|directory| host::tree(&directory)) {
+        fs::write(directory.join("cpuset.cpus"), "0").unwrap();
+    }
+    assert_eq!(bed.report(&["--rm"])["status"]["Cpus_allowed_list"], all.as_str());
+    let last = bed.run(&["--rm", "--cpuset-cpus", &all], &["report"]).json();
+    assert_eq!(last["status"]["Cpus_allowed_list"], all.as_str());
+    first.kill();
 }
 
 fn a_limit_that_the_kernel_cannot_keep_is_refused_or_reported(bed: &Bed) {

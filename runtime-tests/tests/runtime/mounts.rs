@@ -65,7 +65,7 @@ const STANDARD: [(&str, &str, &str, &str, &str); 8] = [
     ("/", "overlay", "overlay", "ro,nosuid,nodev", "redirect_dir=nofollow"),
     ("/proc", "proc", "proc", "rw,nosuid,nodev,noexec", ""),
     ("/dev", "tmpfs", "tmpfs", "rw,nosuid", "mode=755,size=65536k"),
-    ("/dev/pts", "devpts", "devpts", "rw,nosuid,noexec", "gid=5,mode=620,ptmxmode=666"),
+    ("/dev/pts", "devpts", "devpts", "rw,nosuid,noexec", "gid=5,mode=620,ptmxmode=666,max=256"),
     ("/dev/shm", "tmpfs", "shm", "rw,nosuid,nodev,noexec", "size=65536k"),
     ("/dev/mqueue", "mqueue", "mqueue", "rw,nosuid,nodev,noexec", ""),
     ("/sys", "sysfs", "sysfs", "ro,nosuid,nodev,noexec", ""),

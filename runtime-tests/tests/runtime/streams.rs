@@ -9,6 +9,7 @@ cases![
     ten_megabytes_of_any_bytes_pass_through_unchanged,
     output_and_error_output_stay_apart,
     output_files_are_written_by_the_worker_and_belong_to_it,
+    an_output_file_has_its_mode_whatever_the_callers_umask,
     an_output_file_that_is_a_link_or_no_file_is_refused,
 ];
 
@@ -45,6 +46,16 @@ fn output_files_are_written_by_the_worker_and_belong_to_it(bed: &Bed) {
     let made = fs::metadata(&out).unwrap();
     assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (4711, 4712, 0o640));
     assert_eq!(fs::metadata(&err).unwrap().uid(), 0, "a file that was there keeps its owner");
+}
+
+fn an_output_file_has_its_mode_whatever_the_callers_umask(bed: &Bed) {
+    for umask in ["0", "077", "0777"] {
+        let out = bed.file(&format!("out-{umask}"));
+        let caller = ["sh", "-c", &format!("umask {umask} && exec \"$@\""), "sh"];
+        bed.run(&["--rm", "--stdout", &out], &["say", "hello"]).under(&caller).ok();
+        let mode = fs::metadata(&out).unwrap().mode() & 0o7777;
+        assert_eq!(mode, 0o640, "umask {umask}: {mode:o}");
+    }
 }
 
 fn an_output_file_that_is_a_link_or_no_file_is_refused(bed: &Bed) {

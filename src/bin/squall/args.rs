@@ -71,7 +71,7 @@ pub struct Run {
     #[arg(long = "image-root", value_name = "DIR")]
     pub image_roots: Vec<PathBuf>,
     /// Storm's command file, oci-config.json
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["layers", "rest", "name", "env", "workdir", "user", "volumes", "tmpfs",
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["layers", "rest", "name", "env", "workdir", "user", "own_users", "volumes", "tmpfs",
         "mounts", "writable", "memory", "memory_swap", "oom_group", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "cgroup_manager", "hostname", "network",
         "pidfile"])]
     pub spec: Option<PathBuf>,
@@ -96,9 +96,13 @@ pub struct Run {
     /// The working directory
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
-    /// Who the worker is [default: the caller; for root 65534:65534]
-    #[arg(short, long, value_name = "NAME|UID[:GID]")]
+    /// Who the worker is; auto: a user that no other container has, of --own-users [default: the caller; for root auto]
+    #[arg(short, long, value_name = "NAME|UID[:GID]|auto")]
     pub user: Option<String>,
+    /// The uids of which --user auto takes one, held as long as the container or a host path that it can write to is there
+    /// [default: 2100000000-2100065535]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub own_users: Option<String>,
     /// A host path in the container; one that begins with '.' is relative to the working directory
     #[arg(short, long = "volume", value_name = "SRC:DST[:OPTIONS]")]
     pub volumes: Vec<String>,

@@ -29,10 +29,15 @@ pub fn run(cli: Cli) -> Result<i32> {
     if let Some(cgroup) = monitor_cgroup {
         builder = builder.monitors(cgroup);
     }
-    if let Some(roots) = image_roots(&cli.command) {
-        // A '..' stays, and is refused: what is trusted is to be said plainly.
-        builder =
-            builder.image_roots(roots.iter().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone())));
+    if let Some(arguments) = launching(&cli.command) {
+        if !arguments.image_roots.is_empty() {
+            // A '..' stays, and is refused: what is trusted is to be said plainly.
+            let roots = arguments.image_roots.iter();
+            builder = builder.image_roots(roots.map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone())));
+        }
+        if let Some(range) = request::own_users(arguments)? {
+            builder = builder.own_users(range);
+        }
     }
     let squall = builder.build()?;
     match cli.command {
@@ -54,14 +59,13 @@ pub fn run(cli: Cli) -> Result<i32> {
     }
 }
 
-/// Where layers may lie, if the command launches and says so.
-fn image_roots(command: &Command) -> Option<&[PathBuf]> {
-    let roots = match command {
-        Command::Run(arguments) => &arguments.image_roots,
-        Command::Plan(arguments) => &arguments.run.image_roots,
-        _ => return None,
-    };
-    (!roots.is_empty()).then_some(roots)
+/// What a command that launches says, or would launch.
+fn launching(command: &Command) -> Option<&Run> {
+    match command {
+        Command::Run(arguments) => Some(arguments),
+        Command::Plan(arguments) => Some(&arguments.run),
+        _ => None,
+    }
 }
 
 fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
@@ -75,15 +79,20 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
         tell!("warning: {warning}");
     }
     let renamed = |error| asked.names.rename(error);
-    let stdio = streams(arguments, asked.spec.user.uid(), asked.spec.user.gid())?;
+    let (spec, own_user) = match asked.own_user {
+        true => squall.with_own_user(asked.spec, &output_paths(arguments)?).map(|(spec, own)| (spec, Some(own)))?,
+        false => (asked.spec, None),
+    };
+    let stdio = streams(arguments, spec.user.uid(), spec.user.gid())?;
     if arguments.detach {
-        let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
+        let running = squall.launch(&spec, stdio).map_err(renamed)?;
         report_changes(&running);
         say!("{}", running.record().id);
         return Ok(0);
     }
     let signals = foreground::take_signals()?;
-    let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
+    let running = squall.launch(&spec, stdio).map_err(renamed)?;
+    drop(own_user);
     report_changes(&running);
     let end = foreground::wait(running, &signals)?;
     let code = end.code_by_signal().map_or_else(|| exit_code(&end.ended), Ok);
@@ -100,7 +109,8 @@ fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Resu
     for warning in &asked.warnings {
         tell!("warning: {warning}");
     }
-    let plan = squall.plan(&asked.spec).map_err(|error| asked.names.rename(error))?;
+    let spec = if asked.own_user { squall.with_foreseen_user(asked.spec)? } else { asked.spec };
+    let plan = squall.plan(&spec).map_err(|error| asked.names.rename(error))?;
     if arguments.json {
         say!("{}", json!(plan));
     } else {
@@ -133,6 +143,12 @@ fn lost_error(id: &str) -> Error {
     )
 }
 
+/// Files of the host that will belong to the worker.
+fn output_paths(arguments: &Run) -> Result<Vec<PathBuf>> {
+    let paths = [("--stdout", &arguments.stdout), ("--stderr", &arguments.stderr)];
+    paths.into_iter().filter_map(|(flag, path)| Some(absolute(flag, path.as_ref()?))).collect()
+}
+
 /// The worker's streams: the caller's, or files; a detached worker has none of the caller's.
 fn streams(arguments: &Run, uid: u32, gid: u32) -> Result<Stdio> {
     let mut stdio = if arguments.detach { Stdio::null()? } else { Stdio::inherit()? };
@@ -144,8 +160,11 @@ fn streams(arguments: &Run, uid: u32, gid: u32) -> Result<Stdio> {
     Ok(stdio)
 }
 
-/// A new file belongs to the worker, which may open it again by /dev/stdout; one that was there keeps its owner. A device or FIFO is not
-/// written to by accident; the null device is.
+/// The mode of a new output file: its group may read along.
+const OUTPUT_MODE: u32 = 0o640;
+
+/// A new file belongs to the worker, which may open it again by /dev/stdout, and has its mode whatever the umask; one that was there keeps
+/// owner and mode. A device or FIFO is not written to by accident; the null device is.
 fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
     let object = format!("output file '{}'", path.display());
     let failed = |call: &str, error: std::io::Error| Error::system(Stage::Request, object.clone(), call, error);
@@ -153,7 +172,7 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
     let file = File::options()
         .write(true)
         .create(true)
-        .mode(0o640)
+        .mode(OUTPUT_MODE)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
         .map_err(|error| failed("open", error))?;
@@ -168,6 +187,7 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
     file.set_len(0).map_err(|error| failed("ftruncate", error))?;
     if !existed && metadata.uid() == 0 {
         fchown(&file, Some(uid), Some(gid)).map_err(|error| failed("fchown", error))?;
+        rustix::fs::fchmod(&file, OUTPUT_MODE.into()).map_err(|errno| failed("fchmod", errno.into()))?;
     }
     rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::APPEND).map_err(|errno| failed("fcntl", errno.into()))?;
     Ok(file.into())
@@ -190,7 +210,7 @@ fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
         return Ok(code);
     }
     let rows: Vec<_> = shown.into_iter().map(print::row).collect();
-    print::table(["ID", "PHASE", "PID", "IMAGE", "AGE"], &rows);
+    print::table(["ID", "PHASE", "PID", "UID", "IMAGE", "AGE"], &rows);
     Ok(code)
 }
 
@@ -208,6 +228,7 @@ fn summary(container: &Container) -> Value {
         "id": container.id(),
         "phase": container.phase(),
         "pid": pid,
+        "uid": record.map(|record| record.spec.user.uid()),
         "image_digest": record.and_then(|record| record.image_digest()),
         "age_seconds": age,
         "created_unix_ns": record.map(|record| record.created_unix_ns),

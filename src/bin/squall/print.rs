@@ -67,7 +67,7 @@ pub fn exit_code(exit: &Exit) -> i32 {
 }
 
 /// One line of `ps`.
-pub fn row(container: &Container) -> [String; 5] {
+pub fn row(container: &Container) -> [String; 6] {
     let state = match container {
         Container::Exited(exited) => format!("exited ({})", exit(&exited.exit().exit)),
         Container::Running(running) if !running.record().monitor.is_alive() => "running (unwatched)".to_owned(),
@@ -80,7 +80,9 @@ pub fn row(container: &Container) -> [String; 5] {
     };
     let digest =
         record.and_then(LaunchRecord::image_digest).map_or("-".to_owned(), |digest| digest.chars().take(19).collect());
-    [container.id().to_owned(), state, pid, digest, record.map_or("-".to_owned(), |record| age(record.created_unix_ns))]
+    let uid = record.map_or("-".to_owned(), |record| record.spec.user.uid().to_string());
+    let age = record.map_or("-".to_owned(), |record| age(record.created_unix_ns));
+    [container.id().to_owned(), state, pid, uid, digest, age]
 }
 
 /// One line of `layers`. The first few containers are named; `--json` has all.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
 use squall::request::{
     AbsolutePath, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec, Network,
-    OnExit, RootMode, Seccomp, storm, values,
+    OnExit, RootMode, Seccomp, UidRange, storm, values,
 };
 use squall::seccomp::{Profile, brief_warnings};
 use squall::{Error, ErrorKind, Problem, Result, Stage};
@@ -23,8 +23,8 @@ const DEFAULT_PROGRAM: &str = "/bin/sh";
 /// The cgroup above the containers' own, unless said otherwise.
 const DEFAULT_CGROUP_PARENT: &str = "/squall";
 
-/// Who a worker is that root starts without saying: nobody.
-const NOBODY: u32 = 65534;
+/// Asks for a user that no other container has, which root gets without saying.
+const AUTO: &str = "auto";
 
 /// The builder's fields by the flags that set them.
 const DOOR: Door<'static> = Door {
@@ -57,6 +57,8 @@ pub struct Asked {
     pub spec: LaunchSpec,
     pub warnings: Vec<String>,
     pub names: Names,
+    /// Whether it is to have a user that no other container has; the spec's is a stand-in until it is claimed.
+    pub own_user: bool,
 }
 
 /// The flags that the fields of a spec came from; none where a document is what was given.
@@ -119,7 +121,7 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
         warnings.extend(asked.warnings);
         fields.seccomp = asked.seccomp;
     }
-    Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings, names: Names::Document })
+    Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings, names: Names::Document, own_user: false })
 }
 
 fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
@@ -140,8 +142,9 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         warnings = asked.warnings;
         builder = builder.seccomp(asked.seccomp);
     }
-    if let Some(user) = flags.take("--user", user(run.user.as_deref())) {
-        builder = builder.home(home(&user)).user(user);
+    let own_user = wants_own_user(run.user.as_deref());
+    if let Some(user) = flags.take("--user", user(run.user.as_deref(), own_user)) {
+        builder = builder.home(home((!own_user).then_some(&user))).user(user);
     }
     if let Some(path) = &run.workdir {
         builder = builder.cwd(path);
@@ -173,7 +176,7 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         builder = builder.on_exit(OnExit::Remove);
     }
     let spec = flags.finish(builder.build().map_err(|error| names.rename(error)))?;
-    Ok(Asked { spec, warnings, names })
+    Ok(Asked { spec, warnings, names, own_user })
 }
 
 /// A scope of systemd's, or a path, as the flags say; where they do not, as the machine has it.
@@ -286,20 +289,30 @@ fn environment(texts: &[String], flags: &mut Flags) -> Vec<String> {
     texts.iter().enumerate().filter_map(&mut variable).collect()
 }
 
-fn user(text: Option<&str>) -> Result<Identity> {
-    match text {
+fn wants_own_user(text: Option<&str>) -> bool {
+    text.map_or_else(|| rustix::process::getuid().is_root(), |text| text == AUTO)
+}
+
+/// The caller stands in for a user that is still to be claimed.
+fn user(text: Option<&str>, own_user: bool) -> Result<Identity> {
+    match text.filter(|_| !own_user) {
         Some(text) => Identity::parse(text),
         None => {
             let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-            let (uid, gid) = if uid == 0 { (NOBODY, NOBODY) } else { (uid, gid) };
             Identity::new(uid, gid, [gid]).map_err(|bad| Error::invalid("caller", vec![bad.at("--user")]))
         }
     }
 }
 
-/// As docker and podman have it: a program may rely on there being one.
-fn home(user: &Identity) -> Home {
-    Home::OfImage { otherwise: user.home_on_host().unwrap_or_else(AbsolutePath::root) }
+/// As docker and podman have it: a program may rely on there being one. A user of the container's own has none on the host.
+fn home(user: Option<&Identity>) -> Home {
+    Home::OfImage { otherwise: user.and_then(Identity::home_on_host).unwrap_or_else(AbsolutePath::root) }
+}
+
+/// The uids of which containers get their own, if the command says so.
+pub fn own_users(run: &Run) -> Result<Option<UidRange>> {
+    let problem = |bad: BadValue| Error::invalid(DOOR.object, vec![bad.at("--own-users")]);
+    run.own_users.as_deref().map(|text| text.parse().map_err(problem)).transpose()
 }
 
 /// What a worker may call, and what of the profile's file is not done as it is written.

@@ -17,6 +17,8 @@ cases![
     the_first_process_is_the_worker_and_leads_nowhere_else,
     cgroup_files_can_be_read_and_not_written,
     no_control_socket_is_reached_through_the_hosts_network,
+    terminals_and_signals_run_out_for_the_worker_before_its_host,
+    a_worker_has_the_limits_that_are_stated_and_not_those_of_the_hosts_first_process,
     a_fork_bomb_stays_within_its_limit_and_ends_as_a_whole,
     inodes_in_memory_run_out_for_the_worker_alone,
     memory_in_tmpfs_is_bounded_by_its_size_and_counts_as_the_containers,
@@ -44,7 +46,7 @@ fn call(bed: &Bed, user: &str, number: libc::c_long, arguments: &str) -> Value {
 
 fn no_door_to_the_kernel_that_the_default_profile_closes_is_open(bed: &Bed) {
     // Arguments that the kernel would refuse by another errno than EPERM if it were asked, or that would succeed.
-    let table: [(&str, libc::c_long, &str, i32); 28] = [
+    let table: [(&str, libc::c_long, &str, i32); 42] = [
         ("keyrings: a key", libc::SYS_add_key, "0,0,0,0,0", libc::EPERM),
         ("keyrings: the session's", libc::SYS_keyctl, "1,0", libc::EPERM),
         ("keyrings: a request", libc::SYS_request_key, "0,0,0,0", libc::EPERM),
@@ -53,7 +55,21 @@ fn no_door_to_the_kernel_that_the_default_profile_closes_is_open(bed: &Bed) {
         ("userfaultfd, of one's own faults", libc::SYS_userfaultfd, "1", libc::EPERM),
         ("io_uring", libc::SYS_io_uring_setup, "0,0", libc::EPERM),
         ("AF_VSOCK", libc::SYS_socket, "40,1,0", libc::EPERM),
+        ("asynchronous I/O: a context", libc::SYS_io_setup, "1,0", libc::ENOSYS),
+        ("asynchronous I/O: a request", libc::SYS_io_submit, "0,0,0", libc::ENOSYS),
         ("AF_PACKET", libc::SYS_socket, "17,3,0", libc::EPERM),
+        ("SCTP, which is a module", libc::SYS_socket, "2,1,132", libc::EPERM),
+        ("SCTP of IPv6, in packets", libc::SYS_socket, "10,5,132", libc::EPERM),
+        ("DCCP", libc::SYS_socket, "2,6,33", libc::EPERM),
+        ("DCCP, without naming it", libc::SYS_socket, "2,6,0", libc::EPERM),
+        ("L2TP", libc::SYS_socket, "2,2,115", libc::EPERM),
+        ("SMC, by its protocol", libc::SYS_socket, "2,1,256", libc::EPERM),
+        ("SMC, by its family", libc::SYS_socket, "43,1,0", libc::EPERM),
+        ("TIPC", libc::SYS_socket, "30,1,0", libc::EPERM),
+        ("a line discipline", libc::SYS_ioctl, "0,21539,0", libc::EPERM),
+        ("a line discipline, with bits that the kernel ignores", libc::SYS_ioctl, "0,4294988835,0", libc::EPERM),
+        ("typing into a terminal", libc::SYS_ioctl, "0,21522,0", libc::EPERM),
+        ("the bridge's module", libc::SYS_ioctl, "0,35136,0", libc::EPERM),
         ("AF_ALG", libc::SYS_socket, "38,5,0", libc::EPERM),
         ("netlink of the audit", libc::SYS_socket, "16,3,9", libc::EPERM),
         ("a pair of another family", libc::SYS_socketpair, "30,1,0,0", libc::EPERM),
@@ -82,7 +98,11 @@ fn no_door_to_the_kernel_that_the_default_profile_closes_is_open(bed: &Bed) {
     assert!(open.is_empty(), "{}", open.join("\n"));
     // The doors beside them are open: what the kernel itself answers.
     assert_eq!(errno(&call(bed, "65534:65534", libc::SYS_mbind, "1,0,0,0,0,0")), libc::EINVAL, "NUMA stays");
-    for family in ["1,1,0", "2,1,0", "10,1,0", "16,3,0"] {
+    for number in [0x5401, 0x541b, 0x5421, 0x5422, 0x8946] {
+        let answer = errno(&call(bed, "65534:65534", libc::SYS_ioctl, &format!("4294967295,{number},0")));
+        assert_eq!(answer, libc::EBADF, "ioctl({number:#x})");
+    }
+    for family in ["1,1,0", "2,1,0", "2,1,6", "2,2,17", "10,1,0", "10,524290,17", "16,3,0"] {
         assert_eq!(call(bed, "65534:65534", libc::SYS_socket, family)["ok"], "", "socket({family})");
     }
     for persona in ["0", "8", "131072", "4294967295"] {
@@ -250,6 +270,36 @@ fn no_control_socket_is_reached_through_the_hosts_network(bed: &Bed) {
     let answer = bed.attempt(&flags, &["connect", socket.to_str().unwrap(), ""]);
     assert_eq!(errno(&answer), libc::EACCES, "{answer}");
     sibling.kill();
+}
+
+/// All containers share one number of terminals, and all processes of a user one number of queued signals.
+fn terminals_and_signals_run_out_for_the_worker_before_its_host(bed: &Bed) {
+    let table = [("terminals", 256, libc::ENOSPC), ("signals", 4096, libc::EAGAIN)];
+    for (what, most, errno) in table {
+        let answer = bed.run(&["--rm", "--user", "0:0"], &["exhaust", what]).json();
+        assert!(answer["taken"].as_u64().is_some_and(|taken| taken <= most), "{what}: {answer}");
+        assert_eq!(answer["errno"], errno, "{what}: {answer}");
+    }
+}
+
+fn a_worker_has_the_limits_that_are_stated_and_not_those_of_the_hosts_first_process(bed: &Bed) {
+    let report = bed.report(&["--rm"]);
+    let limits = |of: &str| -> Vec<String> { of.split_whitespace().rev().take(3).map(str::to_owned).collect() };
+    // Unit, hard and soft, from the line's end. Hard ones are lower where this caller's are and cannot be raised.
+    let table = [
+        ("Max open files", 1024, 524_288),
+        ("Max locked memory", 8 << 20, 8 << 20),
+        ("Max pending signals", 4096, 4096),
+        ("Max msgqueue size", 409_600, 409_600),
+        ("Max core file size", 0, u64::MAX),
+    ];
+    for (name, soft, hard) in table {
+        let lines = report["limits"].as_array().unwrap();
+        let line = lines.iter().filter_map(Value::as_str).find(|line| line.starts_with(name)).unwrap();
+        let shown = limits(line);
+        let number = |text: &str| if text == "unlimited" { u64::MAX } else { text.parse().unwrap() };
+        assert!(number(&shown[2]) <= soft && number(&shown[1]) <= hard, "{line}");
+    }
 }
 
 fn a_fork_bomb_stays_within_its_limit_and_ends_as_a_whole(bed: &Bed) {
