@@ -49,8 +49,8 @@ pub(crate) struct Init<'a> {
     pub(crate) sources: &'a Sources,
     /// The detached mount that takes a writable root's writes.
     pub(crate) above: Option<&'a Above>,
-    /// The program between init and the workload, where there has to be one.
-    pub(crate) step: Option<&'a OwnedFd>,
+    /// The program between init and the workload.
+    pub(crate) step: &'a OwnedFd,
     /// The worker's standard streams.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
     /// The paths of this machine that no worker sees.
@@ -146,7 +146,7 @@ fn check_working_directory(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Result<()
 
 fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Result<Workload> {
     let spec = init.spec;
-    let step = init.step.map(|step| step.try_clone().at(Stage::Init, "squall-step", "fcntl(F_DUPFD)")).transpose()?;
+    let step = init.step.try_clone().at(Stage::Init, "squall-step", "fcntl(F_DUPFD)")?;
     let strings = |strings: Vec<String>| -> Result<Vec<CString>> {
         let texts: std::result::Result<_, _> = strings.into_iter().map(CString::new).collect();
         texts.map_err(|_| Error::found(ErrorKind::Invalid, Stage::Exec, "argument", "check", "it holds a NUL byte"))
@@ -156,7 +156,7 @@ fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Resu
         argv: strings(spec.args.clone())?,
         envp: strings(environment)?,
         report: Rc::clone(report),
-        step: step.map(Rc::new),
+        step: Rc::new(step),
         root_filter: init.root_filter.cloned().map(Rc::new),
         filter: init.filter.cloned().map(Rc::new),
     })

@@ -15,6 +15,7 @@ pub(crate) mod line;
 mod report;
 mod root_worker;
 mod shebang;
+mod step;
 mod undo;
 pub(crate) mod watch;
 pub(crate) mod wire;
@@ -178,7 +179,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     clock.lap(Stage::Binds);
 
     line.enter(Stage::Clone)?;
-    let step = root_worker::step_for(spec)?;
+    let step = step::file()?;
     let root_filter = root_worker::filter_for(spec)?;
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
     let (gate, gate_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "gate", "pipe2")?;
@@ -191,7 +192,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
         layers: &layers,
         sources: &sources,
         above: above.as_ref(),
-        step: step.as_ref(),
+        step: &step,
         stdio: job.stdio.each_ref().map(AsFd::as_fd),
         masked: &masked,
         filter: job.filter.as_ref(),

@@ -29,7 +29,7 @@ pub(crate) use self::mounts::{MountAttr, mount_setattr};
 pub(crate) use self::namespaces::unshare_user_namespace;
 pub(crate) use self::namespaces::{bring_loopback_up, unshare_cgroup_namespace, unshare_mount_namespace};
 pub(crate) use self::process::{
-    Cloned, Fork, ParentDeath, clear_environment, clone3, execve, execveat, exit_now, fork, is_single_threaded,
+    Cloned, Fork, ParentDeath, clear_environment, clone3, execveat, exit_now, fork, is_single_threaded,
     on_parent_death, pidfd_wait_status,
 };
 pub(crate) use self::quota::{QUOTA_BLOCK_BYTES, project_of, project_quota_is_on, set_project, set_project_quota};
