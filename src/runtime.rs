@@ -19,7 +19,9 @@ use crate::layer::OpenLayer;
 use crate::limit::{AtLimit, Limit};
 use crate::plan::Plan;
 use crate::record::LaunchRecord;
-use crate::request::{ContainerId, ImageRoots, LaunchSpec, Mount, Network, Propagation, check_layers, without_repeats};
+use crate::request::{
+    ContainerId, ImageRoots, LaunchSpec, Mount, Network, Propagation, check_layers, check_streams, without_repeats,
+};
 use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::spawner::Spawner;
 use crate::stage::Stage;
@@ -69,7 +71,11 @@ enum Launcher {
     Spawner(Spawner),
 }
 
-/// The worker's standard streams.
+/// The worker's standard streams: regular files, pipes, Unix, TCP and UDP sockets, terminals, and `/dev/null` and its like. A launch refuses what
+/// would give the worker more than something to read or write: directories, block devices and other character devices, descriptors by `O_PATH`,
+/// other sockets. A regular file that is open for reading alone cannot be opened for writing by the worker, whoever it is: where it could be,
+/// by the file's owner, mode or list, the worker gets it read-only, with a position of its own. One that is open for writing alone may be
+/// read by a worker that its owner, mode or list lets read it.
 #[derive(Debug)]
 pub struct Stdio {
     /// Standard input, output and error.
@@ -205,6 +211,7 @@ impl Squall {
     fn launch_since(&self, called_ns: u64, spec: &LaunchSpec, layers: Layers, stdio: Stdio) -> Result<Running> {
         crash::point(Role::Caller, Stage::Request);
         check_supported(spec, &self.settings.monitors)?;
+        check_streams(&stdio.streams, &format!("container '{}'", spec.id))?;
         check_privilege(spec.network)?;
         spec.scope().as_ref().map_or(Ok(()), systemd::check)?;
         let mut settings = self.settings.clone();

@@ -16,6 +16,7 @@ mod report;
 mod root_worker;
 mod shebang;
 mod step;
+mod streams;
 mod undo;
 pub(crate) mod watch;
 pub(crate) mod wire;
@@ -140,6 +141,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
         }
         Layers::Opened(_) => Vec::new(),
     };
+    let stdio = streams::protect(&job.stdio, &spec.user)?;
     let layer_files = if by_path.is_empty() { job.layers.opened() } else { &by_path };
     clock.lap(Stage::Request);
 
@@ -193,7 +195,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
         sources: &sources,
         above: above.as_ref(),
         step: &step,
-        stdio: job.stdio.each_ref().map(AsFd::as_fd),
+        stdio: stdio.each_ref().map(AsFd::as_fd),
         masked: &masked,
         filter: job.filter.as_ref(),
         root_filter: root_filter.as_ref(),

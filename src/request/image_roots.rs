@@ -7,15 +7,15 @@
 //! What is looked at is the opened file, by its descriptor, and the directories that lead to it now: what is checked is what is mounted.
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, getxattr, open, openat, readlink};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat, readlink};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::acl::Acl;
 use super::bad_value::BadValue;
+use super::facts::{Facts, Way, own_link};
 use super::identity::Identity;
 use super::open_layer::OpenLayer;
 use super::path::AbsolutePath;
@@ -103,10 +103,6 @@ fn path_of(file: BorrowedFd<'_>) -> rustix::io::Result<PathBuf> {
     link.into_string().map(PathBuf::from).map_err(|_| Errno::ILSEQ)
 }
 
-fn own_link(file: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
-}
-
 /// What on the way is not to be trusted.
 struct Untrusted {
     path: PathBuf,
@@ -139,52 +135,6 @@ fn walk(path: &Path, file: BorrowedFd<'_>, worker: &Identity) -> rustix::io::Res
     }
 }
 
-/// Who may change something, as far as it matters here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Facts {
-    kind: FileType,
-    uid: u32,
-    gid: u32,
-    mode: u32,
-    /// None where there is none, or where the file system has none.
-    acl: Option<std::result::Result<Acl, ()>>,
-}
-
-/// Room for 127 entries, and for as many as an attribute holds (XATTR_SIZE_MAX).
-const LIST_BYTES: [usize; 2] = [1024, 65536];
-
-/// The value of the access control list of what is open here. A descriptor by O_PATH has no attributes itself, but leads to what has.
-fn access_list(fd: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
-    let link = own_link(fd);
-    let read = |bytes: usize| {
-        let mut value = vec![0_u8; bytes];
-        let length = getxattr(&link, "system.posix_acl_access", value.as_mut_slice())?;
-        value.truncate(length);
-        Ok(value)
-    };
-    match read(LIST_BYTES[0]) {
-        Err(Errno::RANGE) => read(LIST_BYTES[1]),
-        other => other,
-    }
-}
-
-impl Facts {
-    fn of(fd: BorrowedFd<'_>, stat: &Stat) -> Facts {
-        let acl = match access_list(fd) {
-            Ok(value) => Some(Acl::parse(&value).ok_or(())),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
-            Err(_) => Some(Err(())),
-        };
-        Facts {
-            kind: FileType::from_raw_mode(stat.st_mode),
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            mode: stat.st_mode & 0o7777,
-            acl,
-        }
-    }
-}
-
 /// Why something on the way to a layer is not to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
@@ -192,11 +142,7 @@ enum Why {
     Gone,
     AnotherFile,
     Owner(u32),
-    Group(u32),
-    Everybody,
-    UserEntry(u32),
-    GroupEntry(u32),
-    UnreadableList,
+    Written(Way),
 }
 
 impl fmt::Display for Why {
@@ -206,11 +152,7 @@ impl fmt::Display for Why {
             Why::Gone => f.write_str("does not exist: the file that was opened has been deleted or moved"),
             Why::AnotherFile => f.write_str("is another file than the one that was opened"),
             Why::Owner(uid) => write!(f, "belongs to the worker's user {uid}"),
-            Why::Group(gid) => write!(f, "can be written by the worker's group {gid}"),
-            Why::Everybody => f.write_str("can be written by everybody"),
-            Why::UserEntry(uid) => write!(f, "can be written by the worker's user {uid} by its access control list"),
-            Why::GroupEntry(gid) => write!(f, "can be written by the worker's group {gid} by its access control list"),
-            Why::UnreadableList => f.write_str("has an access control list that cannot be read"),
+            Why::Written(way) => way.fmt(f),
         }
     }
 }
@@ -226,30 +168,12 @@ fn why_untrusted(facts: &Facts, worker: &Identity) -> Option<Why> {
     }
     let sticky_directory = facts.kind == FileType::Directory && facts.mode & 0o1000 != 0;
     // What a sticky directory holds only its owner can move away, and that is looked at next.
-    if sticky_directory { None } else { why_writable(facts, worker) }
-}
-
-fn why_writable(facts: &Facts, worker: &Identity) -> Option<Why> {
-    let in_group = |gid: u32| worker.groups().contains(&gid);
-    let acl = match &facts.acl {
-        Some(Err(())) => return Some(Why::UnreadableList),
-        Some(Ok(acl)) => acl.clone(),
-        None => Acl::of_mode(facts.mode),
-    };
-    if acl.everybody_writes() {
-        return Some(Why::Everybody);
-    }
-    if acl.owning_group_writes() && in_group(facts.gid) {
-        return Some(Why::Group(facts.gid));
-    }
-    if acl.writing_users().any(|uid| uid == worker.uid()) {
-        return Some(Why::UserEntry(worker.uid()));
-    }
-    acl.writing_groups().find(|gid| in_group(*gid)).map(Why::GroupEntry)
+    if sticky_directory { None } else { facts.way_to_write(worker).map(Why::Written) }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::acl::Acl;
     use super::super::check_layers;
     use super::*;
     use crate::error::ErrorKind;
@@ -272,15 +196,15 @@ mod tests {
             (facts(directory, 1000, 0, 0o555), Some(Why::Owner(1000))),
             (facts(directory, 1000, 0, 0o1777), Some(Why::Owner(1000))),
             (facts(file, 1001, 1001, 0o664), None),
-            (facts(file, 0, 100, 0o664), Some(Why::Group(100))),
-            (facts(file, 0, 200, 0o660), Some(Why::Group(200))),
+            (facts(file, 0, 100, 0o664), Some(Why::Written(Way::Group(100)))),
+            (facts(file, 0, 200, 0o660), Some(Why::Written(Way::Group(200)))),
             (facts(file, 0, 200, 0o644), None),
             (facts(directory, 0, 300, 0o775), None),
-            (facts(directory, 0, 0, 0o777), Some(Why::Everybody)),
+            (facts(directory, 0, 0, 0o777), Some(Why::Written(Way::Everybody))),
             (facts(directory, 0, 0, 0o1777), None),
             (facts(directory, 0, 100, 0o1775), None),
-            (facts(file, 0, 0, 0o1666), Some(Why::Everybody)),
-            (facts(file, 0, 0, 0o602), Some(Why::Everybody)),
+            (facts(file, 0, 0, 0o1666), Some(Why::Written(Way::Everybody))),
+            (facts(file, 0, 0, 0o602), Some(Why::Written(Way::Everybody))),
             (facts(FileType::Symlink, 0, 0, 0o777), Some(Why::Link)),
         ];
         for (facts, expected) in table {
@@ -292,7 +216,7 @@ mod tests {
     fn a_worker_that_is_root_is_refused_what_is_open_to_all_and_not_what_is_roots() {
         let root = Identity::new(0, 0, []).unwrap();
         assert_eq!(why_untrusted(&facts(FileType::RegularFile, 0, 0, 0o644), &root), None);
-        assert_eq!(why_untrusted(&facts(FileType::Directory, 0, 5, 0o777), &root), Some(Why::Everybody));
+        assert_eq!(why_untrusted(&facts(FileType::Directory, 0, 5, 0o777), &root), Some(Why::Written(Way::Everybody)));
     }
 
     #[test]
@@ -304,11 +228,11 @@ mod tests {
         let named = |id, perm, mask| {
             [(1, 6, u32::MAX), (2, perm, id), (4, 4, u32::MAX), (16, mask, u32::MAX), (32, 4, u32::MAX)]
         };
-        assert_eq!(why_untrusted(&with(&named(1000, 6, 6)), &worker()), Some(Why::UserEntry(1000)));
+        assert_eq!(why_untrusted(&with(&named(1000, 6, 6)), &worker()), Some(Why::Written(Way::UserEntry(1000))));
         assert_eq!(why_untrusted(&with(&named(1000, 6, 4)), &worker()), None, "the mask takes it away");
         assert_eq!(why_untrusted(&with(&named(1001, 6, 6)), &worker()), None, "the mode's group bits are the mask's");
         let unreadable = Facts { acl: Some(Err(())), ..facts(FileType::RegularFile, 0, 0, 0o644) };
-        assert_eq!(why_untrusted(&unreadable, &worker()), Some(Why::UnreadableList));
+        assert_eq!(why_untrusted(&unreadable, &worker()), Some(Why::Written(Way::UnreadableList)));
     }
 
     #[test]
