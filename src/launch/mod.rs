@@ -20,6 +20,7 @@ mod streams;
 mod undo;
 pub(crate) mod watch;
 pub(crate) mod wire;
+mod writable;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -172,7 +173,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let cgroup_inode = crate::cgroup::inode_of(&layout, &spec.cgroup);
     undo.cgroup(&layout, &spec.cgroup, cgroup_inode);
     claim.note_cgroup(cgroup_inode)?;
-    let above = init::above_overlay(spec)?;
+    let above = writable::above_overlay(spec)?;
     clock.lap(Stage::Cgroup);
 
     line.enter(Stage::Binds)?;

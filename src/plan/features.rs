@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::cgroup::Layout;
 use crate::kernel::{FEATURES, Feature, Presence, Release, Without};
-use crate::request::{LaunchSpec, RootMode};
+use crate::request::{LaunchSpec, RootMode, SetuidBits};
 
 /// One choice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,7 +22,14 @@ pub struct PlannedFeature {
 pub(super) fn of(spec: &LaunchSpec, layout: &Layout) -> Vec<PlannedFeature> {
     let release = Release::running();
     let mut planned: Vec<PlannedFeature> = FEATURES.iter().map(|feature| choice(feature, release)).collect();
-    planned.extend([way_into_cgroups(layout), overlay(spec), program_between(), user_namespaces(spec), forced()]);
+    planned.extend([
+        way_into_cgroups(layout),
+        overlay(spec),
+        program_between(),
+        user_namespaces(spec),
+        setuid_bits(spec),
+        forced(),
+    ]);
     planned
 }
 
@@ -74,6 +81,17 @@ fn user_namespaces(spec: &LaunchSpec) -> PlannedFeature {
         _ => ("as the host has it", "an unprivileged worker owns nothing outside that it could reach by one"),
     };
     PlannedFeature { name: "user namespaces", chosen: chosen.to_owned(), why: why.to_owned() }
+}
+
+fn setuid_bits(spec: &LaunchSpec) -> PlannedFeature {
+    let (chosen, why) = match (spec.user.uid(), spec.setuid_bits) {
+        (0, SetuidBits::Denied) => {
+            ("denied by a filter", "a setuid program of root's in a directory of the host is every user's")
+        }
+        (0, SetuidBits::Allowed) => ("allowed", "asked for"),
+        _ => ("allowed", "such a program makes no more of anybody than the worker is"),
+    };
+    PlannedFeature { name: "setuid bits", chosen: chosen.to_owned(), why: why.to_owned() }
 }
 
 fn forced() -> PlannedFeature {

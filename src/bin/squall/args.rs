@@ -150,6 +150,9 @@ pub struct Run {
     /// --spec for a document that has no profile
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security_options: Vec<String>,
+    /// Let a worker of uid 0 give files setuid and setgid bits, also in directories of the host: otherwise the calls fail with EPERM
+    #[arg(long)]
+    pub allow_setuid_bits: bool,
     /// Where init's pid is written
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
