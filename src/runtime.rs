@@ -127,6 +127,7 @@ pub struct SquallBuilder {
     monitors: String,
     spawner: Option<Spawner>,
     image_roots: Option<Vec<PathBuf>>,
+    image_owners: Vec<u32>,
 }
 
 impl SquallBuilder {
@@ -154,11 +155,17 @@ impl SquallBuilder {
         self
     }
 
-    /// Refuses every layer that does not lie below one of these directories, or that its worker could change ([`ImageRoots::check`] has the
-    /// rule). For programs that launch for others; without this no layer is refused for where it lies. No directory at all is an error of
+    /// Refuses every layer that does not lie below one of these directories, or that anybody could change but root and the owners
+    /// ([`ImageRoots::check`] has the rule). For programs that launch for others; without this no layer is refused for where it lies. No directory at all is an error of
     /// [`SquallBuilder::build`].
     pub fn image_roots<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> SquallBuilder {
         self.image_roots = Some(roots.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whom layers below image roots may belong to besides root, by their uids.
+    pub fn image_owners(mut self, owners: impl IntoIterator<Item = u32>) -> SquallBuilder {
+        self.image_owners = owners.into_iter().collect();
         self
     }
 
@@ -170,6 +177,7 @@ impl SquallBuilder {
         let image_roots = self.image_roots.map(ImageRoots::new).transpose().map_err(|problem| {
             Error::found(ErrorKind::Invalid, Stage::Request, "image roots", "check", problem.to_string())
         })?;
+        let image_roots = image_roots.map(|roots| roots.owned_by(self.image_owners));
         let settings =
             Settings { run_root: RunRoot::new(self.run_root)?, keep_layers: self.keep_layers, monitors, image_roots };
         let launcher = self.spawner.map_or(Launcher::Direct, Launcher::Spawner);
@@ -186,6 +194,7 @@ impl Squall {
             monitors: DEFAULT_MONITORS.to_owned(),
             spawner: None,
             image_roots: None,
+            image_owners: Vec::new(),
         }
     }
 
@@ -199,16 +208,23 @@ impl Squall {
     /// 25 seconds (35 once there is an init), in a file system that does not answer for example: it is taken back as soon as it can be.
     /// A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
-        self.launch_since(launch::monotonic_ns(), spec, Layers::ByPath, stdio)
+        self.launch_since(launch::monotonic_ns(), spec, Layers::ByPath, stdio, Vec::new())
     }
 
     /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
     pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
-        self.settings.check_image_roots(spec, &layers)?;
-        self.launch_since(launch::monotonic_ns(), spec, Layers::Opened(without_repeats(layers)), stdio)
+        let notes = self.settings.check_image_roots(spec, &layers)?;
+        self.launch_since(launch::monotonic_ns(), spec, Layers::Opened(without_repeats(layers)), stdio, notes)
     }
 
-    fn launch_since(&self, called_ns: u64, spec: &LaunchSpec, layers: Layers, stdio: Stdio) -> Result<Running> {
+    fn launch_since(
+        &self,
+        called_ns: u64,
+        spec: &LaunchSpec,
+        layers: Layers,
+        stdio: Stdio,
+        mut notes: Vec<String>,
+    ) -> Result<Running> {
         crash::point(Role::Caller, Stage::Request);
         check_supported(spec, &self.settings.monitors)?;
         check_streams(&stdio.streams, &format!("container '{}'", spec.id))?;
@@ -219,7 +235,7 @@ impl Squall {
             settings.keep_layers = keep as usize;
         }
         let filter = spec.seccomp.filter()?;
-        let notes = spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")).collect();
+        notes.extend(spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")));
         let job = Job { called_ns, spec: spec.clone(), layers, stdio: stdio.streams, filter, notes, settings };
         let record = match &self.launcher {
             Launcher::Direct => launch_directly(job),
@@ -234,9 +250,11 @@ impl Squall {
     /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].
     pub fn plan(&self, spec: &LaunchSpec) -> Result<Plan> {
         let layers = check_layers_apart(spec).and_then(|()| check_layers(spec))?;
-        self.settings.check_image_roots(spec, &layers)?;
+        let notes = self.settings.check_image_roots(spec, &layers)?;
         check_supported(spec, &self.settings.monitors)?;
-        Plan::of(spec, layers, &self.settings)
+        let mut plan = Plan::of(spec, layers, &self.settings)?;
+        plan.notes.extend(notes);
+        Ok(plan)
     }
 
     /// The container of this id, in whatever phase it is.

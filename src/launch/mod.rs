@@ -137,7 +137,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let by_path = match &job.layers {
         Layers::ByPath => {
             let layers = check_layers(spec)?;
-            job.settings.check_image_roots(spec, &layers)?;
+            notes.extend(job.settings.check_image_roots(spec, &layers)?);
             without_repeats(layers)
         }
         Layers::Opened(_) => Vec::new(),

@@ -80,6 +80,23 @@ impl Facts {
         acl.writing_groups().find(|gid| in_group(*gid)).map(Way::GroupEntry)
     }
 
+    /// How somebody may write who is neither root nor one of the owners.
+    pub(super) fn way_of_strangers(&self, owners: &[u32]) -> Option<Way> {
+        let trusted = |uid: &u32| *uid == 0 || owners.contains(uid);
+        let acl = match &self.acl {
+            Some(Err(())) => return Some(Way::UnreadableList),
+            Some(Ok(acl)) => acl.clone(),
+            None => Acl::of_mode(self.mode),
+        };
+        if acl.everybody_writes() {
+            return Some(Way::Everybody);
+        }
+        let owning_group = acl.owning_group_writes().then_some(self.gid);
+        let group = owning_group.into_iter().chain(acl.writing_groups()).next().map(Way::StrangersGroup);
+        let user = acl.writing_users().find(|uid| !trusted(uid)).map(Way::Stranger);
+        group.or(user)
+    }
+
     /// Whether a worker may write, now or once it has changed the mode as the owner.
     pub(super) fn may_be_changed_by(&self, worker: &Identity) -> bool {
         self.uid == worker.uid() || self.way_to_write(worker).is_some()
@@ -93,6 +110,8 @@ pub(super) enum Way {
     Group(u32),
     UserEntry(u32),
     GroupEntry(u32),
+    Stranger(u32),
+    StrangersGroup(u32),
     UnreadableList,
 }
 
@@ -103,6 +122,8 @@ impl fmt::Display for Way {
             Way::Group(gid) => write!(f, "can be written by the worker's group {gid}"),
             Way::UserEntry(uid) => write!(f, "can be written by the worker's user {uid} by its access control list"),
             Way::GroupEntry(gid) => write!(f, "can be written by the worker's group {gid} by its access control list"),
+            Way::Stranger(uid) => write!(f, "can be written by user {uid} by its access control list"),
+            Way::StrangersGroup(gid) => write!(f, "can be written by group {gid}"),
             Way::UnreadableList => f.write_str("has an access control list that cannot be read"),
         }
     }

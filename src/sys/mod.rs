@@ -8,6 +8,7 @@
 mod bpf;
 mod descriptors;
 mod inherited;
+mod leases;
 mod loops;
 mod mounts;
 mod namespaces;
@@ -23,6 +24,7 @@ pub(crate) use self::descriptors::{close_all_but, close_on_exec_from, duplicate,
 pub(crate) use self::inherited::{
     RLIMITS, Rlimit, join_new_session_keyring, reset_scheduling, reset_securebits, rlimit_of, set_rlimit,
 };
+pub(crate) use self::leases::is_open_for_writing;
 pub(crate) use self::loops::{LoopStatus, loop_configure, loop_configure_nothing, loop_get_free, loop_get_status};
 pub(crate) use self::mounts::{MountAttr, mount_setattr};
 #[cfg(feature = "cli")]

@@ -31,8 +31,8 @@ pub fn run(cli: Cli) -> Result<i32> {
     }
     if let Some(roots) = image_roots(&cli.command) {
         // A '..' stays, and is refused: what is trusted is to be said plainly.
-        builder =
-            builder.image_roots(roots.iter().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone())));
+        let roots = roots.iter().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone()));
+        builder = builder.image_roots(roots).image_owners(image_owners(&cli.command));
     }
     let squall = builder.build()?;
     match cli.command {
@@ -62,6 +62,15 @@ fn image_roots(command: &Command) -> Option<&[PathBuf]> {
         _ => return None,
     };
     (!roots.is_empty()).then_some(roots)
+}
+
+/// Whom they may belong to.
+fn image_owners(command: &Command) -> Vec<u32> {
+    match command {
+        Command::Run(arguments) => arguments.image_owners.clone(),
+        Command::Plan(arguments) => arguments.run.image_owners.clone(),
+        _ => Vec::new(),
+    }
 }
 
 fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {

@@ -445,7 +445,10 @@ fn what_lies_in_a_writable_directory_is_closed_to_everybody_else(bed: &Bed) {
     fs::remove_file(&level).unwrap();
     fs::create_dir(&level).unwrap();
     fs::set_permissions(&level, fs::Permissions::from_mode(0o700)).unwrap();
-    symlink(&victim, level.join("upper")).unwrap();
+    let victim = level.join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o700)).unwrap();
+    symlink("victim", level.join("upper")).unwrap();
     let output = write();
     assert_eq!(output.code(), 125, "{output}");
     assert_eq!(json!(owner_and_mode(&victim)), json!([0, 0, 0o700]), "nothing is changed through a link");
