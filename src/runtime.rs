@@ -21,7 +21,8 @@ use crate::own_users::OwnUser;
 use crate::plan::Plan;
 use crate::record::LaunchRecord;
 use crate::request::{
-    ContainerId, ImageRoots, LaunchSpec, Mount, Network, Propagation, UidRange, check_layers, without_repeats,
+    ContainerId, ImageRoots, LaunchSpec, Mount, Network, Propagation, UidRange, check_layers, check_streams,
+    without_repeats,
 };
 use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::spawner::Spawner;
@@ -72,7 +73,11 @@ enum Launcher {
     Spawner(Spawner),
 }
 
-/// The worker's standard streams.
+/// The worker's standard streams: regular files, pipes, Unix, TCP and UDP sockets, terminals, and `/dev/null` and its like. A launch refuses what
+/// would give the worker more than something to read or write: directories, block devices and other character devices, descriptors by `O_PATH`,
+/// other sockets. A regular file that is open for reading alone cannot be opened for writing by the worker, whoever it is: where it could be,
+/// by the file's owner, mode or list, the worker gets it read-only, with a position of its own. One that is open for writing alone may be
+/// read by a worker that its owner, mode or list lets read it.
 #[derive(Debug)]
 pub struct Stdio {
     /// Standard input, output and error.
@@ -125,6 +130,7 @@ pub struct SquallBuilder {
     spawner: Option<Spawner>,
     image_roots: Option<Vec<PathBuf>>,
     own_users: UidRange,
+    image_owners: Vec<u32>,
 }
 
 impl SquallBuilder {
@@ -152,8 +158,8 @@ impl SquallBuilder {
         self
     }
 
-    /// Refuses every layer that does not lie below one of these directories, or that its worker could change ([`ImageRoots::check`] has the
-    /// rule). For programs that launch for others; without this no layer is refused for where it lies. No directory at all is an error of
+    /// Refuses every layer that does not lie below one of these directories, or that anybody could change but root and the owners
+    /// ([`ImageRoots::check`] has the rule). For programs that launch for others; without this no layer is refused for where it lies. No directory at all is an error of
     /// [`SquallBuilder::build`].
     pub fn image_roots<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> SquallBuilder {
         self.image_roots = Some(roots.into_iter().map(Into::into).collect());
@@ -167,6 +173,12 @@ impl SquallBuilder {
         self
     }
 
+    /// Whom layers below image roots may belong to besides root, by their uids.
+    pub fn image_owners(mut self, owners: impl IntoIterator<Item = u32>) -> SquallBuilder {
+        self.image_owners = owners.into_iter().collect();
+        self
+    }
+
     /// Checks what was set; touches nothing.
     pub fn build(self) -> Result<Squall> {
         let monitors = CgroupPath::new(self.monitors).map_err(|problem| {
@@ -175,6 +187,7 @@ impl SquallBuilder {
         let image_roots = self.image_roots.map(ImageRoots::new).transpose().map_err(|problem| {
             Error::found(ErrorKind::Invalid, Stage::Request, "image roots", "check", problem.to_string())
         })?;
+        let image_roots = image_roots.map(|roots| roots.owned_by(self.image_owners));
         let settings = Settings {
             run_root: RunRoot::new(self.run_root)?,
             keep_layers: self.keep_layers,
@@ -197,6 +210,7 @@ impl Squall {
             spawner: None,
             image_roots: None,
             own_users: UidRange::default(),
+            image_owners: Vec::new(),
         }
     }
 
@@ -230,18 +244,26 @@ impl Squall {
     /// 25 seconds (35 once there is an init), in a file system that does not answer for example: it is taken back as soon as it can be.
     /// A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
-        self.launch_since(launch::monotonic_ns(), spec, Layers::ByPath, stdio)
+        self.launch_since(launch::monotonic_ns(), spec, Layers::ByPath, stdio, Vec::new())
     }
 
     /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
     pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
-        self.settings.check_image_roots(spec, &layers)?;
-        self.launch_since(launch::monotonic_ns(), spec, Layers::Opened(without_repeats(layers)), stdio)
+        let notes = self.settings.check_image_roots(spec, &layers)?;
+        self.launch_since(launch::monotonic_ns(), spec, Layers::Opened(without_repeats(layers)), stdio, notes)
     }
 
-    fn launch_since(&self, called_ns: u64, spec: &LaunchSpec, layers: Layers, stdio: Stdio) -> Result<Running> {
+    fn launch_since(
+        &self,
+        called_ns: u64,
+        spec: &LaunchSpec,
+        layers: Layers,
+        stdio: Stdio,
+        mut notes: Vec<String>,
+    ) -> Result<Running> {
         crash::point(Role::Caller, Stage::Request);
         check_supported(spec, &self.settings.monitors)?;
+        check_streams(&stdio.streams, &format!("container '{}'", spec.id))?;
         check_privilege(spec.network)?;
         spec.scope().as_ref().map_or(Ok(()), systemd::check)?;
         let mut settings = self.settings.clone();
@@ -249,7 +271,7 @@ impl Squall {
             settings.keep_layers = keep as usize;
         }
         let filter = spec.seccomp.filter()?;
-        let notes = spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")).collect();
+        notes.extend(spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")));
         let job = Job { called_ns, spec: spec.clone(), layers, stdio: stdio.streams, filter, notes, settings };
         let record = match &self.launcher {
             Launcher::Direct => launch_directly(job),
@@ -264,9 +286,11 @@ impl Squall {
     /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].
     pub fn plan(&self, spec: &LaunchSpec) -> Result<Plan> {
         let layers = check_layers_apart(spec).and_then(|()| check_layers(spec))?;
-        self.settings.check_image_roots(spec, &layers)?;
+        let notes = self.settings.check_image_roots(spec, &layers)?;
         check_supported(spec, &self.settings.monitors)?;
-        Plan::of(spec, layers, &self.settings)
+        let mut plan = Plan::of(spec, layers, &self.settings)?;
+        plan.notes.extend(notes);
+        Ok(plan)
     }
 
     /// The container of this id, in whatever phase it is.

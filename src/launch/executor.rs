@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::report::Reporter;
 use super::shebang::{self, Problem};
-use super::{rlimits, root_worker};
+use super::{rlimits, step};
 use crate::error::{Error, ErrorKind};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
@@ -32,11 +32,11 @@ pub(crate) struct Workload {
     pub(crate) argv: Vec<CString>,
     pub(crate) envp: Vec<CString>,
     pub(crate) report: Rc<OwnedFd>,
-    /// The program in between, for a worker that could write to ours.
-    pub(crate) step: Option<Rc<OwnedFd>>,
+    /// The program in between.
+    pub(crate) step: Rc<OwnedFd>,
     /// What a worker of uid 0 is denied whatever its own filter says.
     pub(crate) root_filter: Option<Rc<Filter>>,
-    /// The worker's filter, installed as the very last thing.
+    /// The worker's filter, installed by the program in between, as the very last thing.
     pub(crate) filter: Option<Rc<Filter>>,
 }
 
@@ -74,13 +74,7 @@ impl Workload {
         if let Some(Err(error)) = self.root_filter.as_deref().map(Filter::install) {
             return error;
         }
-        match &self.step {
-            Some(step) => root_worker::become_step(step, &program, self),
-            None => match self.filter.as_deref().map_or(Ok(()), Filter::install) {
-                Ok(()) => refused(&program, "execve", sys::execve(&program, &self.argv, &self.envp)),
-                Err(error) => error,
-            },
-        }
+        step::become_it(&self.step, &program, self)
     }
 
     /// The path of the program, found the way execvp does; it has to be readable as well.
@@ -197,12 +191,12 @@ mod tests {
     use super::*;
 
     fn workload(argv0: &str, path: &str) -> Workload {
-        let (_, writing) = rustix::pipe::pipe().unwrap();
+        let (reading, writing) = rustix::pipe::pipe().unwrap();
         Workload {
             argv: vec![CString::new(argv0).unwrap()],
             envp: vec![CString::new(format!("PATH={path}")).unwrap()],
             report: Rc::new(writing),
-            step: None,
+            step: Rc::new(reading),
             root_filter: None,
             filter: None,
         }

@@ -16,22 +16,21 @@ use libcontainer::process::channel;
 use libcontainer::process::init::container_init_process;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::unistd::{Gid, setgroups};
-use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
-use rustix::mount::MountAttrFlags;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::umask;
 
 use super::binds::Sources;
 use super::executor::Workload;
 use super::home;
 use super::report::Reporter;
+use super::writable::Above;
 use crate::cgroup::Layout;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::fsmount::NewFilesystem;
 use crate::layer::LayerMount;
 use crate::oci;
-use crate::request::{HostDirectory, LaunchSpec, Network, RootMode};
+use crate::request::{LaunchSpec, Network};
 use crate::root::target::open_in_root;
-use crate::root::{devices, masks, mounts, plan, quota, staging};
+use crate::root::{devices, masks, mounts, plan, staging};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys::{self, ParentDeath};
@@ -49,8 +48,8 @@ pub(crate) struct Init<'a> {
     pub(crate) sources: &'a Sources,
     /// The detached mount that takes a writable root's writes.
     pub(crate) above: Option<&'a Above>,
-    /// The program between init and the workload, where there has to be one.
-    pub(crate) step: Option<&'a OwnedFd>,
+    /// The program between init and the workload.
+    pub(crate) step: &'a OwnedFd,
     /// The worker's standard streams.
     pub(crate) stdio: [BorrowedFd<'a>; 3],
     /// The paths of this machine that no worker sees.
@@ -146,7 +145,7 @@ fn check_working_directory(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Result<()
 
 fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Result<Workload> {
     let spec = init.spec;
-    let step = init.step.map(|step| step.try_clone().at(Stage::Init, "squall-step", "fcntl(F_DUPFD)")).transpose()?;
+    let step = init.step.try_clone().at(Stage::Init, "squall-step", "fcntl(F_DUPFD)")?;
     let strings = |strings: Vec<String>| -> Result<Vec<CString>> {
         let texts: std::result::Result<_, _> = strings.into_iter().map(CString::new).collect();
         texts.map_err(|_| Error::found(ErrorKind::Invalid, Stage::Exec, "argument", "check", "it holds a NUL byte"))
@@ -156,7 +155,7 @@ fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Resu
         argv: strings(spec.args.clone())?,
         envp: strings(environment)?,
         report: Rc::clone(report),
-        step: step.map(Rc::new),
+        step: Rc::new(step),
         root_filter: init.root_filter.cloned().map(Rc::new),
         filter: init.filter.cloned().map(Rc::new),
     })
@@ -234,52 +233,5 @@ fn run_libcontainer(init: &Init<'_>, root: OwnedFd, workload: Workload) -> Resul
     match container_init_process(&args, &mut main_sender, &mut init_receiver) {
         Err(error) => Err(failed("container_init_process")(&error)),
         Ok(()) => Err(Error::found(ErrorKind::System, Stage::Init, OBJECT, "container_init_process", "it returned")),
-    }
-}
-
-/// What takes the writes of a writable root.
-pub(crate) struct Above {
-    /// Detached; init puts it below the overlay.
-    pub(crate) mount: OwnedFd,
-    /// What the monitor holds to say in the end how full it was: of a directory, also the lock, because two overlays on one directory spoil
-    /// each other.
-    pub(crate) upper: OwnedFd,
-}
-
-/// A file system for the writes of a writable root, if that is what the spec asks for. Made by the launch process, which leaves it to the
-/// monitor.
-pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<Above>> {
-    match &spec.root {
-        RootMode::ReadOnly => Ok(None),
-        RootMode::Writable { size_bytes } => {
-            let mut tmpfs = NewFilesystem::open(Stage::Root, "writable layer", "tmpfs")?;
-            for (key, value) in plan::tmpfs_options(0o755, *size_bytes) {
-                tmpfs = tmpfs.set(&key, &value.unwrap_or_default())?;
-            }
-            let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-            let mount = tmpfs.create(attributes)?;
-            let upper = mount.try_clone().at(Stage::Root, "writable layer", "fcntl(F_DUPFD)")?;
-            Ok(Some(Above { mount, upper }))
-        }
-        RootMode::Directory(HostDirectory { path, size_bytes }) => {
-            let object = format!("writable directory '{}'", path.as_str());
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let upper = rustix::fs::open(path.as_str(), flags, Mode::empty()).at(Stage::Root, &object, "open")?;
-            if rustix::fs::flock(&upper, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
-            {
-                let text = "another container writes to it";
-                return Err(Error::found(ErrorKind::Exists, Stage::Root, object, "flock", text));
-            }
-            match size_bytes {
-                Some(bytes) => quota::bound(upper.as_fd(), *bytes, &object)?,
-                None => quota::lift(upper.as_fd(), &object)?,
-            }
-            let mount = super::binds::clone_tree(path.as_str(), crate::request::Recursion::Single).at(
-                Stage::Root,
-                &object,
-                "open_tree",
-            )?;
-            Ok(Some(Above { mount, upper }))
-        }
     }
 }

@@ -16,9 +16,12 @@ mod report;
 mod rlimits;
 mod root_worker;
 mod shebang;
+mod step;
+mod streams;
 mod undo;
 pub(crate) mod watch;
 pub(crate) mod wire;
+mod writable;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -135,11 +138,12 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let by_path = match &job.layers {
         Layers::ByPath => {
             let layers = check_layers(spec)?;
-            job.settings.check_image_roots(spec, &layers)?;
+            notes.extend(job.settings.check_image_roots(spec, &layers)?);
             without_repeats(layers)
         }
         Layers::Opened(_) => Vec::new(),
     };
+    let stdio = streams::protect(&job.stdio, &spec.user)?;
     let layer_files = if by_path.is_empty() { job.layers.opened() } else { &by_path };
     clock.lap(Stage::Request);
 
@@ -171,7 +175,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let cgroup_inode = crate::cgroup::inode_of(&layout, &spec.cgroup);
     undo.cgroup(&layout, &spec.cgroup, cgroup_inode);
     claim.note_cgroup(cgroup_inode)?;
-    let above = init::above_overlay(spec)?;
+    let above = writable::above_overlay(spec)?;
     clock.lap(Stage::Cgroup);
 
     line.enter(Stage::Binds)?;
@@ -180,7 +184,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     clock.lap(Stage::Binds);
 
     line.enter(Stage::Clone)?;
-    let step = root_worker::step_for(spec)?;
+    let step = step::file()?;
     let root_filter = root_worker::filter_for(spec)?;
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
     let (gate, gate_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "gate", "pipe2")?;
@@ -193,8 +197,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
         layers: &layers,
         sources: &sources,
         above: above.as_ref(),
-        step: step.as_ref(),
-        stdio: job.stdio.each_ref().map(AsFd::as_fd),
+        step: &step,
+        stdio: stdio.each_ref().map(AsFd::as_fd),
         masked: &masked,
         filter: job.filter.as_ref(),
         root_filter: root_filter.as_ref(),

@@ -107,7 +107,7 @@ mod tests {
         let path = top.path().join("layer");
         fs::write(&path, "x").unwrap();
         let found = fs::metadata(&path).unwrap();
-        let identity = LayerIdentity { device: found.dev(), inode: found.ino(), size_bytes: 1, mtime_ns: 0 };
+        let identity = LayerIdentity { device: found.dev(), inode: found.ino(), size_bytes: 1, ctime_ns: 0 };
         let layer = OpenLayer {
             path: LayerPath::new(&path).unwrap(),
             file: fs::File::open(&path).unwrap().into(),

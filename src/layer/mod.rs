@@ -12,6 +12,10 @@
 //! stand in for another on its name's word. If all of the cache is taken away while containers run, the next launch finds the bound device
 //! by asking every bound one.
 //!
+//! The time in it is that of the last change: an image that is copied over another with its time of writing kept (`cp -p`) is another layer.
+//! Nothing here changes the file. Who gives it another mode, owner or name while containers run makes the next launch mount it once more,
+//! beside the mount that they have, which goes with the last of them.
+//!
 //! Runs in the launch process, as root, in the host's mount namespace. It has one thread but for the time in which devices are bound:
 //! several layers are attached at a time then, because the kernel spends most of that time waiting.
 
@@ -101,7 +105,7 @@ impl LayerFormat {
 impl LayerIdentity {
     /// The name of the layer's directory: what the file *is*, never its path.
     pub fn layer_id(&self) -> String {
-        format!("{:x}-{:x}-{:x}-{:x}", self.device, self.inode, self.size_bytes, self.mtime_ns)
+        format!("{:x}-{:x}-{:x}-{:x}", self.device, self.inode, self.size_bytes, self.ctime_ns)
     }
 }
 

@@ -84,7 +84,7 @@ fn standard_mounts_have_the_options_of_the_fast_way() {
     for (destination, expected) in [
         ("/proc", "nosuid nodev noexec"),
         ("/dev", "nosuid strictatime mode=755 size=65536k nr_inodes=65536"),
-        ("/dev/pts", "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5"),
+        ("/dev/pts", "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5 max=256"),
         ("/dev/shm", "nosuid nodev noexec mode=1777 size=65536k nr_inodes=65536"),
         ("/sys", "ro nosuid nodev noexec"),
         ("/sys/fs/cgroup", "ro nosuid nodev noexec"),

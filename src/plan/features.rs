@@ -1,12 +1,10 @@
 //! What of the kernel a launch would use, and why.
 
-use std::os::unix::fs::MetadataExt;
-
 use serde::Serialize;
 
 use crate::cgroup::Layout;
 use crate::kernel::{FEATURES, Feature, Presence, Release, Without};
-use crate::request::{LaunchSpec, RootMode};
+use crate::request::{LaunchSpec, RootMode, SetuidBits};
 
 /// One choice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,7 +22,14 @@ pub struct PlannedFeature {
 pub(super) fn of(spec: &LaunchSpec, layout: &Layout) -> Vec<PlannedFeature> {
     let release = Release::running();
     let mut planned: Vec<PlannedFeature> = FEATURES.iter().map(|feature| choice(feature, release)).collect();
-    planned.extend([way_into_cgroups(layout), overlay(spec), program_between(spec), user_namespaces(spec), forced()]);
+    planned.extend([
+        way_into_cgroups(layout),
+        overlay(spec),
+        program_between(),
+        user_namespaces(spec),
+        setuid_bits(spec),
+        forced(),
+    ]);
     planned
 }
 
@@ -64,17 +69,10 @@ fn overlay(spec: &LaunchSpec) -> PlannedFeature {
     PlannedFeature { name: "overlay", chosen, why: why.to_owned() }
 }
 
-/// As `launch::root_worker` decides it: where the worker could write to our own program.
-fn program_between(spec: &LaunchSpec) -> PlannedFeature {
-    let owner = std::fs::metadata("/proc/self/exe").map(|program| program.uid()).ok();
-    let (chosen, why) = match (spec.user.uid(), owner) {
-        (0, _) => ("a sealed program in memory", "the worker is root, and could write to the program that launched it"),
-        (uid, Some(owner)) if uid == owner => {
-            ("a sealed program in memory", "the program that launches belongs to the worker's user")
-        }
-        _ => ("none", "the worker cannot write to the program that launches it"),
-    };
-    PlannedFeature { name: "program between", chosen: chosen.to_owned(), why: why.to_owned() }
+/// What `launch::step` does for every worker.
+fn program_between() -> PlannedFeature {
+    let why = "no worker comes out of the program that launches it, which /proc/self/exe would lead to";
+    PlannedFeature { name: "program between", chosen: "a sealed program in memory".to_owned(), why: why.to_owned() }
 }
 
 fn user_namespaces(spec: &LaunchSpec) -> PlannedFeature {
@@ -83,6 +81,17 @@ fn user_namespaces(spec: &LaunchSpec) -> PlannedFeature {
         _ => ("as the host has it", "an unprivileged worker owns nothing outside that it could reach by one"),
     };
     PlannedFeature { name: "user namespaces", chosen: chosen.to_owned(), why: why.to_owned() }
+}
+
+fn setuid_bits(spec: &LaunchSpec) -> PlannedFeature {
+    let (chosen, why) = match (spec.user.uid(), spec.setuid_bits) {
+        (0, SetuidBits::Denied) => {
+            ("denied by a filter", "a setuid program of root's in a directory of the host is every user's")
+        }
+        (0, SetuidBits::Allowed) => ("allowed", "asked for"),
+        _ => ("allowed", "such a program makes no more of anybody than the worker is"),
+    };
+    PlannedFeature { name: "setuid bits", chosen: chosen.to_owned(), why: why.to_owned() }
 }
 
 fn forced() -> PlannedFeature {

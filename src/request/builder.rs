@@ -13,7 +13,7 @@ use super::mount::{Bind, Mount, Tmpfs};
 use super::path::{AbsolutePath, Destination, LayerPath};
 use super::rules::{Rules, mount_problems};
 use super::seccomp::Seccomp;
-use super::spec::{Fields, Home, LaunchSpec, Network, OnExit, RootMode};
+use super::spec::{Fields, Home, LaunchSpec, Network, OnExit, RootMode, SetuidBits};
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope, Slice};
 use crate::error::{Error, Problem, Result};
 
@@ -99,6 +99,7 @@ pub struct Builder {
     seccomp: Seccomp,
     keep_layers: Option<u32>,
     on_exit: OnExit,
+    setuid_bits: SetuidBits,
     problems: Kept<Problem>,
 }
 
@@ -132,6 +133,7 @@ impl Builder {
             seccomp: Seccomp::Default,
             keep_layers: None,
             on_exit: OnExit::Keep,
+            setuid_bits: SetuidBits::Denied,
             problems: Kept::default(),
         }
     }
@@ -302,6 +304,12 @@ impl Builder {
         self
     }
 
+    /// Whether a worker of uid 0 may make setuid programs. Denied otherwise.
+    pub fn setuid_bits(mut self, setuid_bits: SetuidBits) -> Builder {
+        self.setuid_bits = setuid_bits;
+        self
+    }
+
     /// Everything wrong with what was given so far; what is missing is not in it. The first hundred, then a count.
     pub fn problems(&self) -> Vec<Problem> {
         let env = self.env.iter().cloned().collect();
@@ -388,6 +396,7 @@ impl Builder {
             seccomp: self.seccomp,
             keep_layers: self.keep_layers,
             on_exit: self.on_exit,
+            setuid_bits: self.setuid_bits,
         })
     }
 }

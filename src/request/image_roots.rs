@@ -2,31 +2,52 @@
 //!
 //! The kernel reads a layer's file in ring 0 for as long as it is mounted, so whoever can write the file, or put another one in its place,
 //! has the kernel for a reader of what they write. A program that launches for others keeps its images below directories of its own, and
-//! names these: a layer that lies elsewhere is refused, and so is one that the worker itself could change.
+//! names these: a layer that lies elsewhere is refused, and so is one that anybody could change but root and the images' owners, or that
+//! somebody has open for writing.
 //!
 //! What is looked at is the opened file, by its descriptor, and the directories that lead to it now: what is checked is what is mounted.
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, getxattr, open, openat, readlink};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat, readlink};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::acl::Acl;
 use super::bad_value::BadValue;
+use super::facts::{Facts, Way, own_link};
 use super::identity::Identity;
 use super::open_layer::OpenLayer;
 use super::path::AbsolutePath;
 use super::spec::LaunchSpec;
 use crate::error::{Context, Error, Problem, Result};
 use crate::stage::Stage;
+use crate::sys;
 
-/// Directories below which layers have to lie; at least one.
+/// Directories below which layers have to lie, at least one, and whom they may belong to besides root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<AbsolutePath>")]
-pub struct ImageRoots(Vec<AbsolutePath>);
+#[serde(try_from = "Text")]
+pub struct ImageRoots {
+    directories: Vec<AbsolutePath>,
+    owners: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    directories: Vec<AbsolutePath>,
+    #[serde(default)]
+    owners: Vec<u32>,
+}
+
+impl TryFrom<Text> for ImageRoots {
+    type Error = BadValue;
+
+    fn try_from(text: Text) -> std::result::Result<ImageRoots, BadValue> {
+        Ok(ImageRoots::try_from(text.directories)?.owned_by(text.owners))
+    }
+}
 
 impl TryFrom<Vec<AbsolutePath>> for ImageRoots {
     type Error = BadValue;
@@ -37,7 +58,7 @@ impl TryFrom<Vec<AbsolutePath>> for ImageRoots {
                 "no image root is given: expected at least one, as no layer could lie below none",
             ));
         }
-        Ok(ImageRoots(roots))
+        Ok(ImageRoots { directories: roots, owners: Vec::new() })
     }
 }
 
@@ -47,28 +68,81 @@ impl ImageRoots {
         roots.into_iter().map(AbsolutePath::new).collect::<std::result::Result<Vec<_>, _>>()?.try_into()
     }
 
-    /// Whether each of the layers may be mounted for the spec's user. The layers are in the spec's order, none left out.
+    /// Layers and the directories above them may belong to these users as well as to root: whoever builds the images.
+    pub fn owned_by(mut self, owners: impl IntoIterator<Item = u32>) -> ImageRoots {
+        self.owners = owners.into_iter().collect();
+        self
+    }
+
+    /// Whether each of the layers may be mounted for the spec's user; what could not be found out is in the notes. The layers are in the spec's
+    /// order, none left out.
     ///
     /// A layer is refused that does not lie below an image root once all links are resolved, that has no name any more, or of which the file
-    /// or any directory above it, up to `/`, belongs to the worker's user or can be written by it: as its owner, by one of its groups, by
-    /// everybody, or by a POSIX access control list. A sticky directory that everybody may write to is no harm, as long as what it holds
-    /// belongs to others. A worker that is root is not refused what belongs to root. Access control lists of other kinds (NFSv4) are not
-    /// seen, beyond what the mode tells of them.
+    /// or any directory above it, up to `/`, belongs to somebody who is neither root nor one of the owners, belongs to the worker's user (one
+    /// that is root is not refused what is root's), or can be written by anybody else: by a group, by everybody, or by a POSIX access
+    /// control list. A sticky directory that others may write to is no harm, as long as what it holds is root's or an owner's. Access control
+    /// lists of other kinds (NFSv4) are not seen, beyond what the mode tells of them.
+    ///
+    /// Last, a layer is refused that some process has open for writing, from the time when it still could. The kernel is asked by a read lease,
+    /// which takes CAP_LEASE or the file's owner, and a file system that has leases: local ones have; where there are none (network file
+    /// systems, FUSE) the layer is accepted by what owner and mode say, and a note says so. A writer on another machine, or below an overlay in
+    /// which the layer lies, is not seen.
     ///
     /// # Errors
     /// `Invalid` with a problem for each layer that is refused, its field `layers[N]`. `System` where an image root cannot be resolved.
-    pub fn check(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<()> {
-        let roots = self.0.iter().map(resolve).collect::<Result<Vec<PathBuf>>>()?;
+    pub fn check(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<Vec<String>> {
+        let roots = self.directories.iter().map(resolve).collect::<Result<Vec<PathBuf>>>()?;
         let refused = |(index, layer): (usize, &OpenLayer)| {
-            let reason = refusal(&roots, layer.file.as_fd(), &spec.user)?;
+            let reason = self.refusal(&roots, layer.file.as_fd(), &spec.user)?;
             Some(Problem {
                 field: format!("layers[{index}]"),
                 reason: format!("{} {reason}", shown(layer.path.as_path())),
             })
         };
         let problems: Vec<Problem> = layers.iter().enumerate().filter_map(refused).collect();
-        if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
+        if !problems.is_empty() {
+            return Err(Error::invalid(format!("container '{}'", spec.id), problems));
+        }
+        no_writers(spec, layers)
     }
+
+    /// Why the file is not to be mounted for this worker, if that is so.
+    fn refusal(&self, roots: &[PathBuf], file: BorrowedFd<'_>, worker: &Identity) -> Option<String> {
+        let path = match path_of(file) {
+            Ok(path) => path,
+            Err(errno) => return Some(format!("cannot be resolved: {errno}")),
+        };
+        if !roots.iter().any(|root| path.starts_with(root) && path != *root) {
+            let roots: Vec<String> = roots.iter().map(|root| shown(root)).collect();
+            return Some(format!("is {}, which lies outside the image roots {}", shown(&path), roots.join(", ")));
+        }
+        let trust = Trust { worker, owners: &self.owners };
+        match walk(&path, file, &trust) {
+            Ok(None) => None,
+            Ok(Some(Untrusted { path, why })) => Some(format!("is not to be trusted: {} {why}", shown(&path))),
+            Err(errno) => Some(format!("cannot be traced to {}: {errno}", shown(&path))),
+        }
+    }
+}
+
+/// Refuses layers that somebody has open for writing. It comes after owners and modes: from then on nobody else can open them. Gives notes of
+/// those that the kernel does not say it of.
+fn no_writers(spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<Vec<String>> {
+    let (mut problems, mut notes) = (Vec::new(), Vec::new());
+    for (index, layer) in layers.iter().enumerate() {
+        let layer_path = shown(layer.path.as_path());
+        match sys::is_open_for_writing(layer.file.as_fd()) {
+            Ok(false) => {}
+            Ok(true) => problems.push(Problem {
+                field: format!("layers[{index}]"),
+                reason: format!("{layer_path} is open for writing: some process could change it while it is mounted"),
+            }),
+            Err(error) => notes.push(format!(
+                "nobody can say whether layer {layer_path} is open for writing: fcntl(F_SETLEASE): {error}"
+            )),
+        }
+    }
+    if problems.is_empty() { Ok(notes) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
 }
 
 fn resolve(root: &AbsolutePath) -> Result<PathBuf> {
@@ -80,31 +154,10 @@ fn shown(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().escape_debug())
 }
 
-/// Why the file is not to be mounted for this worker, if that is so.
-fn refusal(roots: &[PathBuf], file: BorrowedFd<'_>, worker: &Identity) -> Option<String> {
-    let path = match path_of(file) {
-        Ok(path) => path,
-        Err(errno) => return Some(format!("cannot be resolved: {errno}")),
-    };
-    if !roots.iter().any(|root| path.starts_with(root) && path != *root) {
-        let roots: Vec<String> = roots.iter().map(|root| shown(root)).collect();
-        return Some(format!("is {}, which lies outside the image roots {}", shown(&path), roots.join(", ")));
-    }
-    match walk(&path, file, worker) {
-        Ok(None) => None,
-        Ok(Some(Untrusted { path, why })) => Some(format!("is not to be trusted: {} {why}", shown(&path))),
-        Err(errno) => Some(format!("cannot be traced to {}: {errno}", shown(&path))),
-    }
-}
-
 /// The path that leads to an open file now, without links.
 fn path_of(file: BorrowedFd<'_>) -> rustix::io::Result<PathBuf> {
     let link = readlink(own_link(file), Vec::new())?;
     link.into_string().map(PathBuf::from).map_err(|_| Errno::ILSEQ)
-}
-
-fn own_link(file: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// What on the way is not to be trusted.
@@ -115,14 +168,14 @@ struct Untrusted {
 
 /// Goes down from `/`, a descriptor at a time and following no link, looks at everything on the way, and has to arrive at the file itself:
 /// one that was deleted or replaced in the meantime is not to be found by its path.
-fn walk(path: &Path, file: BorrowedFd<'_>, worker: &Identity) -> rustix::io::Result<Option<Untrusted>> {
+fn walk(path: &Path, file: BorrowedFd<'_>, trust: &Trust<'_>) -> rustix::io::Result<Option<Untrusted>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = PathBuf::from("/");
     let mut here: OwnedFd = open("/", flags, Mode::empty())?;
     let mut names = path.components().filter(|component| *component != Component::RootDir);
     loop {
         let stat = fstat(&here)?;
-        if let Some(why) = why_untrusted(&Facts::of(here.as_fd(), &stat), worker) {
+        if let Some(why) = trust.why_not(&Facts::of(here.as_fd(), &stat)) {
             return Ok(Some(Untrusted { path: at, why }));
         }
         let Some(name) = names.next() else {
@@ -139,52 +192,6 @@ fn walk(path: &Path, file: BorrowedFd<'_>, worker: &Identity) -> rustix::io::Res
     }
 }
 
-/// Who may change something, as far as it matters here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Facts {
-    kind: FileType,
-    uid: u32,
-    gid: u32,
-    mode: u32,
-    /// None where there is none, or where the file system has none.
-    acl: Option<std::result::Result<Acl, ()>>,
-}
-
-/// Room for 127 entries, and for as many as an attribute holds (XATTR_SIZE_MAX).
-const LIST_BYTES: [usize; 2] = [1024, 65536];
-
-/// The value of the access control list of what is open here. A descriptor by O_PATH has no attributes itself, but leads to what has.
-fn access_list(fd: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
-    let link = own_link(fd);
-    let read = |bytes: usize| {
-        let mut value = vec![0_u8; bytes];
-        let length = getxattr(&link, "system.posix_acl_access", value.as_mut_slice())?;
-        value.truncate(length);
-        Ok(value)
-    };
-    match read(LIST_BYTES[0]) {
-        Err(Errno::RANGE) => read(LIST_BYTES[1]),
-        other => other,
-    }
-}
-
-impl Facts {
-    fn of(fd: BorrowedFd<'_>, stat: &Stat) -> Facts {
-        let acl = match access_list(fd) {
-            Ok(value) => Some(Acl::parse(&value).ok_or(())),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
-            Err(_) => Some(Err(())),
-        };
-        Facts {
-            kind: FileType::from_raw_mode(stat.st_mode),
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            mode: stat.st_mode & 0o7777,
-            acl,
-        }
-    }
-}
-
 /// Why something on the way to a layer is not to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
@@ -192,11 +199,8 @@ enum Why {
     Gone,
     AnotherFile,
     Owner(u32),
-    Group(u32),
-    Everybody,
-    UserEntry(u32),
-    GroupEntry(u32),
-    UnreadableList,
+    Stranger(u32),
+    Written(Way),
 }
 
 impl fmt::Display for Why {
@@ -206,56 +210,54 @@ impl fmt::Display for Why {
             Why::Gone => f.write_str("does not exist: the file that was opened has been deleted or moved"),
             Why::AnotherFile => f.write_str("is another file than the one that was opened"),
             Why::Owner(uid) => write!(f, "belongs to the worker's user {uid}"),
-            Why::Group(gid) => write!(f, "can be written by the worker's group {gid}"),
-            Why::Everybody => f.write_str("can be written by everybody"),
-            Why::UserEntry(uid) => write!(f, "can be written by the worker's user {uid} by its access control list"),
-            Why::GroupEntry(gid) => write!(f, "can be written by the worker's group {gid} by its access control list"),
-            Why::UnreadableList => f.write_str("has an access control list that cannot be read"),
+            Why::Stranger(uid) => write!(f, "belongs to user {uid}, who is neither root nor an owner of images"),
+            Why::Written(way) => way.fmt(f),
         }
     }
 }
 
-/// The rule. Any way of writing counts, also where a narrower entry would come before it: whose groups may write today, may tomorrow.
-fn why_untrusted(facts: &Facts, worker: &Identity) -> Option<Why> {
-    if facts.kind == FileType::Symlink {
-        return Some(Why::Link);
-    }
-    // An owner can always change the mode.
-    if facts.uid == worker.uid() && worker.uid() != 0 {
-        return Some(Why::Owner(worker.uid()));
-    }
-    let sticky_directory = facts.kind == FileType::Directory && facts.mode & 0o1000 != 0;
-    // What a sticky directory holds only its owner can move away, and that is looked at next.
-    if sticky_directory { None } else { why_writable(facts, worker) }
+/// Who is trusted, and who is not in any case.
+struct Trust<'a> {
+    worker: &'a Identity,
+    owners: &'a [u32],
 }
 
-fn why_writable(facts: &Facts, worker: &Identity) -> Option<Why> {
-    let in_group = |gid: u32| worker.groups().contains(&gid);
-    let acl = match &facts.acl {
-        Some(Err(())) => return Some(Why::UnreadableList),
-        Some(Ok(acl)) => acl.clone(),
-        None => Acl::of_mode(facts.mode),
-    };
-    if acl.everybody_writes() {
-        return Some(Why::Everybody);
+impl Trust<'_> {
+    /// The rule. What concerns the worker comes first, because it is the better answer.
+    fn why_not(&self, facts: &Facts) -> Option<Why> {
+        if facts.kind == FileType::Symlink {
+            return Some(Why::Link);
+        }
+        // An owner can always change the mode.
+        if facts.uid != 0 && facts.uid == self.worker.uid() {
+            return Some(Why::Owner(facts.uid));
+        }
+        let sticky_directory = facts.kind == FileType::Directory && facts.mode & 0o1000 != 0;
+        // What a sticky directory holds only its owner can move away, and that is looked at next.
+        let written = if sticky_directory {
+            None
+        } else {
+            facts.way_to_write(self.worker).or(facts.way_of_strangers(self.owners))
+        };
+        let stranger = facts.uid != 0 && !self.owners.contains(&facts.uid);
+        written.map(Why::Written).or(stranger.then_some(Why::Stranger(facts.uid)))
     }
-    if acl.owning_group_writes() && in_group(facts.gid) {
-        return Some(Why::Group(facts.gid));
-    }
-    if acl.writing_users().any(|uid| uid == worker.uid()) {
-        return Some(Why::UserEntry(worker.uid()));
-    }
-    acl.writing_groups().find(|gid| in_group(*gid)).map(Why::GroupEntry)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::acl::Acl;
     use super::super::check_layers;
     use super::*;
     use crate::error::ErrorKind;
 
     fn worker() -> Identity {
         Identity::new(1000, 100, [200]).unwrap()
+    }
+
+    /// Of images that user 1002 builds.
+    fn why_untrusted(facts: &Facts, worker: &Identity) -> Option<Why> {
+        Trust { worker, owners: &[1002] }.why_not(facts)
     }
 
     fn facts(kind: FileType, uid: u32, gid: u32, mode: u32) -> Facts {
@@ -271,16 +273,20 @@ mod tests {
             (facts(file, 1000, 0, 0o444), Some(Why::Owner(1000))),
             (facts(directory, 1000, 0, 0o555), Some(Why::Owner(1000))),
             (facts(directory, 1000, 0, 0o1777), Some(Why::Owner(1000))),
-            (facts(file, 1001, 1001, 0o664), None),
-            (facts(file, 0, 100, 0o664), Some(Why::Group(100))),
-            (facts(file, 0, 200, 0o660), Some(Why::Group(200))),
+            (facts(file, 1001, 1001, 0o644), Some(Why::Stranger(1001))),
+            (facts(directory, 1001, 1001, 0o1755), Some(Why::Stranger(1001))),
+            (facts(file, 1002, 1002, 0o644), None),
+            (facts(directory, 1002, 1002, 0o755), None),
+            (facts(file, 1002, 1002, 0o664), Some(Why::Written(Way::StrangersGroup(1002)))),
+            (facts(file, 0, 100, 0o664), Some(Why::Written(Way::Group(100)))),
+            (facts(file, 0, 200, 0o660), Some(Why::Written(Way::Group(200)))),
             (facts(file, 0, 200, 0o644), None),
-            (facts(directory, 0, 300, 0o775), None),
-            (facts(directory, 0, 0, 0o777), Some(Why::Everybody)),
+            (facts(directory, 0, 300, 0o775), Some(Why::Written(Way::StrangersGroup(300)))),
+            (facts(directory, 0, 0, 0o777), Some(Why::Written(Way::Everybody))),
             (facts(directory, 0, 0, 0o1777), None),
             (facts(directory, 0, 100, 0o1775), None),
-            (facts(file, 0, 0, 0o1666), Some(Why::Everybody)),
-            (facts(file, 0, 0, 0o602), Some(Why::Everybody)),
+            (facts(file, 0, 0, 0o1666), Some(Why::Written(Way::Everybody))),
+            (facts(file, 0, 0, 0o602), Some(Why::Written(Way::Everybody))),
             (facts(FileType::Symlink, 0, 0, 0o777), Some(Why::Link)),
         ];
         for (facts, expected) in table {
@@ -292,7 +298,7 @@ mod tests {
     fn a_worker_that_is_root_is_refused_what_is_open_to_all_and_not_what_is_roots() {
         let root = Identity::new(0, 0, []).unwrap();
         assert_eq!(why_untrusted(&facts(FileType::RegularFile, 0, 0, 0o644), &root), None);
-        assert_eq!(why_untrusted(&facts(FileType::Directory, 0, 5, 0o777), &root), Some(Why::Everybody));
+        assert_eq!(why_untrusted(&facts(FileType::Directory, 0, 5, 0o777), &root), Some(Why::Written(Way::Everybody)));
     }
 
     #[test]
@@ -304,11 +310,12 @@ mod tests {
         let named = |id, perm, mask| {
             [(1, 6, u32::MAX), (2, perm, id), (4, 4, u32::MAX), (16, mask, u32::MAX), (32, 4, u32::MAX)]
         };
-        assert_eq!(why_untrusted(&with(&named(1000, 6, 6)), &worker()), Some(Why::UserEntry(1000)));
+        assert_eq!(why_untrusted(&with(&named(1000, 6, 6)), &worker()), Some(Why::Written(Way::UserEntry(1000))));
         assert_eq!(why_untrusted(&with(&named(1000, 6, 4)), &worker()), None, "the mask takes it away");
-        assert_eq!(why_untrusted(&with(&named(1001, 6, 6)), &worker()), None, "the mode's group bits are the mask's");
+        assert_eq!(why_untrusted(&with(&named(1001, 6, 6)), &worker()), Some(Why::Written(Way::Stranger(1001))));
+        assert_eq!(why_untrusted(&with(&named(1002, 6, 6)), &worker()), None, "the mode's group bits are the mask's");
         let unreadable = Facts { acl: Some(Err(())), ..facts(FileType::RegularFile, 0, 0, 0o644) };
-        assert_eq!(why_untrusted(&unreadable, &worker()), Some(Why::UnreadableList));
+        assert_eq!(why_untrusted(&unreadable, &worker()), Some(Why::Written(Way::UnreadableList)));
     }
 
     #[test]
@@ -316,7 +323,7 @@ mod tests {
         assert!(ImageRoots::new(Vec::<&str>::new()).is_err());
         assert!(ImageRoots::new(["images"]).is_err());
         assert!(ImageRoots::new(["/srv/../images"]).is_err());
-        assert!(serde_json::from_str::<ImageRoots>("[]").is_err());
+        assert!(serde_json::from_str::<ImageRoots>(r#"{"directories": []}"#).is_err());
         assert!(ImageRoots::new(["/srv/images", "/opt/images"]).is_ok());
     }
 
@@ -343,7 +350,7 @@ mod tests {
             let builder = LaunchSpec::builder("x").layers([&good, &outside]).args(["a"]).user(user.clone());
             builder.cgroup("/x").build().unwrap()
         };
-        let roots = ImageRoots::new([&inside]).unwrap();
+        let roots = ImageRoots::new([&inside]).unwrap().owned_by([own]);
         let error = roots.check(&spec(&other), &check_layers(&spec(&other)).unwrap()).unwrap_err();
         assert_eq!((error.kind(), error.problems().len()), (ErrorKind::Invalid, 1), "{error}");
         assert_eq!(error.problems()[0].field, "layers[1]");

@@ -6,15 +6,16 @@
 //!
 //! Owns: the types of a request, their rules and bounds, the parsing of documents and values. Never does: change anything, need a
 //! privilege, decide who may ask for what (allow-lists belong to the programs). It touches the file system in few places only:
-//! where a door reads its document, and in [`check_layers`] and [`ImageRoots`] (and for `..` in a path that somebody typed,
-//! [`values::host_path`]); the user database is asked in [`Identity`]. Runs in the caller's
-//! process, and in the spawner for the second check.
+//! where a door reads its document, in [`check_layers`] and [`ImageRoots`], for descriptors of streams, and for `..` in a path that
+//! somebody typed ([`values::host_path`]); the user database is asked in [`Identity`]. Runs in the caller's process, and in the spawner
+//! for the second check.
 
 mod acl;
 mod bad_value;
 mod bind_options;
 mod builder;
 mod environment;
+mod facts;
 mod host_path;
 mod hostname;
 mod id;
@@ -29,6 +30,7 @@ mod rules;
 mod seccomp;
 mod spec;
 pub mod storm;
+mod streams;
 pub(crate) mod text_file;
 mod uid_range;
 pub mod values;
@@ -48,5 +50,6 @@ pub(crate) use open_layer::kind;
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;
-pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode};
+pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode, SetuidBits};
+pub(crate) use streams::{check_streams, may_be_reopened_for_writing};
 pub use uid_range::UidRange;

@@ -54,8 +54,9 @@ pub struct LayerIdentity {
     pub inode: u64,
     /// Length of the file.
     pub size_bytes: u64,
-    /// When it was last written, nanoseconds since 1970.
-    pub mtime_ns: i64,
+    /// When it was last changed, nanoseconds since 1970: the kernel's own time (`st_ctime`), which a write sets and nobody can set back. A new
+    /// mode, owner or name sets it as well, and makes the file another layer for those who open it from then on.
+    pub ctime_ns: i64,
 }
 
 impl LayerIdentity {
@@ -180,12 +181,12 @@ pub(crate) fn kind(file: FileType) -> &'static str {
 /// The casts: the fields' types differ between architectures; sizes are not negative.
 #[allow(clippy::unnecessary_cast)]
 fn identity(stat: &Stat) -> LayerIdentity {
-    let seconds = stat.st_mtime as i64;
+    let seconds = stat.st_ctime as i64;
     LayerIdentity {
         device: stat.st_dev as u64,
         inode: stat.st_ino as u64,
         size_bytes: stat.st_size as u64,
-        mtime_ns: seconds.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64),
+        ctime_ns: seconds.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec as i64),
     }
 }
 
@@ -335,7 +336,7 @@ mod tests {
         let meta = std::fs::metadata(&top).unwrap();
         let seen = layers[1].identity;
         assert_eq!((seen.device, seen.inode, seen.size_bytes), (meta.dev(), meta.ino(), 4096));
-        assert_eq!(seen.mtime_ns, meta.mtime() * 1_000_000_000 + meta.mtime_nsec());
+        assert_eq!(seen.ctime_ns, meta.ctime() * 1_000_000_000 + meta.ctime_nsec());
         assert!(!fcntl_getfl(&layers[0].file).unwrap().contains(OFlags::NONBLOCK));
         let kept = without_repeats(check_layers(&spec(&[&base, &top, &link])).unwrap());
         let paths: Vec<_> = kept.iter().map(|layer| layer.path.as_path()).collect();

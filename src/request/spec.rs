@@ -122,6 +122,19 @@ pub enum Home {
     },
 }
 
+/// Whether a worker of uid 0 may give files the bits of a setuid or setgid program. Inside nothing comes of them (no_new_privs, `nosuid`), but a
+/// file that lies in a directory of the host, below a bind or a writable root, is a program that makes root of whoever runs it there. Other
+/// workers may set them always: such a program makes no more of anybody than they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetuidBits {
+    /// EPERM for every call that would set them. A package manager that installs `su` fails by it.
+    #[default]
+    Denied,
+    /// As for other workers. For directories of the host that no other user can reach.
+    Allowed,
+}
+
 /// Everything that can be asked for. Each field is checked by its type; the rules between and beyond them hold in a [`LaunchSpec`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,6 +180,9 @@ pub struct Fields {
     /// What becomes of the record in the end.
     #[serde(default)]
     pub on_exit: OnExit,
+    /// Whether a worker of uid 0 may make setuid programs.
+    #[serde(default)]
+    pub setuid_bits: SetuidBits,
 }
 
 /// A request that keeps all rules. The fields can be read and not written, so it stays what was checked; it serialises as

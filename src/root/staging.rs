@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Gid, Mode, OFlags, Uid, chown, fstat, mkdir, open};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fstat, mkdir, open};
 use rustix::mount::{
     MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, open_tree,
     unmount,
@@ -133,7 +133,9 @@ fn make_upper(upper: &str, parts: &OverlayParts<'_>) -> Result<()> {
     let Some(top) = parts.layers.last() else { return make_directory(upper, 0o755) };
     let top = fstat(top).at(Stage::Root, "topmost layer", "fstat")?;
     make_directory(upper, top.st_mode & 0o7777)?;
-    chown(upper, Some(Uid::from_raw(top.st_uid)), Some(Gid::from_raw(top.st_gid))).at(Stage::Root, upper, "chown")
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = open(upper, flags, Mode::empty()).at(Stage::Root, upper, "open")?;
+    fchown(made, Some(Uid::from_raw(top.st_uid)), Some(Gid::from_raw(top.st_gid))).at(Stage::Root, upper, "fchown")
 }
 
 fn place(detached: BorrowedFd<'_>, name: &str) -> Result<()> {

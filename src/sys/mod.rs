@@ -8,6 +8,7 @@
 mod bpf;
 mod descriptors;
 mod inherited;
+mod leases;
 mod loops;
 mod mounts;
 mod namespaces;
@@ -23,13 +24,14 @@ pub(crate) use self::descriptors::{close_all_but, close_on_exec_from, duplicate,
 pub(crate) use self::inherited::{
     RLIMITS, Rlimit, join_new_session_keyring, reset_scheduling, reset_securebits, rlimit_of, set_rlimit,
 };
+pub(crate) use self::leases::is_open_for_writing;
 pub(crate) use self::loops::{LoopStatus, loop_configure, loop_configure_nothing, loop_get_free, loop_get_status};
 pub(crate) use self::mounts::{MountAttr, mount_setattr};
 #[cfg(feature = "cli")]
 pub(crate) use self::namespaces::unshare_user_namespace;
 pub(crate) use self::namespaces::{bring_loopback_up, unshare_cgroup_namespace, unshare_mount_namespace};
 pub(crate) use self::process::{
-    Cloned, Fork, ParentDeath, clear_environment, clone3, execve, execveat, exit_now, fork, is_single_threaded,
+    Cloned, Fork, ParentDeath, clear_environment, clone3, execveat, exit_now, fork, is_single_threaded,
     on_parent_death, pidfd_wait_status,
 };
 pub(crate) use self::quota::{QUOTA_BLOCK_BYTES, project_of, project_quota_is_on, set_project, set_project_quota};

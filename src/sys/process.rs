@@ -1,6 +1,6 @@
 //! Processes: made, executed, ended.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -91,18 +91,11 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// `execve`; returns only on failure.
-pub(crate) fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> io::Error {
-    let (argv, envp) = (pointers(argv), pointers(envp));
-    // SAFETY: both arrays are NULL-terminated and point to NUL-terminated strings that outlive the call.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    io::Error::last_os_error()
-}
-
 /// `execveat` of an open file; returns only on failure.
 pub(crate) fn execveat(file: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> io::Error {
     let (argv, envp) = (pointers(argv), pointers(envp));
-    // SAFETY: as for `execve`; the empty path with AT_EMPTY_PATH names the descriptor itself.
+    // SAFETY: both arrays are NULL-terminated and point to NUL-terminated strings that outlive the call; the empty path with AT_EMPTY_PATH
+    // names the descriptor itself.
     unsafe {
         libc::syscall(
             libc::SYS_execveat,

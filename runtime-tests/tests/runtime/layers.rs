@@ -16,6 +16,7 @@ use squall::squashfs::Attributes;
 cases![
     a_file_replaced_under_its_path_is_a_new_layer_and_the_running_keep_the_old_one,
     a_file_written_over_in_place_is_a_new_layer,
+    a_file_written_over_with_size_and_time_of_writing_kept_is_a_new_layer,
     two_paths_to_one_file_are_one_layer,
     an_administrator_who_unmounts_every_pin_takes_nothing_from_anybody,
     a_cleaner_who_removes_the_whole_cache_takes_nothing_from_anybody,
@@ -124,6 +125,18 @@ fn a_file_written_over_in_place_is_a_new_layer(bed: &Bed) {
         assert_eq!(reads(bed, &[&path])["ok"], "new", "with a cache: {cached}");
     }
     end(bed, &["old"]);
+}
+
+/// As `cp -p` does it with an image that was built reproducibly.
+fn a_file_written_over_with_size_and_time_of_writing_kept_is_a_new_layer(bed: &Bed) {
+    let (path, other) = (layer(bed, "layer", "old"), layer(bed, "other", "new"));
+    let before = fs::metadata(&path).unwrap();
+    assert_eq!(reads(bed, &[&path])["ok"], "old");
+    fs::write(&path, fs::read(other).unwrap()).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(before.modified().unwrap()).unwrap();
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!((after.len(), after.modified().unwrap()), (before.len(), before.modified().unwrap()));
+    assert_eq!(reads(bed, &[&path])["ok"], "new");
 }
 
 fn two_paths_to_one_file_are_one_layer(bed: &Bed) {

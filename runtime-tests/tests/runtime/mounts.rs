@@ -295,7 +295,7 @@ fn size_is_kept(bed: &Bed, kind: &str, mkfs: &[&str], bytes: u64) {
         add_probe(writer, "bin/probe", 0o755);
         writer.directory("open", &Attributes::new(0o1777)).unwrap();
     });
-    let mib = |path: &str| fs::metadata(format!("{disk}/upper/open/{path}")).unwrap().blocks() as f64 / 2048.0;
+    let mib = |path: &str| fs::metadata(format!("{disk}/overlay/upper/open/{path}")).unwrap().blocks() as f64 / 2048.0;
     let fill = |size: &str, user: &str, name: &str| {
         let flags = ["--user", user, &format!("--writable={disk}{size}"), "--detach"];
         let path = format!("/open/{name}");
@@ -310,7 +310,7 @@ fn size_is_kept(bed: &Bed, kind: &str, mkfs: &[&str], bytes: u64) {
         assert!((9.0..=10.0).contains(&mib("file")), "{user}: {}", mib("file"));
         let [used, all] = ["used_bytes", "size_bytes"].map(|key| exit["upper"][key].as_u64().unwrap() >> 20);
         assert!((9..=10).contains(&used) && all == 10, "{user}: {exit}");
-        fs::remove_file(format!("{disk}/upper/open/file")).unwrap();
+        fs::remove_file(format!("{disk}/overlay/upper/open/file")).unwrap();
     }
     // What is there counts for another size; without a size there is no bound any more.
     fill(",size=10m", "4711:4711", "file");

@@ -67,9 +67,12 @@ pub struct Run {
     /// A layer file, squashfs or EROFS; base first, as often as there are layers
     #[arg(long = "layer", value_name = "FILE")]
     pub layers: Vec<PathBuf>,
-    /// Refuse layers outside this directory, and those that the worker could change; as often as there are such directories
+    /// Refuse layers outside this directory, and those that anybody but root and the owners could change. Repeatable
     #[arg(long = "image-root", value_name = "DIR")]
     pub image_roots: Vec<PathBuf>,
+    /// A user whom layers below image roots may belong to, besides root. Repeatable
+    #[arg(long = "image-owner", value_name = "UID", requires = "image_roots")]
+    pub image_owners: Vec<u32>,
     /// Storm's command file, oci-config.json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["layers", "rest", "name", "env", "workdir", "user", "own_users", "volumes", "tmpfs",
         "mounts", "writable", "memory", "memory_swap", "oom_group", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "cgroup_manager", "hostname", "network",
@@ -154,6 +157,9 @@ pub struct Run {
     /// --spec for a document that has no profile
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security_options: Vec<String>,
+    /// Let a worker of uid 0 give files setuid and setgid bits, also in directories of the host: otherwise the calls fail with EPERM
+    #[arg(long)]
+    pub allow_setuid_bits: bool,
     /// Where init's pid is written
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,

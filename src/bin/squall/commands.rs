@@ -33,7 +33,8 @@ pub fn run(cli: Cli) -> Result<i32> {
         if !arguments.image_roots.is_empty() {
             // A '..' stays, and is refused: what is trusted is to be said plainly.
             let roots = arguments.image_roots.iter();
-            builder = builder.image_roots(roots.map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone())));
+            let roots = roots.map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone()));
+            builder = builder.image_roots(roots).image_owners(arguments.image_owners.iter().copied());
         }
         if let Some(range) = request::own_users(arguments)? {
             builder = builder.own_users(range);

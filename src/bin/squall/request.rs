@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
 use squall::request::{
     AbsolutePath, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec, Network,
-    OnExit, RootMode, Seccomp, UidRange, storm, values,
+    OnExit, RootMode, Seccomp, SetuidBits, UidRange, storm, values,
 };
 use squall::seccomp::{Profile, brief_warnings};
 use squall::{Error, ErrorKind, Problem, Result, Stage};
@@ -117,6 +117,9 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
     if run.rm && run.detach {
         fields.on_exit = OnExit::Remove;
     }
+    if run.allow_setuid_bits {
+        fields.setuid_bits = SetuidBits::Allowed;
+    }
     if let Some(asked) = seccomp(&run.security_options)?.filter(|_| fields.seccomp == Seccomp::Unconfined) {
         warnings.extend(asked.warnings);
         fields.seccomp = asked.seccomp;
@@ -174,6 +177,9 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     }
     if run.rm && run.detach {
         builder = builder.on_exit(OnExit::Remove);
+    }
+    if run.allow_setuid_bits {
+        builder = builder.setuid_bits(SetuidBits::Allowed);
     }
     let spec = flags.finish(builder.build().map_err(|error| names.rename(error)))?;
     Ok(Asked { spec, warnings, names, own_user })

@@ -1,4 +1,4 @@
-//! `squall-step`: the last step of init before the workload, for workers that could write to the program that launched them.
+//! `squall-step`: the last step of init before the workload.
 //!
 //! Until it executes something, init *is* the host's program: an image whose program is a link to `/proc/self/exe` would have the kernel
 //! execute that program once more, with a loader of the image's, and leave a way to write to it. So init first becomes this program, which

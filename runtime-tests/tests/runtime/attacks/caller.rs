@@ -1,13 +1,15 @@
 //! A caller that means harm, or is in a state that nobody thought of: the launch still gives the same worker, or a clear error.
 
-use std::fs;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use runtime_tests::{Bed, cases, host, until};
-use serde_json::Value;
+use rustix::fs::{Mode, OFlags, open};
+use serde_json::{Value, json};
 
 cases![
     few_descriptors_are_enough_or_the_error_says_so,
@@ -21,6 +23,8 @@ cases![
     a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside,
     the_caller_of_a_setuid_program_has_no_power_over_what_it_starts,
     a_launch_leaves_a_cgroup_that_its_caller_owns_and_waits_for_no_lock_for_ever,
+    a_standard_stream_that_leads_into_the_host_is_refused,
+    a_file_open_for_reading_is_not_opened_for_writing_by_any_worker,
 ];
 
 /// A user of the host who is nobody in particular.
@@ -229,4 +233,78 @@ fn a_launch_leaves_a_cgroup_that_its_caller_owns_and_waits_for_no_lock_for_ever(
     worker.kill();
     drop(lock);
     until("its last process has left", || fs::remove_dir(&callers).ok());
+}
+
+/// `squall run` of the probe with this on standard input.
+fn with_input(bed: &Bed, input: impl Into<OwnedFd>, flags: &[&str], probe: &[&str]) -> Output {
+    let mut command = bed.run(&[&["--rm"], flags].concat(), probe).into_command();
+    command.stdin(Stdio::from(input.into())).output().unwrap()
+}
+
+/// A worker reaches its streams by path, and so what lies below a directory, or the disk.
+fn a_standard_stream_that_leads_into_the_host_is_refused(bed: &Bed) {
+    let open = |path: &Path, flags| open(path, flags | OFlags::NONBLOCK, Mode::empty()).unwrap();
+    let devices = fs::read_dir("/dev").unwrap().map(|entry| entry.unwrap());
+    let mut disks = devices.filter(|entry| entry.file_type().unwrap().is_block_device()).map(|entry| entry.path());
+    let disk: PathBuf = disks.next().expect("a machine that has mounted a layer has a block device");
+    let table = [
+        (Path::new("/"), OFlags::RDONLY, "is a directory of the host"),
+        (Path::new("/"), OFlags::PATH, "O_PATH"),
+        (Path::new("/etc/passwd"), OFlags::PATH, "O_PATH"),
+        (&disk, OFlags::RDONLY, "is a block device"),
+        (Path::new("/dev/kmsg"), OFlags::RDONLY, "is the character device 1:11"),
+    ];
+    for (path, flags, words) in table {
+        for more in [&[][..], &["--user", "0:0"]] {
+            let output = with_input(bed, open(path, flags), more, &["try", "list", "/proc/self/fd/0/"]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!((output.status.code(), said.lines().count()), (Some(125), 1), "{}: {said}", path.display());
+            assert!(said.contains("standard input") && said.contains(words), "{}: {said}", path.display());
+            assert!(output.stdout.is_empty(), "{}: {output:?}", path.display());
+        }
+    }
+    assert!(!bed.run_root().exists(), "refused before anything is touched");
+}
+
+/// By `/proc/self/fd/0` a file is opened again with whatever access its owner, mode or list give; the descriptor itself takes a new mode.
+fn a_file_open_for_reading_is_not_opened_for_writing_by_any_worker(bed: &Bed) {
+    const TEXT: &str = "what the caller wrote";
+    let (read_only, no) = (libc::EROFS, libc::EACCES);
+    let table = [
+        ("0:0", 0, 0o644, read_only, read_only),
+        ("0:0", 0, 0o444, no, read_only),
+        ("4711:4712", 4711, 0o644, read_only, read_only),
+        ("4711:4712", 0, 0o666, read_only, read_only),
+        ("4711:4712", 0, 0o644, no, libc::EPERM),
+    ];
+    for (index, (user, owner, mode, at_open, at_chmod)) in table.into_iter().enumerate() {
+        let path = bed.work().join(format!("input-{index}"));
+        fs::write(&path, TEXT).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        chown(&path, Some(owner), Some(owner)).unwrap();
+        let run = |probe: &[&str]| with_input(bed, File::open(&path).unwrap(), &["--user", user], probe);
+        let chmod = libc::SYS_fchmod.to_string();
+        let write = (&["try", "write", "/proc/self/fd/0", "harm"][..], at_open);
+        for (attempt, errno) in [write, (&["try", "syscall", "0,511", &chmod], at_chmod)] {
+            let output = run(attempt);
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+            assert_eq!(answer["errno"], json!(errno), "{user}, file of {owner} {mode:o}, {attempt:?}: {answer}");
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), TEXT);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        // It is read from where the caller was, and without a name as well.
+        let mut file = File::open(&path).unwrap();
+        file.seek(SeekFrom::Start(5)).unwrap();
+        fs::remove_file(&path).unwrap();
+        let output = with_input(bed, file, &["--user", user], &["copy"]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), TEXT[5..], "{output:?}");
+    }
+    // What is in memory has no mount that could be made read-only.
+    let memory = runtime_tests::call::memory_file("input").unwrap();
+    let again =
+        open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory)), OFlags::RDONLY, Mode::empty())
+            .unwrap();
+    let output = with_input(bed, again, &["--user", "0:0"], &["copy"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(125) && said.contains("hand over a pipe"), "{said}");
 }

@@ -89,8 +89,9 @@ fn links_in_place_of_system_directories_stay_inside_or_are_refused(bed: &Bed) {
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
 }
 
-/// The program that launched is the host's, and root may write to it: an image whose program is a link to `/proc/self/exe`, and which brings
-/// a dynamic loader of its own, must not get hold of it, whether by itself or as an interpreter.
+/// The program that launched is the host's, and its owner, its group (0775, as an installation with umask 002 has it) or somebody whom a list
+/// names may write to it: an image whose program is a link to `/proc/self/exe`, and which brings a dynamic loader of its own, must not get
+/// hold of it, whether by itself or as an interpreter, whoever the worker is.
 fn a_program_that_is_a_link_to_itself_is_nothing_of_the_hosts(bed: &Bed) {
     let layer = bed.image("self", |writer| {
         add_probe(writer, "bin/probe", 0o755);
@@ -98,11 +99,13 @@ fn a_program_that_is_a_link_to_itself_is_nothing_of_the_hosts(bed: &Bed) {
         writer.symlink("bin/link", &Attributes::new(0o777), "/proc/self/exe").unwrap();
         writer.file("bin/script", &Attributes::new(0o755), &b"#!/proc/self/exe\n"[..]).unwrap();
     });
-    for program in ["/bin/link", "/bin/script"] {
-        // The host's program would answer this with its version; the image's loader, run in its place, says that it was.
-        let output = bed.run_layers(&[&layer], &["--rm", "--user", "0:0"], &[program, "--version"]).output();
-        assert_ne!(output.code(), 0, "{program}: {output}");
-        assert!(output.stdout.is_empty(), "{program}: {output}");
+    for user in ["0:0", "4711:4712", "65534:65534"] {
+        for program in ["/bin/link", "/bin/script"] {
+            // The host's program would answer this with its version; the image's loader, run in its place, says that it was.
+            let output = bed.run_layers(&[&layer], &["--rm", "--user", user], &[program, "--version"]).output();
+            assert_ne!(output.code(), 0, "{program} as {user}: {output}");
+            assert!(output.stdout.is_empty(), "{program} as {user}: {output}");
+        }
     }
 }
 

@@ -15,6 +15,8 @@ cases![
     a_layer_outside_the_image_roots_is_refused_by_whichever_path,
     a_layer_that_the_worker_could_change_is_refused,
     an_access_control_list_that_lets_the_worker_write_is_seen,
+    a_layer_of_a_third_user_is_refused_unless_that_is_an_owner_of_images,
+    a_layer_that_somebody_has_open_for_writing_is_refused,
     a_layer_without_a_name_is_refused,
     an_image_root_that_is_none_is_a_clear_error,
     the_library_checks_layers_that_were_opened_before,
@@ -25,10 +27,17 @@ const WORKER: (u32, u32) = (4711, 4712);
 
 /// `squall run` and `squall plan` of a layer below an image root: the code of the worker, or the refusal that both have.
 fn launch(bed: &Bed, roots: &[&Path], layer: &Path) -> Result<i32, String> {
+    launch_owned(bed, roots, &[], layer)
+}
+
+/// The same, of images that may belong to these users.
+fn launch_owned(bed: &Bed, roots: &[&Path], owners: &[&str], layer: &Path) -> Result<i32, String> {
     let user = format!("{}:{}", WORKER.0, WORKER.1);
     let call = |command: &str, more: &[&str]| {
         let roots = roots.iter().flat_map(|root| ["--image-root".to_owned(), text(root)]);
-        let call = bed.squall(&[command, "--cgroup-parent", &bed.cgroup(), "--user", &user]).args(roots).args(more);
+        let owners = owners.iter().flat_map(|owner| ["--image-owner", owner]);
+        let call = bed.squall(&[command, "--cgroup-parent", &bed.cgroup(), "--user", &user]).args(roots).args(owners);
+        let call = call.args(more);
         call.args(["--layer", &text(layer), "--", "/bin/probe", "exit", "7"]).output()
     };
     let (run, plan) = (call("run", &["--rm"]), call("plan", &[]));
@@ -134,11 +143,13 @@ fn a_layer_that_the_worker_could_change_is_refused(bed: &Bed) {
         make_worse(culprit);
         assert_refused(bed, &[&root], &layer, &[&format!("'{}' {why}", culprit.display())]);
     }
-    // The group of somebody else, and a sticky directory of root's, are no harm.
+    // A group that may only read, and a sticky directory of root's, are no harm.
     let foreign = good("foreign-group");
     chown(&foreign, None, Some(gid + 1)).unwrap();
-    mode(&foreign, 0o664);
     assert_eq!(launch(bed, &[&root], &foreign), Ok(7));
+    mode(&foreign, 0o664);
+    assert_refused(bed, &[&root], &foreign, &[&format!("can be written by group {}", gid + 1)]);
+    mode(&foreign, 0o644);
     let sticky = good("sticky");
     mode(sticky.parent().unwrap(), 0o1777);
     assert_eq!(launch(bed, &[&root], &sticky), Ok(7));
@@ -194,11 +205,15 @@ fn an_access_control_list_that_lets_the_worker_write_is_seen(bed: &Bed) {
     assert_refused(bed, &[&root], &layer, &[&format!("'{}' {by_user}", layer.display())]);
     set(&layer, access, &acl(GROUP, 6, gid, 6));
     assert_refused(bed, &[&root], &layer, &[&by_group]);
-    // Bounded by the mask; to read; for somebody else, when the mode's bits for the group are the mask and mean nobody.
-    for harmless in [acl(USER, 6, uid, 4), acl(USER, 4, uid, 6), acl(USER, 6, uid + 1, 6), acl(GROUP, 6, gid + 1, 6)] {
+    // Bounded by the mask; to read; for root, when the mode's bits for the group are the mask and mean nobody.
+    for harmless in [acl(USER, 6, uid, 4), acl(USER, 4, uid, 6), acl(USER, 6, 0, 6)] {
         set(&layer, access, &harmless);
         assert_eq!(launch(bed, &[&root], &layer), Ok(7));
     }
+    set(&layer, access, &acl(USER, 6, uid + 1, 6));
+    assert_refused(bed, &[&root], &layer, &[&format!("can be written by user {} by its access control list", uid + 1)]);
+    set(&layer, access, &acl(GROUP, 6, gid + 1, 6));
+    assert_refused(bed, &[&root], &layer, &[&format!("can be written by group {}", gid + 1)]);
     // A list of very many, of whom the worker is the last.
     let users = (uid - 999..=uid).map(|user| (USER, 6, user));
     let around = [(4, 6, UNNAMED), (16, 6, UNNAMED), (32, 4, UNNAMED)];
@@ -214,6 +229,52 @@ fn an_access_control_list_that_lets_the_worker_write_is_seen(bed: &Bed) {
     // What new files would get is not what this one has.
     set(parent, "system.posix_acl_default", &acl(USER, 7, uid, 7));
     assert_eq!(launch(bed, &[&root], &layer), Ok(7));
+}
+
+/// Somebody else than the worker could change it for the worker, who is a friend.
+fn a_layer_of_a_third_user_is_refused_unless_that_is_an_owner_of_images(bed: &Bed) {
+    const BUILDER: u32 = 4800;
+    let (root, owners) = (bed.images(), [BUILDER.to_string()]);
+    let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+    let why = format!("belongs to user {BUILDER}, who is neither root nor an owner of images");
+    for level in 0..2 {
+        let layer = image_in(bed, &format!("third-{level}/below"));
+        let culprit = layer.ancestors().nth(level).unwrap();
+        chown(culprit, Some(BUILDER), None).unwrap();
+        assert_refused(bed, &[&root], &layer, &[&format!("'{}' {why}", culprit.display())]);
+        assert_eq!(launch_owned(bed, &[&root], &owners, &layer), Ok(7));
+        assert!(launch_owned(bed, &[&root], &["4801"], &layer).is_err());
+        mode(culprit, 0o775);
+        chown(culprit, None, Some(BUILDER)).unwrap();
+        let refusal = launch_owned(bed, &[&root], &owners, &layer).unwrap_err();
+        assert!(refusal.contains(&format!("can be written by group {BUILDER}")), "{refusal}");
+    }
+    // An owner of images that is the worker is a worker all the same.
+    let layer = image_in(bed, "own/below");
+    chown(&layer, Some(WORKER.0), None).unwrap();
+    let refusal = launch_owned(bed, &[&root], &[&WORKER.0.to_string()], &layer).unwrap_err();
+    assert!(refusal.contains("belongs to the worker's user"), "{refusal}");
+}
+
+/// From when it still could be opened so: mode and owner tell nothing of it.
+fn a_layer_that_somebody_has_open_for_writing_is_refused(bed: &Bed) {
+    let layer = image_in(bed, "img");
+    assert_eq!(launch(bed, &[&bed.images()], &layer), Ok(7));
+    let writer = File::options().append(true).open(&layer).unwrap();
+    assert_refused(bed, &[&bed.images()], &layer, &["is open for writing"]);
+    drop(writer);
+    let reader = File::open(&layer).unwrap();
+    assert_eq!(launch(bed, &[&bed.images()], &layer), Ok(7), "readers are no harm");
+    drop(reader);
+    // Who may not ask the kernel is told so.
+    chown(&layer, Some(4800), None).unwrap();
+    let root = text(&bed.images());
+    let flags = ["--detach", "--name", "worker", "--image-root", &root, "--image-owner", "4800"];
+    let call = bed.run_layers(&[text(&layer)], &flags, &["/bin/probe", "exit", "0"]);
+    call.under(&["setpriv", "--bounding-set", "-lease"]).ok();
+    let notes = bed.worker("worker").inspect()["notes"].to_string();
+    assert!(notes.contains("is open for writing: fcntl(F_SETLEASE)"), "{notes}");
+    assert_eq!(bed.worker("worker").wait(), 0);
 }
 
 /// By the descriptor of a process that has it open still. Another name, outside, is none that the path tells of.

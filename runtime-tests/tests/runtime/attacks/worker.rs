@@ -1,11 +1,14 @@
 //! A worker that means harm, and has all of its user's rights: it wants out, or to hurt its host, its monitor or its neighbours.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use nix::sys::ptrace;
+use runtime_tests::bed::add_probe;
 use runtime_tests::{Bed, cases, host, until};
-use serde_json::Value;
+use serde_json::{Value, json};
+use squall::squashfs::Attributes;
 
 cases![
     no_door_to_the_kernel_that_the_default_profile_closes_is_open,
@@ -26,6 +29,8 @@ cases![
     nothing_is_mounted_or_unmounted_by_a_worker,
     no_device_is_made_by_a_worker,
     a_worker_whose_end_is_held_back_does_not_hold_its_monitor,
+    no_setuid_program_is_made_by_a_worker_that_is_root,
+    what_lies_in_a_writable_directory_is_closed_to_everybody_else,
 ];
 
 /// Users for whom a protection has to hold.
@@ -395,4 +400,107 @@ fn a_worker_whose_end_is_held_back_does_not_hold_its_monitor(bed: &Bed) {
     assert_eq!(worker.phase(), "running", "nobody knows its end yet");
     nix::sys::wait::waitpid(init, None).unwrap();
     assert_eq!(worker.wait(), 137);
+}
+
+/// Host users could run it, below a bind or in a writable directory. The names and descriptors are none, so a call that passes the filter is
+/// answered with EFAULT or EBADF.
+fn no_setuid_program_is_made_by_a_worker_that_is_root(bed: &Bed) {
+    const FCHMODAT2: libc::c_long = 452;
+    const CREATE: i32 = libc::O_CREAT | libc::O_WRONLY;
+    const UNNAMED: i32 = libc::O_TMPFILE | libc::O_WRONLY;
+    let (there, nowhere) = (libc::EFAULT, libc::EBADF);
+    // How arguments are written around a mode, and what a harmless mode is answered.
+    let mut table = vec![
+        (libc::SYS_fchmod, "999,MODE".to_owned(), nowhere),
+        (libc::SYS_fchmodat, "-100,0,MODE".to_owned(), there),
+        (FCHMODAT2, "-100,0,MODE,0".to_owned(), there),
+        (libc::SYS_mknodat, "-100,0,MODE,0".to_owned(), there),
+        (libc::SYS_openat, format!("-100,0,{CREATE},MODE"), there),
+        (libc::SYS_openat, format!("-100,0,{UNNAMED},MODE"), there),
+    ];
+    #[cfg(target_arch = "x86_64")]
+    table.extend([
+        (libc::SYS_chmod, "0,MODE".to_owned(), there),
+        (libc::SYS_creat, "0,MODE".to_owned(), there),
+        (libc::SYS_mknod, "0,MODE,0".to_owned(), there),
+        (libc::SYS_open, format!("0,{CREATE},MODE"), there),
+        (libc::SYS_open, format!("0,{UNNAMED},MODE"), there),
+    ]);
+    // Without a filter of the worker's own; the default one knows fewer calls.
+    let root = ["--rm", "--security-opt", "seccomp=unconfined", "--user", "0:0"];
+    let allowed = [&root[..], &["--allow-setuid-bits"]].concat();
+    let other = [&root[..4], &["4711:4712"]].concat();
+    let by_default = ["--rm", "--user", "0:0"];
+    let answer = |flags: &[&str], number: libc::c_long, arguments: &str| {
+        bed.attempt(flags, &["syscall", arguments, &number.to_string()])["errno"].clone()
+    };
+    for (number, arguments, harmless) in &table {
+        let with = |mode: u32| arguments.replace("MODE", &mode.to_string());
+        for bits in [0o4755, 0o2755, 0o6777] {
+            assert_eq!(answer(&root, *number, &with(bits)), libc::EPERM, "{number} {}", with(bits));
+            let errno = answer(&by_default, *number, &with(bits));
+            assert!([libc::EPERM, libc::ENOSYS].iter().any(|no| errno == *no), "{number} {}: {errno}", with(bits));
+        }
+        assert_eq!(answer(&root, *number, &with(0o755)), *harmless, "{number} {arguments}");
+        for flags in [&allowed[..], &other] {
+            assert_eq!(answer(flags, *number, &with(0o6755)), *harmless, "{flags:?}: {number} {arguments}");
+        }
+    }
+    // Without a file to be made the mode means nothing.
+    assert_eq!(answer(&root, libc::SYS_openat, "-100,0,0,4095"), libc::EFAULT);
+    assert_eq!(answer(&root, libc::SYS_openat2, "-100,0,0,0"), libc::ENOSYS, "its mode lies in memory");
+    assert_eq!(answer(&root, libc::SYS_io_uring_setup, "0,0"), libc::ENOSYS, "it opens files past every filter");
+}
+
+/// The image decides what the upper directory belongs to and who may enter it, and may bring setuid programs that a touch copies there.
+fn what_lies_in_a_writable_directory_is_closed_to_everybody_else(bed: &Bed) {
+    let layer = bed.image("open", |writer| {
+        writer.directory(".", &Attributes { uid: 4711, gid: 4712, ..Attributes::new(0o777) }).unwrap();
+        add_probe(writer, "bin/probe", 0o755);
+    });
+    let directory = bed.file("upper");
+    let level = Path::new(&directory).join("overlay");
+    let flag = format!("--writable={directory}");
+    let write = || {
+        let argv = ["/bin/probe", "try", "create", "/kept", "text"];
+        bed.run_layers(&[&layer], &["--rm", "--user", "4711:4712", &flag], &argv).output()
+    };
+    fs::create_dir(&directory).unwrap();
+    assert_eq!(write().json()["ok"], "");
+    let owner_and_mode = |path: &Path| {
+        let found = fs::symlink_metadata(path).unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o7777)
+    };
+    assert_eq!(owner_and_mode(&level.join("upper")), (4711, 4712, 0o777), "as the image has it");
+    assert_eq!(owner_and_mode(&level), (0, 0, 0o700));
+    assert_eq!(fs::read_to_string(level.join("upper/kept")).unwrap(), "text");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing lies beside it");
+    // One that somebody else made, or could enter, is none; a link is not followed, here or further down.
+    let refused = |what: &str| {
+        let output = write();
+        assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{what}: {output}");
+        assert!(output.stderr.contains("'overlay' in it") && output.stderr.contains("0700"), "{what}: {output}");
+    };
+    fs::set_permissions(&level, fs::Permissions::from_mode(0o755)).unwrap();
+    refused("open to all");
+    fs::set_permissions(&level, fs::Permissions::from_mode(0o700)).unwrap();
+    chown(&level, Some(4711), None).unwrap();
+    refused("of another user");
+    fs::remove_dir_all(&level).unwrap();
+    let victim = bed.work().join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o700)).unwrap();
+    symlink(&victim, &level).unwrap();
+    refused("a link");
+    fs::remove_file(&level).unwrap();
+    fs::create_dir(&level).unwrap();
+    fs::set_permissions(&level, fs::Permissions::from_mode(0o700)).unwrap();
+    let victim = level.join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o700)).unwrap();
+    symlink("victim", level.join("upper")).unwrap();
+    let output = write();
+    assert_eq!(output.code(), 125, "{output}");
+    assert_eq!(json!(owner_and_mode(&victim)), json!([0, 0, 0o700]), "nothing is changed through a link");
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
 }
