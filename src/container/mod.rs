@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, inotify};
+use rustix::fs::inotify;
 use serde::Serialize;
 
 use crate::cgroup::{CgroupPath, Layout};
@@ -21,7 +21,7 @@ use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::boot_id;
 use crate::launch::claim::{self, Notes};
-use crate::layer::absent;
+use crate::launch::pid_file;
 use crate::limit::{AtLimit, Limit};
 use crate::reap::{end_cgroup, remove_directory};
 use crate::record::{self, Exit, ExitRecord, LaunchRecord};
@@ -295,29 +295,9 @@ impl Created {
         if let Some((cgroup, inode)) = notes.cgroup()? {
             end_cgroup(&Layout::detect()?, cgroup, inode)?;
         }
-        if let Some((path, text)) = notes.pid_file() {
-            remove_pid_file(path.as_path(), &text)?;
-        }
+        pid_file::take_back(&notes)?;
         remove_directory(&self.directory)
     }
-}
-
-/// Removes a pid file that says what ours would. Another one, or none, is left as it is. What was read is what goes: others may be able to
-/// exchange a directory on the way, so both happen in one that is held.
-fn remove_pid_file(path: &Path, text: &str) -> Result<()> {
-    let object = || format!("pid file '{}'", path.display());
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(parent) = rustix::fs::open(parent, flags, Mode::empty()) else { return Ok(()) };
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::openat(&parent, name, flags, Mode::empty()) else { return Ok(()) };
-    let mut found = [0; 16];
-    let length = rustix::io::read(&file, &mut found).at(Stage::Remove, object(), "read")?;
-    if found.get(..length) != Some(text.as_bytes()) {
-        return Ok(());
-    }
-    let removed = rustix::fs::unlinkat(&parent, name, rustix::fs::AtFlags::empty());
-    absent(removed.map_err(Into::into)).at(Stage::Remove, object(), "unlink")
 }
 
 /// Removes cgroup and directory. The monitor comes to its own end first: it may still be clearing away, by the same names. The directory goes

@@ -33,7 +33,6 @@ use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, o
 
 use self::loopdev::{BoundDevices, LoopDevice};
 pub(crate) use self::pins::Look;
-pub(crate) use self::pins::absent;
 pub use self::pins::{Trim, TrimmedLayer};
 pub use self::status::LayerStatus;
 pub(crate) use self::status::Use;

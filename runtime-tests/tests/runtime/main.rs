@@ -21,6 +21,7 @@ mod mounts;
 mod namespaces;
 mod oracle;
 mod packages;
+mod pid_file;
 mod plan;
 mod programs;
 mod refusals;
@@ -52,6 +53,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         life_cycle::CASES,
         endings::CASES,
         foreground::CASES,
+        pid_file::CASES,
         limits::CASES,
         crashes::CASES,
         layers::CASES,
