@@ -4,6 +4,7 @@
 //! <run-root>/                     default /run/squall
 //!   layers/<layer-id>/            mnt (the pin), loop (hint), lock
 //!   containers/<id>/              claim (what the launch makes elsewhere), record.json, exit.json, monitor.sock
+//!   removed/<id>                  how a container ended that was removed with its end; the newest 128, until somebody reaps
 //! ```
 //!
 //! Every directory is root's alone (0700): pids, sockets and layer mounts are nobody else's business.
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::create_private_directory;
+use crate::record::RemovedExits;
 use crate::request::ContainerId;
 use crate::stage::Stage;
 
@@ -53,6 +55,10 @@ impl RunRoot {
 
     pub(crate) fn containers(&self) -> PathBuf {
         self.0.join("containers")
+    }
+
+    pub(crate) fn removed(&self) -> RemovedExits {
+        RemovedExits::at(self.0.join("removed"))
     }
 
     pub(crate) fn container(&self, id: &ContainerId) -> PathBuf {

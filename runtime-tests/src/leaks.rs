@@ -87,13 +87,13 @@ pub fn by_kind(bed: &Bed) -> [(&'static str, Vec<String>); 5] {
     ]
 }
 
-/// Everything in the run root but its two directories.
+/// Everything in the run root but its own directories.
 fn files(bed: &Bed) -> Vec<String> {
+    const OWN: [&str; 3] = ["containers", "layers", "removed"];
     let mut found = Vec::new();
-    for directory in [bed.run_root(), bed.run_root().join("containers"), bed.run_root().join("layers")] {
+    for directory in OWN.map(|name| bed.run_root().join(name)).into_iter().chain([bed.run_root()]) {
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let own =
-                directory == bed.run_root() && (entry.file_name() == "containers" || entry.file_name() == "layers");
+            let own = directory == bed.run_root() && OWN.iter().any(|name| entry.file_name() == *name);
             if !own {
                 found.push(format!("file {}", entry.path().display()));
             }

@@ -24,7 +24,7 @@ use crate::launch::claim::{self, Notes};
 use crate::launch::pid_file;
 use crate::limit::{AtLimit, Limit};
 use crate::reap::{end_cgroup, remove_directory};
-use crate::record::{self, Exit, ExitRecord, LaunchRecord};
+use crate::record::{self, Exit, ExitRecord, LaunchRecord, RemovedExits};
 use crate::stage::Stage;
 use crate::sys;
 use crate::wait::is_readable_by;
@@ -105,8 +105,10 @@ impl Container {
             return Err(no_such(id));
         }
         let Some(record) = record::read_launch(&directory)? else {
-            // Removed while we looked, or not (yet) launched.
-            return if directory.is_dir() {
+            // Removed while we looked, or being removed by its monitor, or not (yet) launched.
+            return if let Some(exit) = RemovedExits::of_container(&directory).read(id) {
+                Err(removed_with(id, &exit))
+            } else if directory.is_dir() {
                 Ok(Container::Created(Created { id: id.into(), directory }))
             } else {
                 Err(no_such(id))
@@ -155,8 +157,19 @@ fn no_such(id: &str) -> Error {
     )
 }
 
+/// It was removed with its end.
+pub(crate) fn removed_with(id: &str, exit: &ExitRecord) -> Error {
+    let how = match exit.exit {
+        Exit::Code { code } => format!("with code {code}"),
+        Exit::Signal { signal, .. } => format!("by signal {signal}"),
+    };
+    let text = format!("it has ended {how}, and was removed");
+    Error::found(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", text)
+}
+
+/// It has been removed, and how it ended is not known (any more).
 fn removed(id: &str) -> Error {
-    let text = "it has ended, and its record was not to be kept";
+    let text = "it has ended and was removed";
     Error::found(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", text)
 }
 

@@ -39,8 +39,8 @@ use crate::cgroup::{Cgroup, Joining, Layout, Scope};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerStore, OpenLayer};
 use crate::limit::{AtLimit, Limit};
-use crate::record::{Draft, LaunchRecord, LayerRecord, ProcessId, SCHEMA, StageTime, microseconds};
-use crate::request::{LaunchSpec, Network, check_layers, without_repeats};
+use crate::record::{Draft, LaunchRecord, LayerRecord, MOST_REMOVED, ProcessId, SCHEMA, StageTime, microseconds};
+use crate::request::{LaunchSpec, Network, OnExit, check_layers, without_repeats};
 use crate::stage::Stage;
 use crate::sys::{self, Cloned, Fork};
 use crate::systemd;
@@ -156,6 +156,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     }
     let claim = Claim::make(&job.settings.run_root, spec)?;
     undo.directory(&claim.path);
+    let removed = job.settings.run_root.removed();
+    removed.forget(spec.id.as_str())?;
     let mut pid_file = pid_place.map(|place| place.make(&spec.id, &claim)).transpose()?;
     clock.lap(Stage::Claim);
 
@@ -249,11 +251,15 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let room = text_of(&record).len() + ROOM_FOR_THE_REST;
     let draft = Draft::reserve(claim.path.join("record.json"), room, 0o600).at(Stage::Record, "record.json", "open")?;
     let prepared = watch::Prepared::make(claim, spec)?;
+    if spec.on_exit == OnExit::Remove {
+        undo.removed_exit(removed.keep(prepared.claim.directory.as_fd(), spec.id.as_str())?);
+    }
     if in_cgroups {
         open_gate(gate_writing)?;
     }
     let oom = watch::watch_memory(&layout, &spec.cgroup);
     store.trim_after(&layer_sources);
+    removed.trim(MOST_REMOVED);
 
     line.enter(Stage::Exec)?;
     let report = read_report(&report, spec, PATIENCE)?;

@@ -23,6 +23,7 @@ enum Made {
     Directory(PathBuf),
     Cgroup(Layout, CgroupPath, Option<u64>),
     Child(OwnedFd),
+    RemovedExit(PathBuf),
 }
 
 /// What a launch has made so far.
@@ -45,6 +46,11 @@ impl Undo {
         }
     }
 
+    /// The second name of the exit record.
+    pub(super) fn removed_exit(&mut self, path: PathBuf) {
+        self.0.push(Made::RemovedExit(path));
+    }
+
     /// Takes everything back and returns the error that made it necessary, with what is left. Where something is, the container's directory
     /// stays as well: reaping finds the rest by it.
     pub(super) fn take_back(self, error: Error) -> Error {
@@ -62,6 +68,7 @@ impl Undo {
 fn take_back(made: Made) -> Result<()> {
     match made {
         Made::Child(pidfd) => kill_and_reap(pidfd.as_fd()),
+        Made::RemovedExit(path) => std::fs::remove_file(&path).at(Stage::Remove, path.display(), "unlink"),
         Made::Cgroup(layout, cgroup, inode) => end_cgroup(&layout, &cgroup, inode),
         // What is noted there goes first.
         Made::Directory(path) => {

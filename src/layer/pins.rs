@@ -308,7 +308,7 @@ pub(super) fn remove_directory(directory: &Path, stage: Stage, object: &str) -> 
 }
 
 /// What is gone already need not be removed.
-fn absent(result: std::io::Result<()>) -> std::io::Result<()> {
+pub(crate) fn absent(result: std::io::Result<()>) -> std::io::Result<()> {
     match result {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -4,10 +4,13 @@
 //! and `exit.json` by the monitor, when it has ended. Whoever reads finds either a whole file or none.
 
 mod process;
+mod removed;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,10 +21,12 @@ use sha2::{Digest, Sha256};
 
 pub use self::process::ProcessId;
 pub(crate) use self::process::SignalSets;
+pub(crate) use self::removed::{MOST as MOST_REMOVED, RemovedExits};
 use crate::cgroup::Adjustment;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::LayerSource;
 pub use crate::monitor::exit::*;
+use crate::monitor::handover::RESERVED_NAME;
 use crate::request::LaunchSpec;
 use crate::stage::Stage;
 
@@ -122,6 +127,33 @@ pub(crate) fn read_exit(directory: &Path) -> Result<Option<ExitRecord>> {
         Some(record) if record.schema > SCHEMA => Err(too_new(directory, record.schema)),
         _ => Ok(record),
     }
+}
+
+/// The file that holds the exit record of a container, or will, open: whoever has it learns the end even after the container's removal.
+pub(crate) struct OpenExit(File);
+
+impl OpenExit {
+    /// Nothing where there is none (any more).
+    pub(crate) fn of(directory: &Path) -> Option<OpenExit> {
+        let reserved = OsStr::from_bytes(RESERVED_NAME.to_bytes());
+        [OsStr::new("exit.json"), reserved]
+            .into_iter()
+            .find_map(|name| File::open(directory.join(name)).ok())
+            .map(OpenExit)
+    }
+
+    /// The record, if it is written and this launch's: another container may have the id by now.
+    pub(crate) fn read(&self, launch: &LaunchRecord) -> Option<ExitRecord> {
+        let mut text = vec![0; self.0.metadata().ok()?.len() as usize];
+        self.0.read_exact_at(&mut text, 0).ok()?;
+        serde_json::from_slice(&text).ok().filter(|exit| is_end_of(exit, launch))
+    }
+}
+
+/// Whether this is how that container ended, and not one of the same id before it or after.
+pub(crate) fn is_end_of(exit: &ExitRecord, launch: &LaunchRecord) -> bool {
+    let started = exit.wall_ns.and_then(|wall| exit.ended_boot_ns.checked_sub(wall));
+    exit.schema <= SCHEMA && exit.boot_id == launch.boot_id && started == Some(launch.started_boot_ns)
 }
 
 fn too_new(directory: &Path, schema: u32) -> Error {

@@ -25,6 +25,7 @@ mod pid_file;
 mod plan;
 mod programs;
 mod refusals;
+mod removal;
 mod restart;
 mod scopes;
 mod seccomp;
@@ -54,6 +55,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         endings::CASES,
         foreground::CASES,
         pid_file::CASES,
+        removal::CASES,
         limits::CASES,
         crashes::CASES,
         layers::CASES,
