@@ -35,6 +35,7 @@ mod spawner;
 mod spellings;
 mod storm;
 mod streams;
+mod terminal;
 mod traps;
 
 /// Every test but those that leak on purpose.
@@ -77,6 +78,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         services::CASES,
         scopes::CASES,
         spawner::CASES,
+        terminal::CASES,
         traps::CASES,
         leaking::CASES,
     ]

@@ -15,6 +15,7 @@ use squall::{
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Plan, Ps, Reap, Rm, Run, Stats, Stop};
+use crate::terminal::Terminals;
 use crate::{foreground, plan_page, print, request, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
@@ -84,6 +85,7 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
         return Ok(0);
     }
     let signals = foreground::take_signals()?;
+    let _terminals = Terminals::remember()?;
     let running = squall.launch(&asked.spec, stdio).map_err(renamed)?;
     report_changes(&running);
     let end = foreground::wait(running, &signals)?;

@@ -10,6 +10,7 @@ mod mounts;
 mod plan_page;
 mod request;
 mod seccomp;
+mod terminal;
 mod usage_error;
 
 use clap::{CommandFactory, Parser};
