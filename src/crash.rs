@@ -21,10 +21,10 @@ pub(crate) enum Role {
 }
 
 #[cfg(not(feature = "crash-points"))]
-pub(crate) use self::disarmed::{point, variables};
+pub(crate) use self::disarmed::{descriptors, point, variables};
 
 #[cfg(feature = "crash-points")]
-pub(crate) use self::armed::{point, variables};
+pub(crate) use self::armed::{descriptors, point, variables};
 
 #[cfg(not(feature = "crash-points"))]
 mod disarmed {
@@ -38,13 +38,17 @@ mod disarmed {
     pub(crate) fn variables() -> [(&'static str, String); 0] {
         []
     }
+
+    pub(crate) fn descriptors<'fd>() -> impl Iterator<Item = std::os::fd::BorrowedFd<'fd>> {
+        std::iter::empty()
+    }
 }
 
 #[cfg(feature = "crash-points")]
 mod armed {
     use std::fs::File;
     use std::io::Write;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
     use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -102,6 +106,14 @@ mod armed {
             Some(Means { directory, memory: writable("memory"), layer: writable("layer") })
         };
         MEANS.get_or_init(open).as_ref()
+    }
+
+    /// What an init has to keep for its faults.
+    pub(crate) fn descriptors<'fd>() -> impl Iterator<Item = BorrowedFd<'fd>> {
+        let opened = MEANS.get().and_then(Option::as_ref);
+        let all =
+            opened.into_iter().flat_map(|means| [Some(&means.directory), means.memory.as_ref(), means.layer.as_ref()]);
+        all.flatten().map(|fd| -> BorrowedFd<'fd> { fd.as_fd() })
     }
 
     /// A stage begins in this process.

@@ -2,7 +2,7 @@
 //!
 //! Nothing that works is touched: a running container, watched or not, stays, and so does the record of an ended one, which somebody may
 //! still want to read. What goes are containers whose launch died half way, those that ended unwatched, idle pins beyond the number to keep, and
-//! the monitors' cgroup when it is empty.
+//! how removed containers ended, and the monitors' cgroup when it is empty.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +16,7 @@ use crate::crash::{self, Role};
 use crate::error::{Context, ErrorKind, Result};
 use crate::launch::claim;
 use crate::layer::{LayerStatus, LayerStore, Look, Trim, Use};
+use crate::record::RemovedExits;
 use crate::runtime::Squall;
 use crate::stage::Stage;
 
@@ -30,6 +31,8 @@ pub enum ReapKind {
     Container,
     /// A layer's pin.
     Layer,
+    /// How a container ended that was removed with its end.
+    Exit,
     /// A cgroup.
     Cgroup,
 }
@@ -40,6 +43,7 @@ impl ReapKind {
         match self {
             ReapKind::Container => "container",
             ReapKind::Layer => "layer",
+            ReapKind::Exit => "exit",
             ReapKind::Cgroup => "cgroup",
         }
     }
@@ -85,6 +89,7 @@ impl Squall {
             claim::remove_unnamed(&self.settings().run_root.containers())?;
             self.settings().users().sweep()?;
         }
+        report.extend(reap_removed(&self.settings().run_root.removed(), trim)?);
         let store = LayerStore::new(self.settings().run_root.layers(), keep);
         let mut layers = store.trim(keep, trim, Look::AtDevices, &self.used_layers()?)?;
         if trim == Trim::Do {
@@ -156,6 +161,18 @@ fn reap_container(container: Container, trim: Trim) -> Result<Reaped> {
         Err(error) => (false, error.to_string()),
     };
     Ok(Reaped { kind: ReapKind::Container, name, goes, reason })
+}
+
+/// What was still known of containers that are not there any more.
+fn reap_removed(removed: &RemovedExits, trim: Trim) -> Result<Vec<Reaped>> {
+    let reap = |id: String| {
+        if trim == Trim::Do {
+            removed.forget(&id)?;
+        }
+        let reason = "its container was removed with its end".to_owned();
+        Ok(Reaped { kind: ReapKind::Exit, name: id, goes: true, reason })
+    };
+    removed.beyond(0).into_iter().map(reap).collect()
 }
 
 /// Kills what is in a container's cgroup and removes it; one that does not exist will do. Of a cgroup whose directory is another than the

@@ -5,6 +5,7 @@
 //!   layers/<layer-id>/            mnt (the pin), loop (hint), lock
 //!   users/                        which container has which uid (`own_users`)
 //!   containers/<id>/              claim (what the launch makes elsewhere), record.json, exit.json, monitor.sock
+//!   removed/<id>                  how a container ended that was removed with its end; the newest 128, until somebody reaps
 //! ```
 //!
 //! Every directory is root's alone (0700): pids, sockets and layer mounts are nobody else's business.
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::create_private_directory;
+use crate::record::RemovedExits;
 use crate::request::ContainerId;
 use crate::stage::Stage;
 
@@ -58,6 +60,10 @@ impl RunRoot {
 
     pub(crate) fn users(&self) -> PathBuf {
         self.0.join("users")
+    }
+
+    pub(crate) fn removed(&self) -> RemovedExits {
+        RemovedExits::at(self.0.join("removed"))
     }
 
     pub(crate) fn container(&self, id: &ContainerId) -> PathBuf {

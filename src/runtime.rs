@@ -11,7 +11,7 @@ use rustix::process::Pid;
 
 use crate::bounded;
 use crate::cgroup::CgroupPath;
-use crate::container::{Container, Running};
+use crate::container::{Container, Running, removed_with};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
 use crate::launch::{self, Job, Layers, Settings, claim, line, wire};
@@ -19,7 +19,7 @@ use crate::layer::OpenLayer;
 use crate::limit::{AtLimit, Limit};
 use crate::own_users::OwnUser;
 use crate::plan::Plan;
-use crate::record::LaunchRecord;
+use crate::record::{ExitRecord, LaunchRecord};
 use crate::request::{
     ContainerId, ImageRoots, LaunchSpec, Mount, Network, Propagation, UidRange, check_layers, check_streams,
     without_repeats,
@@ -298,8 +298,19 @@ impl Squall {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is none.
     pub fn attach(&self, id: &str) -> Result<Container> {
-        let id = ContainerId::new(id).map_err(|bad| Error::invalid("container id", vec![bad.at("id")]))?;
-        Container::open(id.as_str(), self.settings.run_root.container(&id))
+        let id = container_id(id)?;
+        Container::open(id.as_str(), self.settings.run_root.container(&id)).map_err(|error| {
+            let known = Some(error.kind()).filter(|kind| *kind == ErrorKind::NotFound);
+            let exit = known.and_then(|_| self.settings.run_root.removed().read(id.as_str()));
+            exit.map_or(error, |exit| removed_with(id.as_str(), &exit))
+        })
+    }
+
+    /// How the last container of this id ended that was removed with its end ([`OnExit::Remove`](crate::request::OnExit)). The newest 128 ends
+    /// are known until a container of the same id is launched or [`Squall::reap`] is called; `None` for what is not (any more). Whoever began
+    /// to wait before the end needs this not: [`Running::wait`] learns it in any case.
+    pub fn removed_exit(&self, id: &str) -> Result<Option<ExitRecord>> {
+        Ok(self.settings.run_root.removed().read(container_id(id)?.as_str()))
     }
 
     /// Every container of the run root, oldest first. One whose record cannot be read does not hide the others.
@@ -332,6 +343,10 @@ impl Squall {
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
+}
+
+fn container_id(id: &str) -> Result<ContainerId> {
+    ContainerId::new(id).map_err(|bad| Error::invalid("container id", vec![bad.at("id")]))
 }
 
 /// What a spec may ask for and this version cannot do. Refused, because to leave it out would be to claim more than is true.

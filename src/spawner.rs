@@ -223,7 +223,7 @@ fn part_from_program(socket: &OwnedFd) {
     let _ = setsid();
     sys::reap_children_again();
     forget_standard_streams();
-    sys::close_all_but(socket.as_fd());
+    sys::close_all_but([socket.as_fd()]);
 }
 
 fn forget_standard_streams() {

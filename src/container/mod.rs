@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, inotify};
+use rustix::fs::inotify;
 use serde::Serialize;
 
 use crate::cgroup::{CgroupPath, Layout};
@@ -21,10 +21,10 @@ use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::boot_id;
 use crate::launch::claim::{self, Notes};
-use crate::layer::absent;
+use crate::launch::pid_file;
 use crate::limit::{AtLimit, Limit};
 use crate::reap::{end_cgroup, remove_directory};
-use crate::record::{self, Exit, ExitRecord, LaunchRecord};
+use crate::record::{self, Exit, ExitRecord, LaunchRecord, RemovedExits};
 use crate::stage::Stage;
 use crate::sys;
 use crate::wait::is_readable_by;
@@ -105,8 +105,10 @@ impl Container {
             return Err(no_such(id));
         }
         let Some(record) = record::read_launch(&directory)? else {
-            // Removed while we looked, or not (yet) launched.
-            return if directory.is_dir() {
+            // Removed while we looked, or being removed by its monitor, or not (yet) launched.
+            return if let Some(exit) = RemovedExits::of_container(&directory).read(id) {
+                Err(removed_with(id, &exit))
+            } else if directory.is_dir() {
                 Ok(Container::Created(Created { id: id.into(), directory }))
             } else {
                 Err(no_such(id))
@@ -155,8 +157,19 @@ fn no_such(id: &str) -> Error {
     )
 }
 
+/// It was removed with its end.
+pub(crate) fn removed_with(id: &str, exit: &ExitRecord) -> Error {
+    let how = match exit.exit {
+        Exit::Code { code } => format!("with code {code}"),
+        Exit::Signal { signal, .. } => format!("by signal {signal}"),
+    };
+    let text = format!("it has ended {how}, and was removed");
+    Error::found(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", text)
+}
+
+/// It has been removed, and how it ended is not known (any more).
 fn removed(id: &str) -> Error {
-    let text = "it has ended, and its record was not to be kept";
+    let text = "it has ended and was removed";
     Error::found(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", text)
 }
 
@@ -295,29 +308,9 @@ impl Created {
         if let Some((cgroup, inode)) = notes.cgroup()? {
             end_cgroup(&Layout::detect()?, cgroup, inode)?;
         }
-        if let Some((path, text)) = notes.pid_file() {
-            remove_pid_file(path.as_path(), &text)?;
-        }
+        pid_file::take_back(&notes)?;
         remove_directory(&self.directory)
     }
-}
-
-/// Removes a pid file that says what ours would. Another one, or none, is left as it is. What was read is what goes: others may be able to
-/// exchange a directory on the way, so both happen in one that is held.
-fn remove_pid_file(path: &Path, text: &str) -> Result<()> {
-    let object = || format!("pid file '{}'", path.display());
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(parent) = rustix::fs::open(parent, flags, Mode::empty()) else { return Ok(()) };
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::openat(&parent, name, flags, Mode::empty()) else { return Ok(()) };
-    let mut found = [0; 16];
-    let length = rustix::io::read(&file, &mut found).at(Stage::Remove, object(), "read")?;
-    if found.get(..length) != Some(text.as_bytes()) {
-        return Ok(());
-    }
-    let removed = rustix::fs::unlinkat(&parent, name, rustix::fs::AtFlags::empty());
-    absent(removed.map_err(Into::into)).at(Stage::Remove, object(), "unlink")
 }
 
 /// Removes cgroup and directory. The monitor comes to its own end first: it may still be clearing away, by the same names. The directory goes

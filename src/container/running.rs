@@ -12,7 +12,7 @@ use crate::control::{self, Reply};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::{boot_id, claim, pid_namespace};
-use crate::record::{self, Exit, ExitRecord, LaunchRecord};
+use crate::record::{self, Exit, ExitRecord, LaunchRecord, OpenExit, RemovedExits};
 use crate::stage::Stage;
 use crate::sys::{self, Addressee};
 
@@ -55,27 +55,43 @@ impl Running {
     ///
     /// The exit record is looked for a second time after monitor and init were found dead: the monitor writes it before it ends.
     pub fn refresh(self) -> Result<Container> {
-        if let Some(exit) = record::read_exit(&self.directory)? {
-            return Ok(self.exited(exit));
+        if let Some(exit) = self.own_exit()? {
+            return Ok(Container::Exited(self.exited(exit)));
         }
         if boot_id()? != self.record.boot_id {
             return Ok(Container::Lost(self.lost_with(None)));
         }
         // Pids of another pid namespace tell nothing here, so nothing is concluded from them.
         let foreign = pid_namespace()? != self.record.pid_namespace;
-        if foreign || self.is_watched() || self.is_alive() || claim::is_held(&self.directory)? {
+        if foreign || self.is_watched() || self.is_alive() {
             return Ok(Container::Running(self));
         }
-        match record::read_exit(&self.directory)? {
-            Some(exit) => Ok(self.exited(exit)),
-            // The monitor removed it, as it was told to.
-            None if !self.directory.exists() => Err(removed(&self.record.id)),
+        let gone = self.is_gone()?;
+        if !gone && claim::is_held(&self.directory)? {
+            return Ok(Container::Running(self));
+        }
+        match self.own_exit()? {
+            Some(exit) => Ok(Container::Exited(self.exited(exit))),
+            None if gone || !self.directory.exists() => Err(removed(&self.record.id)),
             None => Ok(Container::Lost(self.lost_with(None))),
         }
     }
 
-    fn exited(self, exit: ExitRecord) -> Container {
-        Container::Exited(Exited { directory: self.directory, record: self.record, exit: Box::new(exit) })
+    /// Whether its directory has been removed; what has its id now is another container.
+    fn is_gone(&self) -> Result<bool> {
+        let found = record::read_launch(&self.directory)?;
+        Ok(found.map_or(!self.directory.exists(), |found| found.init != self.record.init))
+    }
+
+    /// Its exit record: in its directory or, once that is gone, where the ends of removed containers are.
+    fn own_exit(&self) -> Result<Option<ExitRecord>> {
+        let here = record::read_exit(&self.directory)?.filter(|exit| record::is_end_of(exit, &self.record));
+        let removed = || RemovedExits::of_container(&self.directory).read(&self.record.id);
+        Ok(here.or_else(|| removed().filter(|exit| record::is_end_of(exit, &self.record))))
+    }
+
+    fn exited(self, exit: ExitRecord) -> Exited {
+        Exited { directory: self.directory, record: self.record, exit: Box::new(exit) }
     }
 
     /// Waits until the container has ended and its record is written. Any number of programs may wait.
@@ -93,8 +109,17 @@ impl Running {
 
     fn wait_until(mut self, deadline: Option<Instant>) -> Result<Option<Ended>> {
         crash::point(Role::Caller, Stage::Watch);
+        // Open from here on, so that the end is learned whoever removes the container, and however soon.
+        let open = OpenExit::of(&self.directory);
         loop {
-            self = match self.refresh()? {
+            let last = self.clone();
+            let found = self.refresh();
+            if !matches!(found, Ok(Container::Running(_) | Container::Exited(_))) {
+                if let Some(exit) = open.as_ref().and_then(|open| open.read(&last.record)) {
+                    return Ok(Some(Ended::Exited(last.exited(exit))));
+                }
+            }
+            self = match found? {
                 Container::Running(running) => running,
                 Container::Exited(exited) => return Ok(Some(Ended::Exited(exited))),
                 Container::Lost(lost) => return Ok(Some(Ended::Lost(lost))),

@@ -46,6 +46,9 @@ pub(crate) struct Notes {
     /// The pid file that is about to be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pid_file: Option<AbsolutePath>,
+    /// What it may be called before, in the same directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    temporary: Option<String>,
     /// What will be in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
@@ -70,6 +73,7 @@ impl Notes {
             cgroup: later.cgroup.or(self.cgroup),
             cgroup_inode: later.cgroup_inode.or(self.cgroup_inode),
             pid_file: later.pid_file.or(self.pid_file),
+            temporary: later.temporary.or(self.temporary),
             pid: later.pid.or(self.pid),
         }
     }
@@ -80,9 +84,14 @@ impl Notes {
         Ok(self.cgroup.as_ref().map(|cgroup| (cgroup, inode)))
     }
 
-    /// The pid file, and what it holds if it is ours.
-    pub(crate) fn pid_file(&self) -> Option<(&AbsolutePath, String)> {
-        Some((self.pid_file.as_ref()?, pid_line(self.pid?)))
+    /// The pid file and its temporary name.
+    pub(crate) fn pid_file(&self) -> Option<(&AbsolutePath, &str)> {
+        Some((self.pid_file.as_ref()?, self.temporary.as_deref()?))
+    }
+
+    /// What the pid file holds if it is ours; nothing before the pid is known.
+    pub(crate) fn pid_line(&self) -> String {
+        self.pid.map(pid_line).unwrap_or_default()
     }
 
     fn is_of_this_boot(&self) -> Result<bool> {
@@ -139,9 +148,15 @@ impl Claim {
         self.note(Stage::Cgroup, &Notes { cgroup_inode: inode, ..Notes::default() })
     }
 
-    /// Notes that a pid file is about to be written.
-    pub(super) fn note_pid_file(&self, path: &AbsolutePath, pid: i32) -> Result<()> {
-        self.note(Stage::PidFile, &Notes { pid_file: Some(path.clone()), pid: Some(pid), ..Notes::default() })
+    /// Notes that a pid file is about to be made, and what it may be called until it has its name.
+    pub(super) fn note_pid_file(&self, path: &AbsolutePath, temporary: &str) -> Result<()> {
+        let (pid_file, temporary) = (Some(path.clone()), Some(temporary.to_owned()));
+        self.note(Stage::Claim, &Notes { pid_file, temporary, ..Notes::default() })
+    }
+
+    /// Notes what is about to be written to it.
+    pub(super) fn note_pid(&self, pid: i32) -> Result<()> {
+        self.note(Stage::Clone, &Notes { pid: Some(pid), ..Notes::default() })
     }
 
     fn note(&self, stage: Stage, notes: &Notes) -> Result<()> {
@@ -264,14 +279,14 @@ mod tests {
         let mut text = format!("{{\"boot_id\":\"{boot}\",\"cgroup\":\"/a/b\"}}\n");
         fs::write(directory.path().join(NOTES), &text).unwrap();
         assert_eq!(read().cgroup().unwrap(), Some((&CgroupPath::new("/a/b").unwrap(), None)));
-        text.push_str("{\"cgroup_inode\":7}\n{\"pid_file\":\"/p\\nq\",\"pid\":5}");
+        text.push_str("{\"cgroup_inode\":7}\n{\"pid\":5}\n{\"pid_file\":\"/p\\nq\",\"temporary\":\".t\"}");
         fs::write(directory.path().join(NOTES), &text).unwrap();
         assert_eq!(read().cgroup().unwrap().unwrap().1, Some(7));
         assert!(read().pid_file().is_none());
         text.push('\n');
         fs::write(directory.path().join(NOTES), &text).unwrap();
         let path = AbsolutePath::new("/p\nq").unwrap();
-        assert_eq!(read().pid_file(), Some((&path, "5\n".to_owned())));
+        assert_eq!((read().pid_file(), read().pid_line().as_str()), (Some((&path, ".t")), "5\n"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use libcontainer::process::init::container_init_process;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::unistd::{Gid, setgroups};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::process::umask;
+use rustix::process::{fchdir, umask};
 
 use super::binds::Sources;
 use super::executor::Workload;
@@ -25,6 +25,7 @@ use super::home;
 use super::report::Reporter;
 use super::writable::Above;
 use crate::cgroup::Layout;
+use crate::crash;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::LayerMount;
 use crate::oci;
@@ -75,6 +76,7 @@ enum Never {}
 fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     let reporter = Reporter(report.as_fd());
     reporter.enter(Stage::Clone);
+    close_what_is_not_needed(init, report);
     // Should the launch process be killed, nobody would ever watch this container. Changing ids ends this; the report pipe takes over.
     sys::on_parent_death(ParentDeath::Kill).at(Stage::Clone, "init", "prctl(PR_SET_PDEATHSIG)")?;
     start_clean(init)?;
@@ -93,7 +95,7 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
         masks::protect(&mounted.in_copy(copy.as_fd())?, &oci::READ_ONLY_PATHS, init.masked)?;
         copy
     };
-    check_working_directory(root.as_fd(), init.spec)?;
+    let working_directory = open_working_directory(root.as_fd(), init.spec)?;
     let home = home::variable(root.as_fd(), init.spec);
 
     reporter.enter(Stage::Join);
@@ -101,7 +103,16 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
 
     reporter.enter(Stage::Init);
     let workload = workload(init, home, report)?;
-    run_libcontainer(init, root, workload)
+    run_libcontainer(init, root, &working_directory, workload)
+}
+
+/// The launch process's own: its caller's socket, the claim, layer files, other cgroups. Nothing that init does later could let them out.
+fn close_what_is_not_needed(init: &Init<'_>, report: &OwnedFd) {
+    let layers = init.layers.iter().map(|layer| layer.mount.as_fd());
+    let sources = init.sources.binds.iter().chain(&init.sources.cgroups).map(|source| source.mount.as_fd());
+    let others = init.above.map(|above| above.mount.as_fd()).into_iter().chain([init.step.as_fd()]);
+    let kept = layers.chain(sources).chain(others).chain(init.stdio).chain([init.gate, report.as_fd()]);
+    sys::close_all_but(kept.chain(crash::descriptors()));
 }
 
 /// The launch process moves init while init builds its root, because the first move has to wait for the kernel. The cgroup namespace comes
@@ -131,16 +142,15 @@ fn start_clean(init: &Init<'_>) -> Result<()> {
     Ok(())
 }
 
-/// libcontainer would only say that chdir failed.
-fn check_working_directory(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Result<()> {
+/// What is opened here is what is entered: libcontainer would go by the path, and only say that chdir failed.
+fn open_working_directory(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_MAGICLINKS;
     let object = || format!("working directory '{}'", spec.cwd.as_str());
-    match open_in_root(root, spec.cwd.as_str(), flags, resolve) {
-        Ok(_) => Ok(()),
-        Err(errno) => Err(Error::system(Stage::Mounts, object(), "openat2(RESOLVE_IN_ROOT)", errno)
-            .meaning("the image and its mounts have no such directory")),
-    }
+    open_in_root(root, spec.cwd.as_str(), flags, resolve).map_err(|errno| {
+        Error::system(Stage::Mounts, object(), "openat2(RESOLVE_IN_ROOT)", errno)
+            .meaning("the image and its mounts have no such directory")
+    })
 }
 
 fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Result<Workload> {
@@ -189,7 +199,7 @@ fn reopen_null_streams() -> Result<()> {
 ///
 /// It is told to make a process of a container that exists ("tenant"), which is true by now: the other way it would make the root's mounts
 /// once more, and devices and masked paths that are made (`root`).
-fn run_libcontainer(init: &Init<'_>, root: OwnedFd, workload: Workload) -> Result<Never> {
+fn run_libcontainer(init: &Init<'_>, root: OwnedFd, working_directory: &OwnedFd, workload: Workload) -> Result<Never> {
     const OBJECT: &str = "init";
     let failed = |call: &'static str| move |error: &dyn std::error::Error| Error::libcontainer(OBJECT, call, error);
     let (mut main_sender, _main_receiver) = channel::main_channel().map_err(|error| failed("main_channel")(&error))?;
@@ -203,6 +213,8 @@ fn run_libcontainer(init: &Init<'_>, root: OwnedFd, workload: Workload) -> Resul
     // The socket stays behind on the staging file system, and is open.
     staging::leave(root.as_fd())?;
     drop(root);
+    // As root: the user need not be able to search what is above it.
+    fchdir(working_directory).at(Stage::Init, format!("working directory '{}'", init.spec.cwd.as_str()), "fchdir")?;
     reopen_null_streams()?;
     set_groups(init.spec)?;
     let args = ContainerArgs {

@@ -12,6 +12,7 @@ pub(crate) mod inheritance;
 mod init;
 pub(crate) mod job;
 pub(crate) mod line;
+pub(crate) mod pid_file;
 mod report;
 mod rlimits;
 mod root_worker;
@@ -34,6 +35,7 @@ use self::claim::Claim;
 use self::init::Init;
 pub(crate) use self::job::{Job, Layers, Settings};
 use self::line::{Answer, Line};
+use self::pid_file::Place;
 pub(crate) use self::report::monotonic_ns;
 use self::report::{Outcome, Report, read_report};
 use self::undo::Undo;
@@ -41,8 +43,8 @@ use crate::cgroup::{Cgroup, Joining, Layout, Scope};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerStore, OpenLayer};
 use crate::limit::{AtLimit, Limit};
-use crate::record::{self, LaunchRecord, LayerRecord, ProcessId, SCHEMA, StageTime, microseconds};
-use crate::request::{LaunchSpec, Network, check_layers, without_repeats};
+use crate::record::{Draft, LaunchRecord, LayerRecord, MOST_REMOVED, ProcessId, SCHEMA, StageTime, microseconds};
+use crate::request::{LaunchSpec, Network, OnExit, check_layers, without_repeats};
 use crate::stage::Stage;
 use crate::sys::{self, Cloned, Fork};
 use crate::systemd;
@@ -149,7 +151,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
 
     line.enter(Stage::Claim)?;
     check_proc()?;
-    check_pid_file(spec)?;
+    let pid_place = spec.pid_file.as_ref().map(Place::find).transpose()?;
     job.settings.run_root.prepare()?;
     let (layout, scope) = (Layout::detect()?, spec.scope());
     // Whoever the caller's cgroup is delegated to can stop what is in it at any moment, with every lock that it holds.
@@ -160,6 +162,9 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let claim = Claim::make(&job.settings.run_root, spec)?;
     undo.directory(&claim.path);
     notes.extend(job.settings.users().note(spec)?);
+    let removed = job.settings.run_root.removed();
+    removed.forget(spec.id.as_str())?;
+    let mut pid_file = pid_place.map(|place| place.make(&spec.id, &claim)).transpose()?;
     clock.lap(Stage::Claim);
 
     line.enter(Stage::Layers)?;
@@ -219,54 +224,73 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let layer_sources: Vec<_> = layers.iter().map(|layer| layer.source).collect();
     drop((layers, sources));
 
-    // Init builds its root by now, and waits at the gate. What the monitor needs is made while it goes on.
+    // Init builds its root by now, and waits at the gate. It stays there until nothing is left that could be refused.
     line.enter(Stage::Join)?;
-    admit(&cgroup, joining, &procs, &child, gate_writing)?;
+    let in_cgroups = enter_cgroups(&cgroup, joining, &procs, &child)?;
     // Late, because the first move between cgroups waits for the kernel, and init works meanwhile.
     if scope.is_none() && !exposed {
         leave_callers_cgroup(&layout, None, &job.settings)?;
     }
     notes.extend(protect_from_oom_killer());
     line.enter(Stage::Monitor)?;
-    let prepared = watch::Prepared::make(claim, spec)?;
-    let oom = watch::watch_memory(&layout, &spec.cgroup);
-    store.trim_after(&layer_sources);
-
-    line.enter(Stage::Exec)?;
-    let report = read_report(&report, spec, PATIENCE)?;
-    clock.add_report(&report, monotonic_ns());
-    succeeded(report.outcome, &child)?;
-    let started_boot_ns = nanoseconds(ClockId::Boottime);
-    notes.extend(check_owner(&child, spec)?);
-
-    line.enter(Stage::PidFile)?;
-    write_pid_file(spec, child.pid, &prepared.claim, undo)?;
-    clock.lap(Stage::PidFile);
-
-    line.enter(Stage::Record)?;
-    let record = LaunchRecord {
+    if let Some(file) = &mut pid_file {
+        file.write(child.pid, &claim)?;
+    }
+    let mut record = LaunchRecord {
         schema: SCHEMA,
         id: spec.id.as_str().to_owned(),
         boot_id: boot_id()?,
         init: identify(child.pid)?,
         monitor: identify(rustix::process::getpid().as_raw_pid())?,
         created_unix_ns,
-        started_boot_ns,
+        started_boot_ns: 0,
         pid_namespace: pid_namespace()?,
         cgroup: spec.cgroup.as_str().to_owned(),
         cgroup_inode,
         layers: layer_records(layer_files, &layer_sources),
         adjustments,
         notes,
-        launch_microseconds: microseconds(Duration::from_nanos(clock.last - clock.began)),
-        stages: clock.stages,
+        launch_microseconds: 0,
+        stages: Vec::new(),
         spec: spec.clone(),
     };
-    let text = serde_json::to_vec(&record).expect("a record is plain data");
-    let path = prepared.claim.path.join("record.json");
-    record::write_whole(&path, &text, 0o600).at(Stage::Record, "record.json", "write")?;
+    let room = text_of(&record).len() + ROOM_FOR_THE_REST;
+    let draft = Draft::reserve(claim.path.join("record.json"), room, 0o600).at(Stage::Record, "record.json", "open")?;
+    let prepared = watch::Prepared::make(claim, spec)?;
+    if spec.on_exit == OnExit::Remove {
+        undo.removed_exit(removed.keep(prepared.claim.directory.as_fd(), spec.id.as_str())?);
+    }
+    if in_cgroups {
+        open_gate(gate_writing)?;
+    }
+    let oom = watch::watch_memory(&layout, &spec.cgroup);
+    store.trim_after(&layer_sources);
+    removed.trim(MOST_REMOVED);
+
+    line.enter(Stage::Exec)?;
+    let report = read_report(&report, spec, PATIENCE)?;
+    clock.add_report(&report, monotonic_ns());
+    succeeded(report.outcome, &child)?;
+    record.started_boot_ns = nanoseconds(ClockId::Boottime);
+    record.notes.extend(check_owner(&child, spec)?);
+
+    line.enter(Stage::PidFile)?;
+    pid_file.map_or(Ok(()), |file| file.publish())?;
+    clock.lap(Stage::PidFile);
+
+    line.enter(Stage::Record)?;
+    record.launch_microseconds = microseconds(Duration::from_nanos(clock.last - clock.began));
+    record.stages = clock.stages;
+    draft.finish(&text_of(&record)).at(Stage::Record, "record.json", "write")?;
     let upper = above.map(|above| above.upper);
     Ok(watch::Watched { record, prepared, child, cgroup, layout, upper, oom })
+}
+
+/// What a record grows by after its room was taken: the time of each stage and the last note.
+const ROOM_FOR_THE_REST: usize = 4096;
+
+fn text_of(record: &LaunchRecord) -> Vec<u8> {
+    serde_json::to_vec(record).expect("a record is plain data")
 }
 
 /// Goes where the monitor will be. What signals came while this process was in its caller's cgroup were for the caller; from here on they are for
@@ -280,15 +304,20 @@ fn leave_callers_cgroup(layout: &Layout, scope: Option<&Scope>, settings: &Setti
     Ok(())
 }
 
-/// Moves init into its cgroups and opens the gate. An init that has ended already has said why in its report.
-fn admit(cgroup: &Cgroup, joining: Joining, procs: &[OwnedFd], child: &Cloned, gate: OwnedFd) -> Result<()> {
+/// Moves init into its cgroups. False: it has ended already, and has said why in its report.
+fn enter_cgroups(cgroup: &Cgroup, joining: Joining, procs: &[OwnedFd], child: &Cloned) -> Result<bool> {
     match crate::cgroup::place(procs, child.pid) {
-        Ok(()) => match rustix::io::write(&gate, &[1]) {
-            Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
-            Err(errno) => Err(errno).at(Stage::Join, "gate", "write"),
-        },
-        Err(failure) if failure.errno == libc::ESRCH => Ok(()),
+        Ok(()) => Ok(true),
+        Err(failure) if failure.errno == libc::ESRCH => Ok(false),
         Err(failure) => Err(cgroup.join_error(joining, failure)),
+    }
+}
+
+/// Lets init go on. One that has ended has said why in its report.
+fn open_gate(gate: OwnedFd) -> Result<()> {
+    match rustix::io::write(&gate, &[1]) {
+        Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
+        Err(errno) => Err(errno).at(Stage::Join, "gate", "write"),
     }
 }
 
@@ -343,31 +372,6 @@ fn check_owner(child: &Cloned, spec: &LaunchSpec) -> Result<Option<String>> {
         Some(_) => Err(Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, path, "stat", text)),
         None => Ok(Some(format!("{path}: {text}"))),
     }
-}
-
-fn check_pid_file(spec: &LaunchSpec) -> Result<()> {
-    let Some(path) = &spec.pid_file else { return Ok(()) };
-    let object = format!("pid file '{path}'");
-    match rustix::fs::lstat(path.as_str()) {
-        Err(rustix::io::Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno).at(Stage::Claim, object, "lstat"),
-        Ok(_) => Err(Error::found(ErrorKind::Exists, Stage::Claim, object, "lstat", "it exists already")),
-    }
-}
-
-/// Digits and a newline, whole from the first moment that the name exists. The claim has noted both before: should this process be killed
-/// now, whoever clears away knows the file for ours.
-fn write_pid_file(spec: &LaunchSpec, pid: i32, claim: &Claim, undo: &mut Undo) -> Result<()> {
-    let Some(path) = &spec.pid_file else { return Ok(()) };
-    claim.note_pid_file(path, pid)?;
-    let object = format!("pid file '{path}'");
-    record::write_new(path.as_str().as_ref(), claim::pid_line(pid).as_bytes(), 0o644).at(
-        Stage::PidFile,
-        object,
-        "write",
-    )?;
-    undo.file(path.as_str());
-    Ok(())
 }
 
 fn layer_records(layers: &[OpenLayer], sources: &[crate::layer::LayerSource]) -> Vec<LayerRecord> {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use super::claim::Notes;
+use super::pid_file;
 use crate::cgroup::{CgroupPath, Layout};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::reap::end_cgroup;
@@ -21,7 +23,7 @@ enum Made {
     Directory(PathBuf),
     Cgroup(Layout, CgroupPath, Option<u64>),
     Child(OwnedFd),
-    File(PathBuf),
+    RemovedExit(PathBuf),
 }
 
 /// What a launch has made so far.
@@ -44,8 +46,9 @@ impl Undo {
         }
     }
 
-    pub(super) fn file(&mut self, path: &str) {
-        self.0.push(Made::File(PathBuf::from(path)));
+    /// The second name of the exit record.
+    pub(super) fn removed_exit(&mut self, path: PathBuf) {
+        self.0.push(Made::RemovedExit(path));
     }
 
     /// Takes everything back and returns the error that made it necessary, with what is left. Where something is, the container's directory
@@ -65,9 +68,13 @@ impl Undo {
 fn take_back(made: Made) -> Result<()> {
     match made {
         Made::Child(pidfd) => kill_and_reap(pidfd.as_fd()),
+        Made::RemovedExit(path) => std::fs::remove_file(&path).at(Stage::Remove, path.display(), "unlink"),
         Made::Cgroup(layout, cgroup, inode) => end_cgroup(&layout, &cgroup, inode),
-        Made::Directory(path) => std::fs::remove_dir_all(&path).at(Stage::Remove, path.display(), "rmdir"),
-        Made::File(path) => std::fs::remove_file(&path).at(Stage::Remove, path.display(), "unlink"),
+        // What is noted there goes first.
+        Made::Directory(path) => {
+            pid_file::take_back(&Notes::read(&path)?)?;
+            std::fs::remove_dir_all(&path).at(Stage::Remove, path.display(), "rmdir")
+        }
     }
 }
 

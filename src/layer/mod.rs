@@ -36,8 +36,7 @@ use rustix::fs::{Timestamps, UTIME_NOW};
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use self::loopdev::{BoundDevices, LoopDevice};
-pub(crate) use self::pins::Look;
-pub(crate) use self::pins::absent;
+pub(crate) use self::pins::{Look, absent};
 pub use self::pins::{Trim, TrimmedLayer};
 pub use self::status::LayerStatus;
 pub(crate) use self::status::Use;

@@ -99,7 +99,9 @@ pub fn document(spec: &LaunchSpec, root: &Path) -> Result<Spec> {
 /// not there.
 pub(crate) fn init_document(spec: &LaunchSpec) -> Result<Spec> {
     let build = || -> Built<Spec> {
-        let process = process(spec, vec!["HOME=/".to_owned()], Vec::new())?;
+        let mut process = process(spec, vec!["HOME=/".to_owned()], Vec::new())?;
+        // It is entered by its descriptor before.
+        process.set_cwd(PathBuf::new());
         let mut linux = linux(&[LinuxNamespaceType::Uts])?;
         linux.set_masked_paths(Some(Vec::new())).set_readonly_paths(Some(Vec::new()));
         let mut document = container(spec, Path::new(ROOT), process, linux)?;

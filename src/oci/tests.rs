@@ -165,13 +165,13 @@ fn a_seccomp_profile_is_part_of_the_document_and_the_default_one_is_too() {
 
 #[test]
 fn the_inits_document_agrees_with_the_complete_one_on_all_that_it_holds() {
-    let spec = minimal().hostname("node").cwd("/work").build().unwrap();
+    let spec = minimal().hostname("node").build().unwrap();
     let init = serde_json::to_value(init_document(&spec).unwrap()).unwrap();
     let complete = serde_json::to_value(document(&spec, Path::new(ROOT)).unwrap()).unwrap();
     for field in ["root", "hostname", "ociVersion"] {
         assert_eq!(init[field], complete[field], "{field}");
     }
-    for field in ["args", "cwd", "capabilities", "noNewPrivileges"] {
+    for field in ["args", "capabilities", "noNewPrivileges"] {
         assert_eq!(init["process"][field], complete["process"][field], "{field}");
     }
     for field in ["uid", "gid", "umask"] {
@@ -187,6 +187,7 @@ fn the_inits_document_has_nothing_of_what_is_done_before() {
         assert_eq!(init["linux"][field], json!([]), "{field}");
     }
     assert_eq!(init["process"]["user"]["additionalGids"], json!([]));
+    assert_eq!(init["process"]["cwd"], "", "libcontainer enters none");
     assert_eq!(init["linux"]["namespaces"], json!([{ "type": "uts" }]));
 }
 

@@ -5,10 +5,13 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
 use caps::{CapSet, Capability};
+use rustix::process::geteuid;
 
 use super::cgroups::Machine;
+use crate::error::Error;
+use crate::launch::pid_file::Place;
 use crate::launch::{Settings, inheritance};
-use crate::request::{HostDirectory, LaunchSpec, Mount, RootMode};
+use crate::request::{AbsolutePath, HostDirectory, LaunchSpec, Mount, RootMode};
 use crate::root::quota;
 use crate::runtime::check_privilege;
 
@@ -21,8 +24,8 @@ pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine, cgro
     if fs::symlink_metadata(&claimed).is_ok() {
         obstacles.push(format!("there is a container '{}' already", spec.id));
     }
-    let pid_file = spec.pid_file.as_ref().filter(|path| fs::symlink_metadata(path.as_str()).is_ok());
-    obstacles.extend(pid_file.map(|path| format!("pid file '{path}' exists already")));
+    let pid_file = spec.pid_file.as_ref().and_then(pid_file_obstacle);
+    obstacles.extend(pid_file.map(|error| error.to_string()));
     obstacles.extend(missing_sources(spec));
     obstacles.extend(bound_that_is_not_kept(&spec.root));
     obstacles
@@ -34,6 +37,14 @@ fn bound_that_is_not_kept(root: &RootMode) -> Option<String> {
     let directory = fs::File::open(path.as_path()).ok()?;
     let refused = quota::check(directory.as_fd(), &format!("writable directory '{}'", path.as_str()));
     refused.err().map(|error| error.to_string())
+}
+
+/// Why no pid file could be written there. One in a directory that this process may not search is unknown.
+fn pid_file_obstacle(path: &AbsolutePath) -> Option<Error> {
+    match Place::find(path) {
+        Ok(place) => place.obstacle(),
+        Err(error) => Some(error).filter(|error| error.errno() != Some(libc::EACCES) || geteuid().is_root()),
+    }
 }
 
 fn missing_sources(spec: &LaunchSpec) -> impl Iterator<Item = String> {

@@ -4,21 +4,29 @@
 //! and `exit.json` by the monitor, when it has ended. Whoever reads finds either a whole file or none.
 
 mod process;
+mod removed;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use self::process::ProcessId;
 pub(crate) use self::process::SignalSets;
+pub(crate) use self::removed::{MOST as MOST_REMOVED, RemovedExits};
 use crate::cgroup::Adjustment;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::LayerSource;
 pub use crate::monitor::exit::*;
+use crate::monitor::handover::RESERVED_NAME;
 use crate::request::LaunchSpec;
 use crate::stage::Stage;
 
@@ -121,6 +129,33 @@ pub(crate) fn read_exit(directory: &Path) -> Result<Option<ExitRecord>> {
     }
 }
 
+/// The file that holds the exit record of a container, or will, open: whoever has it learns the end even after the container's removal.
+pub(crate) struct OpenExit(File);
+
+impl OpenExit {
+    /// Nothing where there is none (any more).
+    pub(crate) fn of(directory: &Path) -> Option<OpenExit> {
+        let reserved = OsStr::from_bytes(RESERVED_NAME.to_bytes());
+        [OsStr::new("exit.json"), reserved]
+            .into_iter()
+            .find_map(|name| File::open(directory.join(name)).ok())
+            .map(OpenExit)
+    }
+
+    /// The record, if it is written and this launch's: another container may have the id by now.
+    pub(crate) fn read(&self, launch: &LaunchRecord) -> Option<ExitRecord> {
+        let mut text = vec![0; self.0.metadata().ok()?.len() as usize];
+        self.0.read_exact_at(&mut text, 0).ok()?;
+        serde_json::from_slice(&text).ok().filter(|exit| is_end_of(exit, launch))
+    }
+}
+
+/// Whether this is how that container ended, and not one of the same id before it or after.
+pub(crate) fn is_end_of(exit: &ExitRecord, launch: &LaunchRecord) -> bool {
+    let started = exit.wall_ns.and_then(|wall| exit.ended_boot_ns.checked_sub(wall));
+    exit.schema <= SCHEMA && exit.boot_id == launch.boot_id && started == Some(launch.started_boot_ns)
+}
+
 fn too_new(directory: &Path, schema: u32) -> Error {
     let text = format!("schema {schema} is newer than this program's {SCHEMA}");
     Error::found(ErrorKind::Unsupported, Stage::Watch, directory.display().to_string(), "read(record)", text)
@@ -137,40 +172,39 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
-/// Writes a file whole: under another name first, then renamed. No fsync: a record means nothing after a restart of the machine.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let write = || -> io::Result<()> {
-        let mut file =
-            File::options().write(true).create_new(true).mode(mode).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
-        file.write_all(bytes)?;
-        std::fs::rename(&temporary, path)
-    };
-    write().inspect_err(|_| {
-        let _ = std::fs::remove_file(&temporary);
-    })
+/// A file that is written whole: under another name first, then renamed. Its room is taken when it is made, so that what must not fail later
+/// does not fail for want of it. No fsync: a record means nothing after a restart of the machine.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: File,
 }
 
-/// Writes a file that must not be there yet, whole and under no other name before, so that being killed leaves nothing. A file system that
-/// has no files without a name (NFS, some of FUSE) gets it by way of another name.
-pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
-    use std::os::fd::AsRawFd;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let mut file = match openat(CWD, directory, flags, Mode::from_raw_mode(mode)) {
-        Ok(file) => File::from(file),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
-            return write_whole(path, bytes, mode);
+impl Draft {
+    /// Makes the file under its other name, with room for `length` bytes.
+    pub(crate) fn reserve(path: PathBuf, length: usize, mode: u32) -> io::Result<Draft> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let file =
+            File::options().write(true).create_new(true).mode(mode).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
+        match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, length as u64) {
+            // Not every file system can promise room.
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(Draft { path, temporary, file }),
+            Err(errno) => {
+                let _ = std::fs::remove_file(&temporary);
+                Err(errno.into())
+            }
         }
-        Err(errno) => return Err(errno.into()),
-    };
-    file.write_all(bytes)?;
-    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    }
+
+    /// Writes it and gives it its name; room that is not needed is given back.
+    pub(crate) fn finish(mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.file.set_len(bytes.len() as u64)?;
+        std::fs::rename(&self.temporary, &self.path)
+    }
 }
 
 /// A span in whole microseconds.

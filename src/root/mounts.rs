@@ -33,6 +33,8 @@ pub(crate) struct Mounted<'a> {
     /// The devices of the file systems that make up `/proc`, `/dev` and `/sys`. An image may lead a caller's mount anywhere by a link, but
     /// not onto these.
     system: Vec<u64>,
+    /// The devices of the root and of every file system that was made for this container.
+    own: Vec<u64>,
     /// The mounts among these in which mount points are made, as long as nothing covers them. What is below them is reached from their
     /// descriptors, past everything that the image has on the way.
     ours: Vec<(String, OwnedFd)>,
@@ -40,7 +42,8 @@ pub(crate) struct Mounted<'a> {
 
 impl<'a> Mounted<'a> {
     fn on(root: BorrowedFd<'a>) -> Result<Mounted<'a>> {
-        Ok(Mounted { root, top: identity(root, "/")?, system: Vec::new(), ours: Vec::new() })
+        let top = identity(root, "/")?;
+        Ok(Mounted { root, top, system: Vec::new(), own: vec![top.0], ours: Vec::new() })
     }
 
     /// The nearest of our own mounts above the path, and the way from there.
@@ -69,7 +72,7 @@ impl<'a> Mounted<'a> {
             Err(Error::found(ErrorKind::System, Stage::Mounts, path, "fstat", text))
         };
         let ours = self.ours.into_iter().map(find).collect::<Result<_>>()?;
-        Ok(Mounted { root: copy, top: self.top, system: self.system, ours })
+        Ok(Mounted { root: copy, top: self.top, system: self.system, own: self.own, ours })
     }
 
     fn carry_out(&mut self, step: &MountStep, sources: &Sources) -> Result<()> {
@@ -88,6 +91,7 @@ impl<'a> Mounted<'a> {
                     devices::make(mount.as_fd())?;
                 }
                 self.attach(step, TargetKind::Directory, mount.as_fd())?;
+                self.own.push(identity(mount.as_fd(), &step.destination)?.0);
                 self.mind(step, mount)
             }
             What::Bind { index } => {
@@ -148,7 +152,7 @@ impl<'a> Mounted<'a> {
             Links::Refuse => self.below(&step.destination),
             Links::Follow => (self.root, step.destination.as_str()),
         };
-        let target = open_target(Place { top, path, name: &step.destination }, kind, step.links)?;
+        let target = open_target(Place { top, path, name: &step.destination, own: &self.own }, kind, step.links)?;
         let led_to = match step.links {
             Links::Follow if self.system.contains(&target.device) => "into /proc, /dev or /sys",
             Links::Follow if (target.device, target.inode) == self.top => "to its root",

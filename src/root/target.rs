@@ -39,6 +39,8 @@ pub(crate) struct Place<'a> {
     pub(crate) path: &'a str,
     /// What errors call it: the whole path inside the container.
     pub(crate) name: &'a str,
+    /// The devices of the file systems in which a missing mount point may be made: the container's own.
+    pub(crate) own: &'a [u64],
 }
 
 /// A mount point, open.
@@ -109,6 +111,9 @@ fn create(place: Place<'_>, kind: TargetKind, links: Links) -> Result<OwnedFd> {
             }
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(refused(errno)),
+        }
+        if !place.own.contains(&fstat(&parent).map_err(refused)?.st_dev) {
+            return Err(not_ours(place.name));
         }
         let name = &wanted[reached];
         let kind = if reached + 1 == wanted.len() { kind } else { TargetKind::Directory };
@@ -187,6 +192,12 @@ fn mount_point(path: impl fmt::Display) -> String {
     format!("mount point '{path}'")
 }
 
+/// Nothing is made, as root, in what the caller has of the host: another worker may have put links there, and it would stay.
+fn not_ours(path: &str) -> Error {
+    let text = "it does not exist in the caller's bind above it, where nothing is made: make it there first";
+    Error::found(ErrorKind::System, Stage::Mounts, mount_point(path), "mkdirat", text)
+}
+
 fn refused(path: &str, errno: Errno) -> Error {
     let error = Error::system(Stage::Mounts, mount_point(path), "openat2(RESOLVE_IN_ROOT)", errno);
     match errno {
@@ -221,7 +232,23 @@ mod tests {
     }
 
     fn at<'a>(root: &'a OwnedFd, path: &'a str) -> Place<'a> {
-        Place { top: root.as_fd(), path, name: path }
+        at_among(root, path, Box::leak(Box::new([fstat(root).unwrap().st_dev])))
+    }
+
+    fn at_among<'a>(root: &'a OwnedFd, path: &'a str, own: &'a [u64]) -> Place<'a> {
+        Place { top: root.as_fd(), path, name: path, own }
+    }
+
+    #[test]
+    fn nothing_is_made_in_a_file_system_that_is_not_the_containers() {
+        let (directory, root) = root();
+        for kind in [TargetKind::Directory, TargetKind::File] {
+            let error = open_target(at_among(&root, "/missing", &[]), kind, Links::Follow).unwrap_err();
+            assert!(error.to_string().contains("make it there first"), "{error}");
+        }
+        assert!(!directory.path().join("missing").exists());
+        std::fs::create_dir(directory.path().join("there")).unwrap();
+        open_target(at_among(&root, "/there", &[]), TargetKind::Directory, Links::Follow).unwrap();
     }
 
     #[test]

@@ -22,15 +22,17 @@ pub(crate) fn move_to(fd: BorrowedFd<'_>, target: RawFd) -> Io<()> {
 }
 
 /// Closes every descriptor but the standard streams and `kept`.
-pub(crate) fn close_all_but(kept: BorrowedFd<'_>) {
-    let kept = kept.as_raw_fd() as u32;
-    // SAFETY: called by the spawner, which is a forked copy of a program that never returns to that program's code, or a program that has
-    // opened nothing but `kept`: no owner of the closed descriptors runs again in it.
-    unsafe {
-        if kept > 3 {
-            libc::syscall(libc::SYS_close_range, 3, kept - 1, 0);
+pub(crate) fn close_all_but<'fd>(kept: impl IntoIterator<Item = BorrowedFd<'fd>>) {
+    let mut kept: Vec<u32> = kept.into_iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for last in kept.into_iter().filter(|fd| *fd > 2).chain([u32::MAX]) {
+        if first < last {
+            // SAFETY: called by the spawner and by a container's init, forked copies of a program that never return to that program's code,
+            // or by a program that has opened nothing but `kept`: no owner of the closed descriptors runs again in it.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last - 1, 0) };
         }
-        libc::syscall(libc::SYS_close_range, kept.max(2) + 1, u32::MAX, 0);
+        first = last.saturating_add(1);
     }
 }
 

@@ -11,11 +11,15 @@ use std::time::Duration;
 
 use runtime_tests::call::wait_for_end;
 use runtime_tests::roles::{self, Role};
-use runtime_tests::{Bed, bed, cases, until};
+use runtime_tests::{Bed, bed, cases, host, until};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use squall::squashfs::Attributes;
 
-cases![a_layer_that_does_not_answer_is_given_up_wherever_the_launch_hangs, planning_does_not_hang_either];
+cases![
+    a_layer_that_does_not_answer_is_given_up_wherever_the_launch_hangs,
+    planning_does_not_hang_either,
+    an_init_holds_nothing_of_its_launch_process,
+];
 
 pub const ROLES: &[Role] = &[("hanging-file-system", serve)];
 
@@ -91,6 +95,37 @@ fn a_layer_that_does_not_answer_is_given_up_wherever_the_launch_hangs(bed: &Bed)
         bed.squall(&["reap"]).ok();
         fs::read_dir(bed.run_root().join("containers")).unwrap().next().is_none().then_some(())
     });
+}
+
+/// Looked at while it waits for its program.
+fn an_init_holds_nothing_of_its_launch_process(bed: &Bed) {
+    let layer = bed.image("slow", |writer| {
+        writer.file("before", &Attributes::new(0o644), File::open("/dev/urandom").unwrap().take(PADDING)).unwrap();
+        bed::add_probe(writer, "bin/probe", 0o755);
+        writer.file("later", &Attributes::new(0o644), File::open("/dev/urandom").unwrap().take(PADDING)).unwrap();
+    });
+    let size = fs::metadata(&layer).unwrap().len();
+    let hanging = Hanging::start(bed, "slow", &layer, PADDING..size - PADDING);
+    let mut command =
+        bed.run_layers(&[hanging.layer()], &["--rm", "--name", "slow"], &["/bin/probe", "exit", "0"]).into_command();
+    let mut launch = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let init = || {
+        let cgroups = host::cgroup_directories(&format!("{}/slow", bed.cgroup()));
+        cgroups.first().and_then(|cgroup| host::processes_in(cgroup).first().copied())
+    };
+    let pid = until("it waits for its program", || {
+        init().filter(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") D ")))
+    });
+    let mut held = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        held.push(fs::read_link(entry.unwrap().path()).unwrap().into_os_string().into_string().unwrap());
+    }
+    let foreign: Vec<_> = held.iter().filter(|file| file.contains(bed.tag()) || file.contains("cgroup")).collect();
+    assert!(held.len() > 3 && foreign.is_empty(), "{held:?}");
+    // One is libcontainer's own; the launch process's leads to its caller.
+    assert!(held.iter().filter(|file| file.starts_with("socket:")).count() <= 5, "{held:?}");
+    hanging.end();
+    wait_for_end(&mut launch, PATIENCE).unwrap().expect("it ends");
 }
 
 fn planning_does_not_hang_either(bed: &Bed) {

@@ -19,7 +19,6 @@ cases![
     a_detached_worker_is_listed_waited_for_and_removed,
     a_name_in_use_is_refused_and_free_again_after_removal,
     a_worker_with_rm_leaves_no_record,
-    the_pid_file_must_not_exist_and_holds_digits,
     signals_to_a_program_in_the_foreground_reach_the_worker,
     a_time_limit_ends_the_worker,
     several_waiters_all_learn_the_code,
@@ -170,24 +169,6 @@ fn a_worker_with_rm_leaves_no_record(bed: &Bed) {
     assert_eq!(bed.squall(&["ps", "--all", "--json"]).json(), Value::Array(vec![]));
     bed.run(&[], &["exit", "0"]).ok();
     assert_eq!(bed.squall(&["ps", "--all", "--json"]).json().as_array().unwrap().len(), 1);
-}
-
-fn the_pid_file_must_not_exist_and_holds_digits(bed: &Bed) {
-    let file = bed.file("pid");
-    fs::write(&file, "1\n").unwrap();
-    std::os::unix::fs::symlink("nowhere", bed.work().join("link")).unwrap();
-    for path in [&file, &bed.file("link"), &bed.file("missing/pid")] {
-        let output = bed.run(&["--detach", "--pidfile", path], &["exit", "0"]).output();
-        assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{output}");
-        assert!(output.stderr.contains(path.as_str()), "{output}");
-    }
-    assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
-    fs::remove_file(&file).unwrap();
-    let worker = bed.start(&["--pidfile", &file], &["sleep", "600000"]);
-    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{}\n", worker.pid()));
-    let failed = bed.run_layers(&[bed.probe()], &["--pidfile", &bed.file("other")], &["/bin/missing"]).output();
-    assert!(failed.code() == 127 && !bed.work().join("other").exists(), "a failed launch leaves none: {failed}");
-    worker.kill();
 }
 
 /// `squall run` in the foreground; answers when its worker runs.

@@ -21,9 +21,11 @@ mod mounts;
 mod namespaces;
 mod oracle;
 mod packages;
+mod pid_file;
 mod plan;
 mod programs;
 mod refusals;
+mod removal;
 mod restart;
 mod scopes;
 mod seccomp;
@@ -33,6 +35,7 @@ mod spawner;
 mod spellings;
 mod storm;
 mod streams;
+mod terminal;
 mod traps;
 
 /// Every test but those that leak on purpose.
@@ -52,6 +55,8 @@ fn every_case() -> Vec<runtime_tests::Case> {
         life_cycle::CASES,
         endings::CASES,
         foreground::CASES,
+        pid_file::CASES,
+        removal::CASES,
         limits::CASES,
         crashes::CASES,
         layers::CASES,
@@ -73,6 +78,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         services::CASES,
         scopes::CASES,
         spawner::CASES,
+        terminal::CASES,
         traps::CASES,
         leaking::CASES,
     ]

@@ -138,7 +138,7 @@ fn what_run_refuses_plan_refuses_in_the_same_words(bed: &Bed) {
 
 fn obstacles_are_named_and_no_error(bed: &Bed) {
     let pid_file = bed.file("pid");
-    fs::write(&pid_file, "1").unwrap();
+    std::os::unix::fs::symlink("nowhere", &pid_file).unwrap();
     let worker = bed.start(&["--name", "w"], &["sleep", "600000"]);
     let flags = ["--json", "--name", "w", "--pidfile", &pid_file, "--volume", "/no/such/source:/mnt"];
     let obstacles = plan(bed, &flags).json()["obstacles"].to_string();

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use squall::record::ExitRecord;
 use squall::request::values;
 use squall::{
-    Container, Ended, Error, ErrorKind, Phase, Problem, Result, Running, Squall, Stage, Stdio, Trim,
+    Container, Ended, Error, ErrorKind, Lost, Phase, Problem, Result, Running, Squall, Stage, Stdio, Trim,
     serve_standard_input,
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Plan, Ps, Reap, Rm, Run, Stats, Stop};
+use crate::terminal::Terminals;
 use crate::{foreground, plan_page, print, request, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
@@ -92,10 +94,14 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
         return Ok(0);
     }
     let signals = foreground::take_signals()?;
+    let _terminals = Terminals::remember()?;
     let running = squall.launch(&spec, stdio).map_err(renamed)?;
     drop(own_user);
     report_changes(&running);
     let end = foreground::wait(running, &signals)?;
+    if let Ended::Exited(exited) = &end.ended {
+        report_out_of_memory(&exited.record().id, exited.exit());
+    }
     let code = end.code_by_signal().map_or_else(|| exit_code(&end.ended), Ok);
     if arguments.rm {
         if let Err(error) = end.ended.remove() {
@@ -267,43 +273,85 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
     Ok(0)
 }
 
-fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
-    let mut failure = None;
-    for id in &arguments.ids {
-        let container = match squall.attach(id)? {
-            Container::Created(created) => created.settle(LAUNCH_PATIENCE)?,
-            other => other,
-        };
-        let ended = match container {
-            Container::Running(running) => running.wait()?,
-            Container::Exited(exited) => Ended::Exited(exited),
-            Container::Lost(lost) => Ended::Lost(lost),
-            Container::Created(_) => return Err(not_started(id)),
-        };
-        match (&ended, exit_code(&ended)) {
-            (_, Ok(code)) if arguments.json => {
-                say!("{}", json!({ "id": id, "code": code, "phase": "exited", "exit": full_exit(&ended) }))
-            }
-            (_, Ok(code)) => say!("{code}"),
-            (Ended::Lost(lost), Err(_)) if arguments.json => {
-                say!("{}", json!({ "id": id, "code": null, "phase": "lost", "known": lost.known() }));
-            }
-            (Ended::Lost(lost), Err(error)) => {
-                if let Some(known) = lost.known() {
-                    tell!("container '{id}' was lost; the kernel still knew its end: {}", print::exit(known));
-                }
-                failure = Some(error);
-            }
-            (Ended::Exited(_), Err(error)) => failure = Some(error),
-        }
-    }
-    failure.map_or(Ok(0), Err)
+/// Does something for each id, whatever comes of the others. Every failure is said; the code is that of the first.
+fn for_each(ids: &[String], mut act: impl FnMut(&str) -> Result<()>) -> i32 {
+    let failures = ids.iter().filter_map(|id| act(id).err());
+    let codes: Vec<i32> = failures.map(|error| crate::report(&error)).collect();
+    codes.first().copied().unwrap_or(0)
 }
 
-fn full_exit(ended: &Ended) -> Value {
-    match ended {
-        Ended::Exited(exited) => json!(exited.exit()),
-        Ended::Lost(_) => Value::Null,
+/// What there is of an id.
+enum Found {
+    There(Container),
+    /// It was removed with its end.
+    Removed(Box<ExitRecord>),
+}
+
+fn find(squall: &Squall, id: &str) -> Result<Found> {
+    let container = squall.attach(id).and_then(|container| match container {
+        Container::Created(created) => created.settle(Duration::ZERO),
+        other => Ok(other),
+    });
+    or_removed(squall, id, container.map(Found::There))
+}
+
+fn or_removed(squall: &Squall, id: &str, found: Result<Found>) -> Result<Found> {
+    match found {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            squall.removed_exit(id)?.map(|exit| Found::Removed(Box::new(exit))).ok_or(error)
+        }
+        other => other,
+    }
+}
+
+fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
+    Ok(for_each(&arguments.ids, |id| match end_of(squall, id)? {
+        Ok(exit) => {
+            report_out_of_memory(id, &exit);
+            let code = print::exit_code(&exit.exit);
+            match arguments.json {
+                true => say!("{}", json!({ "id": id, "code": code, "phase": "exited", "exit": exit })),
+                false => say!("{code}"),
+            }
+            Ok(())
+        }
+        Err(lost) => {
+            match (arguments.json, lost.known()) {
+                (true, known) => say!("{}", json!({ "id": id, "code": null, "phase": "lost", "known": known })),
+                (false, Some(known)) => {
+                    let known = print::exit(known);
+                    tell!("container '{id}' was lost; the kernel still knew its end: {known}");
+                }
+                (false, None) => {}
+            }
+            Err(lost_error(id))
+        }
+    }))
+}
+
+/// Waits for the end of a container, in whatever phase it is.
+fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, Lost>> {
+    let found = squall.attach(id).and_then(|container| match container {
+        Container::Created(created) => created.settle(LAUNCH_PATIENCE),
+        other => Ok(other),
+    });
+    let ended = match or_removed(squall, id, found.map(Found::There))? {
+        Found::Removed(exit) => return Ok(Ok(*exit)),
+        Found::There(Container::Running(running)) => running.wait()?,
+        Found::There(Container::Exited(exited)) => Ended::Exited(exited),
+        Found::There(Container::Lost(lost)) => Ended::Lost(lost),
+        Found::There(Container::Created(_)) => return Err(not_started(id)),
+    };
+    Ok(match ended {
+        Ended::Exited(exited) => Ok(exited.exit().clone()),
+        Ended::Lost(lost) => Err(lost),
+    })
+}
+
+/// A worker that was killed for want of memory looks like any other that a signal ended.
+fn report_out_of_memory(id: &str, exit: &ExitRecord) {
+    if let Some(words) = print::out_of_memory(exit) {
+        tell!("container '{id}': {words}");
     }
 }
 
@@ -316,36 +364,31 @@ fn stop(squall: &Squall, arguments: &Stop) -> Result<i32> {
     let grace =
         values::seconds(&arguments.time).map_err(|bad| Error::invalid("command line", vec![bad.at("--time")]))?;
     let signal = signal_number(&arguments.signal)?;
-    for id in &arguments.ids {
-        match squall.attach(id)? {
-            Container::Running(running) => drop(running.stop(signal, grace)?),
-            Container::Exited(_) | Container::Lost(_) => {}
-            Container::Created(_) => return Err(not_started(id)),
+    Ok(for_each(&arguments.ids, |id| {
+        match find(squall, id)? {
+            Found::There(Container::Running(running)) => drop(running.stop(signal, grace)?),
+            Found::There(Container::Created(_)) => return Err(not_started(id)),
+            Found::There(Container::Exited(_) | Container::Lost(_)) | Found::Removed(_) => {}
         }
         say!("{id}");
-    }
-    Ok(0)
+        Ok(())
+    }))
 }
 
 fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
     let signal = signal_number(&arguments.signal)?;
-    for id in &arguments.ids {
+    Ok(for_each(&arguments.ids, |id| {
         match squall.attach(id)? {
             Container::Running(running) => running.signal(signal)?,
             Container::Exited(_) | Container::Lost(_) => {
-                return Err(Error::found(
-                    ErrorKind::Phase,
-                    Stage::Stop,
-                    format!("container '{id}'"),
-                    "signal",
-                    "it has ended",
-                ));
+                let object = format!("container '{id}'");
+                return Err(Error::found(ErrorKind::Phase, Stage::Stop, object, "signal", "it has ended"));
             }
             Container::Created(_) => return Err(not_started(id)),
         }
         say!("{id}");
-    }
-    Ok(0)
+        Ok(())
+    }))
 }
 
 /// `TERM`, `SIGTERM`, `term` or `15`.
@@ -365,21 +408,29 @@ fn signal_number(text: &str) -> Result<i32> {
 }
 
 fn remove(squall: &Squall, arguments: &Rm) -> Result<i32> {
-    for id in &arguments.ids {
-        match squall.attach(id)? {
-            Container::Exited(exited) => exited.remove()?,
-            Container::Lost(lost) => lost.remove()?,
-            Container::Running(running) if arguments.force => running.kill_tree()?.remove()?,
-            Container::Created(created) if arguments.force => created.abandon()?,
-            Container::Running(_) => {
-                let text = "it runs: stop it first, or use --force";
-                return Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{id}'"), "remove", text));
-            }
-            Container::Created(_) => return Err(not_started(id)),
+    Ok(for_each(&arguments.ids, |id| {
+        match remove_one(squall, id, arguments.force) {
+            // As podman and docker have it.
+            Err(error) if arguments.force && error.kind() == ErrorKind::NotFound => {}
+            removed => removed?,
         }
         say!("{id}");
+        Ok(())
+    }))
+}
+
+fn remove_one(squall: &Squall, id: &str, force: bool) -> Result<()> {
+    match squall.attach(id)? {
+        Container::Exited(exited) => exited.remove(),
+        Container::Lost(lost) => lost.remove(),
+        Container::Running(running) if force => running.kill_tree()?.remove(),
+        Container::Created(created) if force => created.abandon(),
+        Container::Running(_) => {
+            let text = "it runs: stop it first, or use --force";
+            Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{id}'"), "remove", text))
+        }
+        Container::Created(_) => Err(not_started(id)),
     }
-    Ok(0)
 }
 
 fn stats(squall: &Squall, arguments: &Stats) -> Result<i32> {

@@ -10,6 +10,7 @@ mod mounts;
 mod plan_page;
 mod request;
 mod seccomp;
+mod terminal;
 mod usage_error;
 
 use clap::{CommandFactory, Parser};
@@ -27,13 +28,16 @@ fn main() {
             std::process::exit(if error.use_stderr() { OWN_ERROR } else { 0 });
         }
     };
-    let code = commands::run(cli).unwrap_or_else(|error| {
-        tell!("{error}");
-        match error.kind() {
-            squall::ErrorKind::ProgramNotFound => 127,
-            squall::ErrorKind::ProgramNotExecutable => 126,
-            _ => OWN_ERROR,
-        }
-    });
+    let code = commands::run(cli).unwrap_or_else(|error| report(&error));
     std::process::exit(code);
+}
+
+/// Says what has failed; the exit code for it.
+fn report(error: &squall::Error) -> i32 {
+    tell!("{error}");
+    match error.kind() {
+        squall::ErrorKind::ProgramNotFound => 127,
+        squall::ErrorKind::ProgramNotExecutable => 126,
+        _ => OWN_ERROR,
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use squall::cgroup::Usage;
 use squall::layer::LayerStatus;
-use squall::record::{Exit, LaunchRecord};
+use squall::record::{Exit, ExitRecord, LaunchRecord};
 use squall::{Container, OneLine, Phase};
 
 /// Says something on standard error, as one line.
@@ -64,6 +64,23 @@ pub fn exit_code(exit: &Exit) -> i32 {
         Exit::Code { code } => i32::from(*code),
         Exit::Signal { signal, .. } => 128 + i32::from(*signal),
     }
+}
+
+/// What the kernel killed for want of memory, and whose limit that was; nothing where it killed nothing.
+pub fn out_of_memory(exit: &ExitRecord) -> Option<String> {
+    let oom = exit.oom.as_ref()?;
+    let kills = oom.kills.filter(|kills| *kills > 0)?;
+    let times = |count: u64| if count == 1 { "once".to_owned() } else { format!("{count} times") };
+    let own = oom.own.filter(|events| *events > 0).map(|events| format!("its own limit {}", times(events)));
+    let above = oom.ancestors.iter().filter(|ancestor| ancestor.events > 0);
+    let above = above.map(|ancestor| format!("that of cgroup {} {}", ancestor.cgroup, times(ancestor.events)));
+    let limits: Vec<String> = own.into_iter().chain(above).collect();
+    let whose = match limits.as_slice() {
+        [] => "at no limit of a cgroup: the machine's own memory, perhaps".to_owned(),
+        limits => format!("at {}", limits.join(" and ")),
+    };
+    let processes = if kills == 1 { "process" } else { "processes" };
+    Some(format!("out of memory: the kernel killed {kills} {processes}, {whose}"))
 }
 
 /// One line of `ps`.

@@ -107,6 +107,8 @@ pub fn launch_spec(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
 /// Storm's command file; its user is looked up, and a deadline may be added.
 fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
     let command = storm::read(path)?;
+    // Storm's own launcher refuses an old one.
+    command.check_pid_file()?;
     let mut warnings = command.warnings().to_vec();
     let identity = command.resolve_user()?;
     let mut fields = command.launch_spec(identity)?.into_fields();

@@ -31,6 +31,7 @@ cases![
     a_worker_whose_end_is_held_back_does_not_hold_its_monitor,
     no_setuid_program_is_made_by_a_worker_that_is_root,
     what_lies_in_a_writable_directory_is_closed_to_everybody_else,
+    no_mount_point_is_made_in_what_the_caller_has_of_the_host,
 ];
 
 /// Users for whom a protection has to hold.
@@ -379,6 +380,37 @@ fn nothing_is_mounted_or_unmounted_by_a_worker(bed: &Bed) {
             }
         }
     }
+}
+
+/// The worker before has put links there, to what it may not write to itself.
+fn no_mount_point_is_made_in_what_the_caller_has_of_the_host(bed: &Bed) {
+    let (shared, closed) = (bed.file("shared"), bed.file("closed"));
+    for directory in [&shared, &closed] {
+        fs::create_dir(directory).unwrap();
+    }
+    std::os::unix::fs::symlink("/closed", Path::new(&shared).join("link")).unwrap();
+    let (shared, closed) = (format!("{shared}:/shared"), format!("{closed}:/closed"));
+    for missing in ["/shared/new", "/shared/new/below", "/shared/link/new", "/closed/new"] {
+        for below in [
+            vec!["--tmpfs".to_owned(), missing.to_owned()],
+            vec!["--volume".to_owned(), format!("/etc/passwd:{missing}")],
+        ] {
+            let below: Vec<&str> = below.iter().map(String::as_str).collect();
+            let flags = [&["--rm", "--volume", &shared, "--volume", &closed][..], &below].concat();
+            let output = bed.run(&flags, &["exit", "0"]).output();
+            assert!(output.code() == 125 && output.stderr.contains("make it there first"), "{output}");
+        }
+    }
+    let here = |name: &str| listing(&bed.work().join(name)).len();
+    assert_eq!((here("shared"), here("closed")), (1, 0));
+    // What is there can be mounted over, and in file systems of the container's own what is missing is made.
+    fs::create_dir(bed.work().join("shared/there")).unwrap();
+    let table =
+        [["--tmpfs", "/shared/there"], ["--tmpfs", "/run/new"], ["--tmpfs", "/new/below"], ["--tmpfs", "/shared/link"]];
+    for below in table {
+        bed.run(&[&["--rm", "--volume", &shared, "--volume", &closed][..], &below].concat(), &["exit", "0"]).ok();
+    }
+    bed.run(&["--rm", "--tmpfs", "/own", "--tmpfs", "/own/new"], &["exit", "0"]).ok();
 }
 
 fn no_device_is_made_by_a_worker(bed: &Bed) {
