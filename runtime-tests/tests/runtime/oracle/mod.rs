@@ -137,7 +137,7 @@ fn root_itself_is_the_same_both_ways(bed: &Bed) {
 
 fn with_binds(bed: &Bed, spec: Builder) -> Builder {
     let (directory, file) = (bed.file("bound"), bed.file("bound file"));
-    fs::create_dir(&directory).unwrap();
+    fs::create_dir_all(format!("{directory}/within")).unwrap();
     fs::write(&file, "bound").unwrap();
     spec.bind(&directory, "/mnt/read only", &["ro"])
         .bind(&directory, "/mnt/writable", &["rw"])
