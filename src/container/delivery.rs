@@ -7,8 +7,7 @@
 use std::time::Duration;
 
 use super::Running;
-use crate::control::{self, Reply};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::record::SignalSets;
 use crate::signal_stream::{Sender, TakenSignal};
 use crate::sys::Addressee;
@@ -18,7 +17,7 @@ use crate::sys::Addressee;
 pub enum Delivery {
     /// It was sent; the worker does with it what it wants.
     Sent,
-    /// The worker leaves it to the default action, which is to end: its whole tree is being killed.
+    /// The worker leaves it to the default action, which is to end: its whole tree has been killed.
     CarriedOut,
 }
 
@@ -27,7 +26,7 @@ impl Running {
     /// neither handles nor ignores nor blocks, and whose default action is to end, ends it: the record says `killed-after-grace` and
     /// signal 9, because that is what the kernel takes for a first process.
     ///
-    /// Errors: `Phase` when it has ended.
+    /// Errors: those of [`Running::signal`] and [`Running::stop`].
     pub fn pass_on(&self, signal: TakenSignal) -> Result<Delivery> {
         let number = signal.number;
         let ends = !IS_SURVIVED.contains(&number)
@@ -41,7 +40,8 @@ impl Running {
         if !ends {
             return Ok(Delivery::Sent);
         }
-        self.end_by(number).map(|()| Delivery::CarriedOut)
+        // By its monitor, so that the record tells what happened.
+        self.clone().stop(number, Duration::ZERO).map(|_| Delivery::CarriedOut)
     }
 
     /// So it is after its launch, and for good: who leads a session cannot leave its group. Looked at all the same, because a wrong group
@@ -49,17 +49,6 @@ impl Running {
     fn leads_its_group(&self) -> bool {
         let init = rustix::process::Pid::from_raw(self.record.init.pid);
         init.is_some_and(|init| rustix::process::getpgid(Some(init)) == Ok(init))
-    }
-
-    /// A stop without a grace, by the monitor, so that its record tells what happened.
-    fn end_by(&self, signal: i32) -> Result<()> {
-        if control::stop(&self.directory, signal, Duration::ZERO)? == Reply::Done {
-            return Ok(());
-        }
-        match self.clone().kill_tree() {
-            Err(error) if error.kind() != ErrorKind::Phase => Err(error),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -44,9 +44,12 @@ pub fn wait(running: Running, signals: &SignalStream) -> Result<End> {
         }
         if signalled {
             let signal = signals.receive()?;
-            // It may have ended just now, which is no error here.
-            if let Ok(Delivery::CarriedOut) = running.pass_on(signal) {
-                by = by.or(Some(signal.number));
+            match running.pass_on(signal) {
+                Ok(Delivery::CarriedOut) => by = by.or(Some(signal.number)),
+                Ok(Delivery::Sent) => {}
+                // It may have ended just now, which is no error here.
+                Err(error) if running.is_alive() => tell!("warning: signal {}: {error}", signal.number),
+                Err(_) => {}
             }
         }
     }
