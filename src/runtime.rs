@@ -158,9 +158,9 @@ impl SquallBuilder {
         self
     }
 
-    /// Refuses every layer that does not lie below one of these directories, or that anybody could change but root and the owners
-    /// ([`ImageRoots::check`] has the rule). For programs that launch for others; without this no layer is refused for where it lies. No directory at all is an error of
-    /// [`SquallBuilder::build`].
+    /// Refuses every layer that does not lie below one of these directories, or that anybody could change but root and
+    /// [`SquallBuilder::image_owners`] ([`ImageRoots::check`] has the rule). For programs that launch for others; without this no layer is
+    /// refused for where it lies. No directory at all is an error of [`SquallBuilder::build`].
     pub fn image_roots<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> SquallBuilder {
         self.image_roots = Some(roots.into_iter().map(Into::into).collect());
         self

@@ -33,7 +33,8 @@ pub enum RootMode {
         /// container's memory limit.
         size_bytes: Option<u64>,
     },
-    /// What is written lies in this directory of the host, which holds the overlay's upper and work directories.
+    /// What is written lies in this directory of the host: in `overlay/upper`, beside the overlay's work directory. `overlay` is made for it, of
+    /// root's and closed to everybody else (0700); another that stands there is refused (`Exists`).
     Directory(HostDirectory),
 }
 
