@@ -109,6 +109,7 @@ mod wait;
 
 pub use container::{Container, Created, Delivery, Ended, Exited, Lost, Phase, Running};
 pub use error::{Cause, Error, ErrorKind, Problem, Result};
+pub use launch::default_limits::DefaultLimits;
 pub use layer::Trim;
 pub use one_line::OneLine;
 pub use own_users::OwnUser;

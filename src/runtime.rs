@@ -14,6 +14,7 @@ use crate::cgroup::CgroupPath;
 use crate::container::{Container, Running, removed_with};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
+use crate::launch::default_limits::DefaultLimits;
 use crate::launch::{self, Job, Layers, Settings, claim, line, wire};
 use crate::layer::OpenLayer;
 use crate::limit::{AtLimit, Limit};
@@ -131,6 +132,7 @@ pub struct SquallBuilder {
     image_roots: Option<Vec<PathBuf>>,
     own_users: UidRange,
     image_owners: Vec<u32>,
+    default_limits: DefaultLimits,
 }
 
 impl SquallBuilder {
@@ -179,6 +181,12 @@ impl SquallBuilder {
         self
     }
 
+    /// What a container is limited to whose spec does not say; nothing otherwise. A program that launches for others sets both.
+    pub fn default_limits(mut self, limits: DefaultLimits) -> SquallBuilder {
+        self.default_limits = limits;
+        self
+    }
+
     /// Checks what was set; touches nothing.
     pub fn build(self) -> Result<Squall> {
         let monitors = CgroupPath::new(self.monitors).map_err(|problem| {
@@ -194,6 +202,7 @@ impl SquallBuilder {
             monitors,
             image_roots,
             own_users: self.own_users,
+            default_limits: self.default_limits,
         };
         let launcher = self.spawner.map_or(Launcher::Direct, Launcher::Spawner);
         Ok(Squall { settings, launcher })
@@ -211,6 +220,7 @@ impl Squall {
             image_roots: None,
             own_users: UidRange::default(),
             image_owners: Vec::new(),
+            default_limits: DefaultLimits::default(),
         }
     }
 

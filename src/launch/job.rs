@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
+use super::default_limits::DefaultLimits;
 use crate::cgroup::CgroupPath;
 use crate::error::Result;
 use crate::layer::OpenLayer;
@@ -24,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) image_roots: Option<ImageRoots>,
     /// Of which containers get users of their own.
     pub(crate) own_users: UidRange,
+    /// What a container is limited to whose spec does not say.
+    pub(crate) default_limits: DefaultLimits,
 }
 
 impl Settings {

@@ -6,6 +6,7 @@
 
 pub(crate) mod binds;
 pub(crate) mod claim;
+pub(crate) mod default_limits;
 mod executor;
 mod home;
 pub(crate) mod inheritance;
@@ -173,6 +174,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     clock.lap(Stage::Layers);
 
     line.enter(Stage::Cgroup)?;
+    let spec = &job.settings.default_limits.complete(spec, &layout)?;
     if scope.is_some() && !exposed {
         leave_callers_cgroup(&layout, scope.as_ref(), &job.settings)?;
     }
@@ -185,7 +187,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
 
     line.enter(Stage::Binds)?;
     let sources = Sources::clone_all(spec, &layout)?;
-    let masked = crate::oci::masked_paths();
+    let masked = crate::oci::masked_paths(&spec.user);
     clock.lap(Stage::Binds);
 
     line.enter(Stage::Clone)?;

@@ -33,7 +33,7 @@ use oci_spec::runtime::{
 };
 
 use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::request::{LaunchSpec, Network, RootMode};
+use crate::request::{Identity, LaunchSpec, Network, RootMode};
 use crate::root::staging::ROOT;
 use crate::stage::Stage;
 
@@ -59,6 +59,20 @@ pub(crate) const MASKED_PATHS: [&str; 13] = [
     "/sys/kernel/security",
 ];
 
+/// What the kernel shows by the file's mode to root alone, and so to a worker of uid 0: physical pages and who uses them, the kernel's memory
+/// and where it lies. Nobody else could read it, so nobody else's launch pays for the mounts.
+pub(crate) const ROOTS_MASKED_PATHS: [&str; 9] = [
+    "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/pagetypeinfo",
+    "/proc/slabinfo",
+    "/proc/vmallocinfo",
+    "/proc/vmcore",
+    "/sys/kernel/slab",
+];
+
 /// What may be read but not written.
 pub(crate) const READ_ONLY_PATHS: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -79,7 +93,7 @@ pub fn document(spec: &LaunchSpec, root: &Path) -> Result<Spec> {
         process.set_oom_score_adj(Some(0));
         let mut linux = linux(&namespaces(spec))?;
         linux
-            .set_masked_paths(Some(masked_paths()))
+            .set_masked_paths(Some(masked_paths(&spec.user)))
             .set_readonly_paths(Some(READ_ONLY_PATHS.map(str::to_owned).to_vec()))
             .set_rootfs_propagation(Some("slave".to_owned()))
             .set_cgroups_path(Some(PathBuf::from(spec.cgroup.as_str())))
@@ -191,10 +205,11 @@ fn thermal_throttles(cpus: &Path) -> Vec<String> {
     paths
 }
 
-/// Every path of this machine that is masked. Asked before the container has a root of its own: the machine's processors are not to be seen
+/// Every path of this machine that is masked for a user. Asked before the container has a root of its own: the machine's processors are not to be seen
 /// from within a file system that is being put together.
-pub(crate) fn masked_paths() -> Vec<String> {
-    let everywhere = MASKED_PATHS.iter().map(|path| (*path).to_owned());
+pub(crate) fn masked_paths(user: &Identity) -> Vec<String> {
+    let roots = if user.uid() == 0 { &ROOTS_MASKED_PATHS[..] } else { &[] };
+    let everywhere = MASKED_PATHS.iter().chain(roots).map(|path| (*path).to_owned());
     everywhere.chain(thermal_throttles(Path::new(CPUS))).collect()
 }
 

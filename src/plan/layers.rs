@@ -111,6 +111,7 @@ mod tests {
             monitors: crate::cgroup::CgroupPath::new("/m").unwrap(),
             image_roots: None,
             own_users: crate::request::UidRange::default(),
+            default_limits: crate::DefaultLimits::default(),
         };
         let planned = of(&spec, check_layers(&spec).unwrap(), &settings);
         assert_eq!(planned.iter().map(|layer| layer.used).collect::<Vec<_>>(), [false, true, true]);

@@ -74,8 +74,9 @@ pub struct Plan {
 impl Plan {
     /// The plan for a spec whose layers have been checked.
     pub(crate) fn of(spec: &LaunchSpec, layers: Vec<OpenLayer>, settings: &Settings) -> Result<Plan> {
-        let document = oci::document(spec, Path::new(BUNDLE_ROOT))?;
         let machine = cgroups::layout();
+        let spec = &settings.default_limits.complete(spec, &machine.layout)?;
+        let document = oci::document(spec, Path::new(BUNDLE_ROOT))?;
         let (cgroups, foresight) = cgroups::of(spec, settings, &machine);
         let layers = layers::of(spec, layers, settings);
         Ok(Plan {

@@ -5,6 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use runtime_tests::{Bed, Worker, cases, host, needs, until};
 use serde_json::{Value, json};
+use squall::cgroup::Limits;
+use squall::request::LaunchSpec;
+use squall::{DefaultLimits, Stdio};
 
 cases![
     every_limit_asked_for_is_in_the_kernels_files,
@@ -14,6 +17,8 @@ cases![
     where_one_is_killed_for_memory_all_can_be,
     pressure_is_told_where_the_kernel_counts_it,
     a_pids_limit_refuses_forks_and_counts_them,
+    without_a_number_of_its_own_a_worker_has_a_pids_limit,
+    a_program_that_launches_for_others_gives_limits_to_who_names_none,
     a_cpu_quota_holds_and_its_throttling_is_on_record,
     a_worker_of_one_cpu_sees_that_one,
     a_processor_that_was_offline_is_back_for_the_next_worker,
@@ -142,6 +147,42 @@ fn a_pids_limit_refuses_forks_and_counts_them(bed: &Bed) {
     assert_eq!(answer["forked"], 7, "the worker itself is the eighth: {answer}");
     assert!(answer["refused"].is_string(), "{answer}");
     assert!(record_of(bed, "forker")["pids_limit_hits"].as_u64().unwrap() >= 1);
+}
+
+fn without_a_number_of_its_own_a_worker_has_a_pids_limit(bed: &Bed) {
+    for (flags, limit) in [(&[][..], "2048"), (&["--pids-limit", "0"], "max"), (&["--pids-limit", "7"], "7")] {
+        let worker = bed.start(flags, &["sleep", "600000"]);
+        assert_eq!(worker.cgroup_file("pids.max").as_deref(), Some(limit), "{flags:?}");
+        worker.kill();
+    }
+    let plan = bed.squall(&["plan", "--json", bed.probe(), "/bin/probe"]).json();
+    assert_eq!(plan["document"]["linux"]["resources"]["pids"]["limit"], 2048);
+}
+
+fn a_program_that_launches_for_others_gives_limits_to_who_names_none(bed: &Bed) {
+    let squall = bed.library().default_limits(DefaultLimits { pids: Some(9), memory_bytes: Some(48 << 20) });
+    let squall = squall.build().unwrap();
+    let user = squall::request::Identity::new(4711, 4711, []).unwrap();
+    let spec = |id: &str, limits| {
+        let spec =
+            LaunchSpec::builder(id).layers([bed.probe()]).args(["/bin/probe", "sleep", "600000"]).user(user.clone());
+        spec.cgroup(format!("{}/{id}", bed.cgroup())).limits(limits).build().unwrap()
+    };
+    for (id, limits, expected) in [
+        ("none", Limits::default(), ("9", (48 << 20).to_string())),
+        (
+            "own",
+            Limits { pids: Some(5), memory_bytes: Some(32 << 20), ..Limits::default() },
+            ("5", (32 << 20).to_string()),
+        ),
+    ] {
+        let running = squall.launch(&spec(id, limits), Stdio::null().unwrap()).unwrap();
+        let worker = bed.worker(id);
+        assert_eq!(worker.cgroup_file("pids.max").as_deref(), Some(expected.0));
+        assert_eq!(limit_of(&worker, "memory.limit_in_bytes", "memory.max"), expected.1);
+        drop(running);
+        worker.kill();
+    }
 }
 
 fn a_cpu_quota_holds_and_its_throttling_is_on_record(bed: &Bed) {

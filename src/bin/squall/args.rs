@@ -137,7 +137,7 @@ pub struct Run {
     /// Memory nodes to use
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
-    /// Most processes and threads; 0 or -1 for no limit
+    /// Most processes and threads; 0 or -1 for no limit [default: 2048, where the machine counts them]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub pids_limit: Option<String>,
     /// What the container's cgroup is made in: a cgroup's path, or for systemd a slice [default: /squall, or system.slice]

@@ -38,6 +38,7 @@ pub fn run(cli: Cli) -> Result<i32> {
             let roots = roots.map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone()));
             builder = builder.image_roots(roots).image_owners(arguments.image_owners.iter().copied());
         }
+        builder = builder.default_limits(request::default_limits(arguments));
         if let Some(range) = request::own_users(arguments)? {
             builder = builder.own_users(range);
         }

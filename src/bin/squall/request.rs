@@ -9,7 +9,7 @@ use squall::request::{
     OnExit, RootMode, Seccomp, SetuidBits, UidRange, storm, values,
 };
 use squall::seccomp::{Profile, brief_warnings};
-use squall::{Error, ErrorKind, Problem, Result, Stage};
+use squall::{DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
 
 use crate::args::Run;
 use crate::mounts::Mounts;
@@ -315,6 +315,15 @@ fn user(text: Option<&str>, own_user: bool) -> Result<Identity> {
 /// As docker and podman have it: a program may rely on there being one. A user of the container's own has none on the host.
 fn home(user: Option<&Identity>) -> Home {
     Home::OfImage { otherwise: user.and_then(Identity::home_on_host).unwrap_or_else(AbsolutePath::root) }
+}
+
+/// Processes and threads of a worker whose command names no number: podman's default.
+const DEFAULT_PIDS: u64 = 2048;
+
+/// What a worker is limited to that is asked for by flags. Of a document's, only what the document says.
+pub fn default_limits(run: &Run) -> DefaultLimits {
+    let pids = (run.spec.is_none() && run.pids_limit.is_none()).then_some(DEFAULT_PIDS);
+    DefaultLimits { pids, memory_bytes: None }
 }
 
 /// The uids of which containers get their own, if the command says so.
