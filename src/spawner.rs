@@ -135,8 +135,9 @@ impl Spawner {
 pub fn serve_standard_input() -> Result<()> {
     let socket = rustix::io::dup(rustix::stdio::stdin()).at(Stage::Request, OBJECT, "dup")?;
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).at(Stage::Request, OBJECT, "fcntl")?;
-    rustix::io::write(&socket, &[PROTOCOL_VERSION]).at(Stage::Request, OBJECT, "write(version)")?;
+    // Before it says that it is there: from then on a signal to the program's group may come, which is not for it.
     part_from_program(&socket);
+    rustix::io::write(&socket, &[PROTOCOL_VERSION]).at(Stage::Request, OBJECT, "write(version)")?;
     serve(socket)
 }
 

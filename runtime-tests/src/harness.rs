@@ -89,15 +89,18 @@ fn run_apart(name: &str) -> Result<(), Failed> {
     // Of one length, so that no tag is the beginning of another.
     let tag = format!("{:07}-{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let bed = Bed::new(&tag, program);
-    bed.make().map_err(|error| format!("cannot make the test's directories: {error}"))?;
-    let (status, output) = run_process(name, &tag, program)?;
+    let made = bed.make().map_err(|error| format!("cannot make the test's directories: {error}").into());
+    let ran = made.and_then(|()| run_process(name, &tag, program));
+    // Whatever came of it: a test that could not be run to its end has left the most.
+    let left = leaks::look_and_clear(&bed);
+    let (status, output) = ran?;
     let mut problems = Vec::new();
     match status {
         None => problems.push(format!("it did not end within {PATIENCE:?}")),
         Some(status) if !status.success() => problems.push(format!("{status}")),
         Some(_) => {}
     }
-    problems.extend(leaks::look_and_clear(&bed));
+    problems.extend(left);
     if problems.is_empty() {
         return Ok(());
     }

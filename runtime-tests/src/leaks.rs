@@ -162,13 +162,7 @@ fn file_of(pid: u32, file: &str) -> String {
 
 /// Takes everything away without the code under test. What cannot be taken away stays: it has been named.
 pub fn clear(bed: &Bed) {
-    let deadline = Instant::now() + host::bound(PATIENCE);
-    let directories = host::cgroup_directories(&bed.cgroup());
-    let mut pids: Vec<u32> = directories.iter().flat_map(|directory| host::processes_in(directory)).collect();
-    pids.extend(host::processes().into_iter().filter(|pid| file_of(*pid, "environ").contains(bed.tag())));
-    for pid in pids.into_iter().filter_map(|pid| Pid::from_raw(pid as i32)) {
-        let _ = kill_process(pid, Signal::KILL);
-    }
+    clear_processes(bed);
     let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
     for path in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|path| path.contains(bed.tag())) {
         let _ = unmount(path, UnmountFlags::DETACH);
@@ -176,13 +170,27 @@ pub fn clear(bed: &Bed) {
     for (device, _) in bound_devices(bed) {
         let _ = Command::new("losetup").args(["--detach", &format!("/dev/{device}")]).status();
     }
-    while directories.iter().any(|directory| directory.exists()) && Instant::now() < deadline {
-        directories
-            .iter()
-            .flat_map(|directory| host::tree(directory))
-            .for_each(|directory| drop(fs::remove_dir(directory)));
-    }
     remove_all(bed.directory());
+}
+
+/// More than once: what is killed may be replaced by somebody who watches it, and a launch may be under way.
+fn clear_processes(bed: &Bed) {
+    let deadline = Instant::now() + host::bound(PATIENCE);
+    loop {
+        let directories = host::cgroup_directories(&bed.cgroup());
+        let mut pids: Vec<u32> = directories.iter().flat_map(|directory| host::processes_in(directory)).collect();
+        pids.extend(host::processes().into_iter().filter(|pid| file_of(*pid, "environ").contains(bed.tag())));
+        for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid as i32)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let trees = directories.iter().flat_map(|directory| host::tree(directory));
+        trees.for_each(|directory| drop(fs::remove_dir(directory)));
+        let rest = directories.iter().any(|directory| directory.exists());
+        if (pids.is_empty() && !rest) || Instant::now() >= deadline {
+            return;
+        }
+        host::pause();
+    }
 }
 
 fn remove_all(directory: &Path) {

@@ -10,7 +10,11 @@ use runtime_tests::{Bed, Call, Case, cases, host, leaks};
 /// Makes the leaking tests appear.
 const LEAKING: &str = "SQUALL_TEST_LEAKING";
 
-cases![every_kind_of_leak_fails_a_test_and_is_named, a_test_that_fails_says_why];
+cases![
+    every_kind_of_leak_fails_a_test_and_is_named,
+    what_a_test_left_is_cleared_away_also_where_it_fails,
+    a_test_that_fails_says_why,
+];
 
 /// Tests that leak: in the second harness only.
 pub fn leaking() -> &'static [Case] {
@@ -22,6 +26,10 @@ pub fn leaking() -> &'static [Case] {
         case("leaves_a_mount", leave_a_mount),
         case("leaves_a_loop_device", leave_a_loop_device),
         case("leaves_a_descriptor", |_| std::mem::forget(fs::File::open("/dev/null").unwrap())),
+        case("fails_and_leaves_all_of_it", |bed| {
+            drop(bed.start(&[], &["sleep", "600000"]));
+            assert_eq!(sleeping(), 0);
+        }),
         case("leaves_nothing_and_fails", |_| panic!("the moon is full")),
     ];
     if std::env::var_os(LEAKING).is_some() { LEAKS } else { &[] }
@@ -82,6 +90,18 @@ fn every_kind_of_leak_fails_a_test_and_is_named(_: &Bed) {
         let told =
             output.split(&format!("---- leaking::{name} ----")).nth(1).and_then(|rest| rest.split("\n---- ").next());
         assert!(told.is_some_and(|told| told.contains(object)), "{name} is not told by '{object}':\n{output}");
+    }
+}
+
+fn what_a_test_left_is_cleared_away_also_where_it_fails(bed: &Bed) {
+    let output = ["fails_and_leaves", "leaves_a_"].map(second_harness).concat();
+    let named = output.split("squall-test-").skip(1).filter_map(|rest| rest.get(..12));
+    let tags: std::collections::BTreeSet<&str> = named.collect();
+    assert!(tags.len() >= 5, "{output}");
+    for tag in tags {
+        let other = Bed::new(tag, bed.program());
+        assert_eq!(leaks::look(&other), Vec::<String>::new());
+        assert!(!other.directory().exists(), "{}", other.directory().display());
     }
 }
 

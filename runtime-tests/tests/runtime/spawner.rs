@@ -1,5 +1,6 @@
 //! The spawner: launches from programs with threads, and what becomes of it and of the containers when somebody is killed.
 
+use std::fs;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ cases![
     the_spawner_holds_nothing_of_its_program,
     containers_outlive_their_program_and_the_spawner_does_not,
     a_signal_to_the_programs_group_does_not_end_the_spawner,
+    a_spawner_has_left_the_programs_session_before_it_is_there,
     a_program_that_ignores_its_children_can_have_a_spawner,
 ];
 
@@ -220,6 +222,22 @@ fn a_signal_to_the_programs_group_does_not_end_the_spawner(bed: &Bed) {
         embedder.kill();
         assert_eq!(bed.worker("worker").wait(), 0, "{kind}");
         bed.squall(&["rm", "worker"]).ok();
+    }
+}
+
+/// It says that it is there and leaves its program's session: in another order a signal in between would end it. Each round is a chance
+/// to see it in between.
+fn a_spawner_has_left_the_programs_session_before_it_is_there(bed: &Bed) {
+    let mut before = children(std::process::id());
+    for round in 0..100 {
+        let spawner = squall::Spawner::program(bed.program()).unwrap();
+        let there = fs::read_to_string("/proc/thread-self/children").unwrap();
+        let pids = there.split_whitespace().map(|pid| pid.parse::<u32>().unwrap());
+        let new: Vec<u32> = pids.filter(|pid| !before.contains(pid)).collect();
+        let sessions: Vec<String> = new.iter().map(|pid| host::status(*pid, "NSsid")).collect();
+        assert_eq!(sessions, new.iter().map(u32::to_string).collect::<Vec<_>>(), "round {round}");
+        before.extend(new);
+        drop(spawner);
     }
 }
 
