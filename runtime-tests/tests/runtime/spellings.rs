@@ -72,7 +72,7 @@ fn paths_of_the_host_may_be_relative_and_lead_up(bed: &Bed) {
     assert_eq!(read(&["-v", "./link/..:/data"], "/data/file")["ok"], "far", "the way up is the link's target's");
     run(&["--pidfile", "link/../pid", "--stdout", "link/../out", "--writable=up"], &["exit", "0"]);
     assert!(bed.work().join("far/pid").exists() && bed.work().join("far/out").exists());
-    assert!(bed.work().join("up/upper").is_dir());
+    assert!(fs::read_dir(bed.work().join("up")).unwrap().next().is_some(), "what is written lies there");
 }
 
 fn a_variable_without_a_value_is_the_callers(bed: &Bed) {
