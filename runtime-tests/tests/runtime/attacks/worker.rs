@@ -52,12 +52,13 @@ fn call(bed: &Bed, user: &str, number: libc::c_long, arguments: &str) -> Value {
 
 fn no_door_to_the_kernel_that_the_default_profile_closes_is_open(bed: &Bed) {
     // Arguments that the kernel would refuse by another errno than EPERM if it were asked, or that would succeed.
-    let table: [(&str, libc::c_long, &str, i32); 42] = [
+    let table: [(&str, libc::c_long, &str, i32); 43] = [
         ("keyrings: a key", libc::SYS_add_key, "0,0,0,0,0", libc::EPERM),
         ("keyrings: the session's", libc::SYS_keyctl, "1,0", libc::EPERM),
         ("keyrings: a request", libc::SYS_request_key, "0,0,0,0", libc::EPERM),
         ("bpf", libc::SYS_bpf, "0,0,0", libc::EPERM),
         ("perf events", libc::SYS_perf_event_open, "0,0,0,0,0", libc::EPERM),
+        ("fanotify", libc::SYS_fanotify_init, "0,0", libc::EPERM),
         ("userfaultfd, of one's own faults", libc::SYS_userfaultfd, "1", libc::EPERM),
         ("io_uring", libc::SYS_io_uring_setup, "0,0", libc::EPERM),
         ("AF_VSOCK", libc::SYS_socket, "40,1,0", libc::EPERM),
