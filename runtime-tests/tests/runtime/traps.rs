@@ -21,9 +21,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use runtime_tests::{Bed, cases, host, until};
@@ -226,65 +224,15 @@ fn the_mount_table_of_the_host_is_not_read_for_every_controller(bed: &Bed) {
     assert!(read_by(std::process::id()) - before >= large, "what is read is counted");
 }
 
-/// Init stands still from the moment that it joins its cgroup, dies there, and could as well have panicked.
+/// Init dies at a stage, as if it had panicked there.
 fn a_death_of_init_before_the_workload_is_an_error_that_names_the_stage(bed: &Bed) {
-    let parent = format!("{}/still", bed.cgroup());
-    let freezer = frozen_cgroup(&parent);
-    let call = bed.squall(&[
-        "run",
-        "--name",
-        "worker",
-        "--cgroup-parent",
-        &parent,
-        "--layer",
-        bed.probe(),
-        "--",
-        "/bin/probe",
-    ]);
-    let mut launch = call.into_command().stderr(Stdio::piped()).spawn().unwrap();
-    let init = until("init has joined its cgroup", || {
-        host::cgroup_directories(&format!("{parent}/worker"))
-            .iter()
-            .find_map(|directory| host::processes_in(directory).pop())
-    });
-    kill_process(Pid::from_raw(init as i32).unwrap(), Signal::KILL).unwrap();
-    freezer.thaw();
-    let mut told = String::new();
-    launch.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert_eq!(launch.wait().unwrap().code(), Some(125), "{told}");
-    // It is moved into its cgroup while it works, so which of these it was in is a matter of moments.
-    let stages = ["clone", "root", "mounts", "join"];
-    let named = stages.map(|stage| format!("{stage}: init: wait: it died before the workload started: "));
-    assert!(named.iter().any(|text| told.contains(text)), "{told}");
-    assert!(bed.library().build().unwrap().containers().unwrap().containers.is_empty(), "nothing is left of it");
-    for directory in host::cgroup_directories(&parent) {
-        fs::remove_dir(directory).unwrap();
+    for stage in ["root", "mounts", "join", "init"] {
+        let order = format!("init {stage} 1 abort");
+        let call = bed.run(&["--name", "worker"], &["exit", "0"]);
+        let output = call.env("SQUALL_CRASH", &order).env("SQUALL_CRASH_DIR", &bed.file("")).output();
+        assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{output}");
+        let named = format!("{stage}: init: wait: it died before the workload started: signal ");
+        assert!(output.stderr.contains(&named), "{output}");
+        assert!(bed.library().build().unwrap().containers().unwrap().containers.is_empty(), "nothing is left of it");
     }
-}
-
-/// Where a cgroup is frozen and thawed.
-struct Freezer {
-    file: PathBuf,
-    thawed: &'static str,
-}
-
-impl Freezer {
-    fn thaw(&self) {
-        fs::write(&self.file, self.thawed).unwrap();
-    }
-}
-
-/// A cgroup in which nothing can run, and whatever joins it stops.
-fn frozen_cgroup(path: &str) -> Freezer {
-    for (file, frozen, thawed) in [("freezer.state", "FROZEN", "THAWED"), ("cgroup.freeze", "1", "0")] {
-        for directory in host::hierarchies().iter().map(|root| root.join(&path[1..])) {
-            fs::create_dir_all(&directory).unwrap();
-            let file = directory.join(file);
-            if file.exists() {
-                fs::write(&file, frozen).unwrap();
-                return Freezer { file, thawed };
-            }
-        }
-    }
-    panic!("no hierarchy can freeze a cgroup")
 }
