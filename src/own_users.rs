@@ -15,8 +15,10 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, XattrFlags, flock, getxattr, setxattr};
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,7 @@ use crate::layer::create_private_directory;
 use crate::request::{Access, Identity, LaunchSpec, Mount, RootMode, UidRange};
 use crate::run_root::RunRoot;
 use crate::stage::Stage;
+use crate::wait::lock_by;
 
 /// The file that says where the search goes on.
 const NEXT: &str = "next";
@@ -46,16 +49,35 @@ struct Holder {
     files: Vec<PathBuf>,
 }
 
-/// A user that a container has for itself, while its launch is under way. It has to live until the launch has returned: from then on the
-/// container's own directory holds the uid. Of a launch that failed nothing stays.
-#[derive(Debug)]
+/// How long the uids are waited for while somebody else chooses one.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a container with a user of its own is given of the host's files besides its volumes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnUser {
+    /// Files that belong to the user: it is not given to another container while one of them is there.
+    pub files: Vec<PathBuf>,
+    /// Standard streams, by their numbers, whose files the user becomes the owner of.
+    pub streams: Vec<usize>,
+}
+
+impl OwnUser {
+    /// These files, and no streams.
+    pub fn of_files(files: Vec<PathBuf>) -> OwnUser {
+        OwnUser { files, streams: Vec::new() }
+    }
+}
+
+/// A uid that is being claimed. It has to live until the container's directory is there, which holds the uid from then on. Of a launch that
+/// failed before nothing stays.
+#[derive(Debug)]
+pub(crate) struct Claimed {
     users: Users,
     uid: u32,
     locked: Option<File>,
 }
 
-impl Drop for OwnUser {
+impl Drop for Claimed {
     fn drop(&mut self) {
         let Ok(_lock) = self.users.lock() else { return };
         self.locked = None;
@@ -76,7 +98,7 @@ impl Users {
     }
 
     /// The spec with a uid that it has for itself; `files` are those of the host that will belong to the uid.
-    pub(crate) fn claim(&self, spec: LaunchSpec, files: &[PathBuf]) -> Result<(LaunchSpec, OwnUser)> {
+    pub(crate) fn claim(&self, spec: LaunchSpec, files: &[PathBuf]) -> Result<(LaunchSpec, Claimed)> {
         self.run_root.prepare()?;
         create_private_directory(&self.directory()).at(Stage::Claim, self.object(), "mkdir")?;
         let _lock = self.lock()?;
@@ -94,7 +116,7 @@ impl Users {
             // A file system without attributes forgets the uid with the run root.
             let _ = setxattr(directory, ATTRIBUTE, uid.to_string().as_bytes(), XattrFlags::empty());
         }
-        Ok((with_user(spec, uid)?, OwnUser { users: self.clone(), uid, locked }))
+        Ok((with_user(spec, uid)?, Claimed { users: self.clone(), uid, locked }))
     }
 
     /// The spec with the uid that it would be given now, as far as nobody else takes it before. Touches nothing.
@@ -243,8 +265,11 @@ impl Users {
 
     fn lock(&self) -> Result<File> {
         let directory = File::open(self.directory()).at(Stage::Claim, self.object(), "open")?;
-        flock(&directory, FlockOperation::LockExclusive).at(Stage::Claim, self.object(), "flock")?;
-        Ok(directory)
+        if lock_by(directory.as_fd(), Instant::now() + PATIENCE).at(Stage::Claim, self.object(), "flock")? {
+            return Ok(directory);
+        }
+        let text = format!("somebody has held them for {} s", PATIENCE.as_secs());
+        Err(Error::found(ErrorKind::TimedOut, Stage::Claim, self.object(), "flock", text))
     }
 
     fn directory(&self) -> PathBuf {

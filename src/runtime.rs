@@ -168,7 +168,7 @@ impl SquallBuilder {
         self
     }
 
-    /// The uids of which [`Squall::with_own_user`] gives one; the [default](UidRange) otherwise. Run roots of one machine that are in use at
+    /// The uids of which [`Squall::launch_as_own_user`] gives one; the [default](UidRange) otherwise. Run roots of one machine that are in use at
     /// the same time should have ranges of their own.
     pub fn own_users(mut self, range: UidRange) -> SquallBuilder {
         self.own_users = range;
@@ -224,19 +224,7 @@ impl Squall {
         }
     }
 
-    /// The spec with a user that no other container of this run root has, instead of its own: a uid of [`SquallBuilder::own_users`], the group
-    /// of the same number, and no further group. `files` are files of the host that will belong to the user, output files for example: as long
-    /// as they, a writable directory or volume of the spec's are there, only a container with the same directories gets the uid again.
-    /// The [`OwnUser`] has to live until [`Squall::launch`] has returned.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Exhausted`] when each uid is taken; [`ErrorKind::Privilege`] as a launch would have it.
-    pub fn with_own_user(&self, spec: LaunchSpec, files: &[PathBuf]) -> Result<(LaunchSpec, OwnUser)> {
-        check_privilege(spec.network)?;
-        self.settings.users().claim(spec, files)
-    }
-
-    /// The spec with the user that [`Squall::with_own_user`] would give it now, for a plan. Touches nothing.
+    /// The spec with the user that [`Squall::launch_as_own_user`] would give it now, for a plan. Touches nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Exhausted`] when each uid is taken.
@@ -254,19 +242,30 @@ impl Squall {
     /// 25 seconds (35 once there is an init), in a file system that does not answer for example: it is taken back as soon as it can be.
     /// A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
-        self.launch_since(launch::monotonic_ns(), spec, Layers::ByPath, stdio, Vec::new())
+        self.launch_since(launch::monotonic_ns(), spec, None, Layers::ByPath, stdio, Vec::new())
+    }
+
+    /// As [`Squall::launch`], with a user that no other container of this run root has, instead of the spec's: a uid of
+    /// [`SquallBuilder::own_users`], the group of the same number, and no further group. As long as a writable directory or volume of the spec's,
+    /// or one of the files given here, is there, only a container with the same directories gets the uid again. The record says which it is.
+    ///
+    /// # Errors
+    /// As [`Squall::launch`]; [`ErrorKind::Exhausted`] when each uid is taken.
+    pub fn launch_as_own_user(&self, spec: &LaunchSpec, stdio: Stdio, own_user: OwnUser) -> Result<Running> {
+        self.launch_since(launch::monotonic_ns(), spec, Some(own_user), Layers::ByPath, stdio, Vec::new())
     }
 
     /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
     pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
         let notes = self.settings.check_image_roots(spec, &layers)?;
-        self.launch_since(launch::monotonic_ns(), spec, Layers::Opened(without_repeats(layers)), stdio, notes)
+        self.launch_since(launch::monotonic_ns(), spec, None, Layers::Opened(without_repeats(layers)), stdio, notes)
     }
 
     fn launch_since(
         &self,
         called_ns: u64,
         spec: &LaunchSpec,
+        own_user: Option<OwnUser>,
         layers: Layers,
         stdio: Stdio,
         mut notes: Vec<String>,
@@ -282,7 +281,8 @@ impl Squall {
         }
         let filter = spec.seccomp.filter()?;
         notes.extend(spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")));
-        let job = Job { called_ns, spec: spec.clone(), layers, stdio: stdio.streams, filter, notes, settings };
+        let job =
+            Job { called_ns, spec: spec.clone(), own_user, layers, stdio: stdio.streams, filter, notes, settings };
         let record = match &self.launcher {
             Launcher::Direct => launch_directly(job),
             Launcher::Spawner(spawner) => launch_by(spawner, &job),

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, Result};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
@@ -48,6 +49,25 @@ pub(crate) fn child_ends_by(pidfd: BorrowedFd<'_>, deadline: Instant) -> Result<
         if is_readable_by(pidfd, Some(deadline))? && end_of_child(pidfd).is_ok_and(|end| end.is_none()) {
             std::thread::park_timeout(DOUBT_PAUSE);
         }
+    }
+}
+
+/// The shortest and the longest pause between two tries for a lock, which has no descriptor to wait on.
+const LOCK_PAUSE_MIN: Duration = Duration::from_micros(50);
+const LOCK_PAUSE_MAX: Duration = Duration::from_millis(2);
+
+/// Locks a file for this process alone; false when somebody had it until the deadline. Whoever holds it may be stopped, so no lock is waited for
+/// without a bound.
+pub(crate) fn lock_by(file: BorrowedFd<'_>, deadline: Instant) -> Result<bool> {
+    let mut pause = LOCK_PAUSE_MIN;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() >= deadline => return Ok(false),
+            Err(Errno::WOULDBLOCK) => {}
+            other => return other.map(|()| true),
+        }
+        std::thread::park_timeout(pause);
+        pause = (pause * 2).min(LOCK_PAUSE_MAX);
     }
 }
 

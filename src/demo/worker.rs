@@ -15,6 +15,7 @@ use crate::cgroup::{CgroupPath, Controller, Layout, Limits, Usage};
 use crate::container::{Container, Ended, Running};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::Trim;
+use crate::layer::absent;
 use crate::record::{ExitRecord, LaunchRecord, ProcessId};
 use crate::request::{Identity, LaunchSpec, Seccomp};
 use crate::runtime::{Squall, Stdio};
@@ -196,9 +197,12 @@ impl Stage {
         }
         outcome = outcome.and(self.reap());
         outcome?;
-        for directory in ["layers", "containers", ""] {
+        // Nobody has a user of this run root any more.
+        let users = self.run_root.join("users");
+        absent(fs::remove_dir_all(&users)).at(LaunchStage::Remove, users.display(), "rmdir")?;
+        for directory in ["layers", "containers", "removed", ""] {
             let path = self.run_root.join(directory);
-            fs::remove_dir(&path).at(LaunchStage::Remove, path.display(), "rmdir")?;
+            absent(fs::remove_dir(&path)).at(LaunchStage::Remove, path.display(), "rmdir")?;
         }
         Ok(processes)
     }

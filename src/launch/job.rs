@@ -8,7 +8,7 @@ use super::default_limits::DefaultLimits;
 use crate::cgroup::CgroupPath;
 use crate::error::Result;
 use crate::layer::OpenLayer;
-use crate::own_users::Users;
+use crate::own_users::{OwnUser, Users};
 use crate::request::{ImageRoots, LaunchSpec, UidRange};
 use crate::run_root::RunRoot;
 use crate::seccomp::Filter;
@@ -47,6 +47,8 @@ pub(crate) struct Job {
     /// When the caller asked for it, in nanoseconds of CLOCK_MONOTONIC.
     pub(crate) called_ns: u64,
     pub(crate) spec: LaunchSpec,
+    /// Where the spec's user is only a stand-in for one that the container is to have for itself.
+    pub(crate) own_user: Option<OwnUser>,
     pub(crate) layers: Layers,
     pub(crate) stdio: [OwnedFd; 3],
     /// The spec's seccomp profile, compiled.

@@ -133,10 +133,12 @@ fn launch(job: &Job, line: &Line) -> Result<watch::Watched> {
 fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     let mut clock = Stopwatch::since(job.called_ns);
     let created_unix_ns = nanoseconds(ClockId::Realtime);
-    let spec = &job.spec;
 
     let mut notes = job.notes.clone();
     notes.extend(inheritance::clean()?);
+    let users = job.settings.users();
+    let foreseen = job.own_user.as_ref().map(|_| users.foresee(job.spec.clone())).transpose()?;
+    let spec = foreseen.as_ref().unwrap_or(&job.spec);
     notes.extend(spec.root.note());
     let by_path = match &job.layers {
         Layers::ByPath => {
@@ -146,7 +148,6 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
         }
         Layers::Opened(_) => Vec::new(),
     };
-    let stdio = streams::protect(&job.stdio, &spec.user)?;
     let layer_files = if by_path.is_empty() { job.layers.opened() } else { &by_path };
     clock.lap(Stage::Request);
 
@@ -160,9 +161,13 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     if exposed {
         leave_callers_cgroup(&layout, scope.as_ref(), &job.settings)?;
     }
+    let claimed = job.own_user.as_ref().map(|own| users.claim(spec.clone(), &own.files)).transpose()?;
+    let spec = claimed.as_ref().map_or(spec, |(spec, _)| spec);
     let claim = Claim::make(&job.settings.run_root, spec)?;
     undo.directory(&claim.path);
-    notes.extend(job.settings.users().note(spec)?);
+    job.own_user.as_ref().map_or(Ok(()), |own| streams::give(&job.stdio, &own.streams, &spec.user))?;
+    let stdio = streams::protect(&job.stdio, &spec.user)?;
+    notes.extend(users.note(spec)?);
     let removed = job.settings.run_root.removed();
     removed.forget(spec.id.as_str())?;
     let mut pid_file = pid_place.map(|place| place.make(&spec.id, &claim)).transpose()?;

@@ -7,6 +7,7 @@
 //! Runs in the launch process, in its caller's mount namespace.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::fchown;
 
 use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
@@ -23,6 +24,17 @@ use crate::sys::{self, MountAttr};
 pub(super) fn protect<'a>(streams: &'a [OwnedFd; 3], worker: &Identity) -> Result<[Stream<'a>; 3]> {
     let [stdin, stdout, stderr] = streams;
     Ok([protected(stdin, 0, worker)?, protected(stdout, 1, worker)?, protected(stderr, 2, worker)?])
+}
+
+/// Makes the worker the owner of these streams' files.
+pub(super) fn give(streams: &[OwnedFd; 3], numbers: &[usize], worker: &Identity) -> Result<()> {
+    numbers.iter().filter_map(|number| Some((number, streams.get(*number)?))).try_for_each(|(number, stream)| {
+        fchown(stream, Some(worker.uid()), Some(worker.gid())).at(
+            Stage::Claim,
+            format!("standard stream {number}"),
+            "fchown",
+        )
+    })
 }
 
 /// A stream of the worker's.

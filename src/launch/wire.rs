@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{Job, Layers, Settings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
+use crate::own_users::OwnUser;
 use crate::request::{LaunchSpec, LayerPath};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
@@ -37,6 +38,7 @@ const OBJECT: &str = "launch request";
 struct Text {
     called_ns: u64,
     spec: LaunchSpec,
+    own_user: Option<OwnUser>,
     /// Nothing: the launch process opens them.
     layers: Option<Vec<LayerText>>,
     filter: Option<Filter>,
@@ -62,6 +64,7 @@ pub(crate) fn send_job(stream: &UnixStream, job: &Job) -> Result<()> {
     let text = Text {
         called_ns: job.called_ns,
         spec: job.spec.clone(),
+        own_user: job.own_user.clone(),
         layers,
         filter: job.filter.clone(),
         notes: job.notes.clone(),
@@ -147,6 +150,7 @@ fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Job> {
     Ok(Job {
         called_ns: text.called_ns,
         spec: text.spec,
+        own_user: text.own_user,
         layers,
         stdio,
         filter: text.filter,

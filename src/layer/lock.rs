@@ -9,39 +9,27 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
 use super::{LOCK, PIN, create_private_directory};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::stage::Stage;
+use crate::wait::lock_by;
 
 /// How long the lock is waited for. Binding and mounting take a millisecond; a launch that hangs in a file system which does not answer holds it
 /// for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The shortest and the longest pause between two tries: a lock of this kind has no descriptor to wait on.
-const PAUSE_MIN: Duration = Duration::from_micros(50);
-const PAUSE_MAX: Duration = Duration::from_millis(2);
-
 /// Takes the lock of the layer in this directory, making that where needed. `None`: somebody has had it for too long. A reaper may remove
 /// directory and lock file while we wait: then the file we hold has no name any more, and the next turn makes both anew.
 pub(super) fn take(directory: &Path, object: &str) -> Result<Option<File>> {
     let deadline = Instant::now() + PATIENCE;
-    let mut pause = PAUSE_MIN;
     loop {
         let Some(file) = open(directory, object)? else { continue };
-        match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) if file.metadata().at(Stage::Layers, object, "fstat(lock)")?.nlink() > 0 => return Ok(Some(file)),
-            Ok(()) => continue,
-            Err(Errno::WOULDBLOCK) => {}
-            Err(errno) => return Err(Error::system(Stage::Layers, object, "flock", errno)),
-        }
-        if Instant::now() >= deadline {
+        if !lock_by(file.as_fd(), deadline).at(Stage::Layers, object, "flock")? {
             return Ok(None);
         }
-        std::thread::park_timeout(pause);
-        pause = (pause * 2).min(PAUSE_MAX);
+        if file.metadata().at(Stage::Layers, object, "fstat(lock)")?.nlink() > 0 {
+            return Ok(Some(file));
+        }
     }
 }
 

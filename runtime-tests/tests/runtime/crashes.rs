@@ -27,7 +27,7 @@ fn launch_with_points(args: &[String]) {
     let user = squall::request::Identity::new(65534, 65534, []).unwrap();
     let builder = squall::request::LaunchSpec::builder("spared").layers([layer]).user(user).cgroup(cgroup);
     let spec = builder.args(["/bin/probe", "exit-on-signal", "600000"]).build().unwrap();
-    squall.launch(&spec, squall::Stdio::null().unwrap()).unwrap();
+    squall.launch(&spec, squall::Stdio::null().unwrap()).unwrap_or_else(|error| panic!("{error}"));
 }
 
 fn kill(pid: u32) {

@@ -52,6 +52,9 @@ fn start_of(report: &Value) -> Value {
     start
 }
 
+/// Two workers of one user can be compared.
+const FLAGS: [&str; 3] = ["--rm", "--user", "65534:65534"];
+
 fn whatever_the_callers_circumstances_the_worker_starts_the_same(bed: &Bed) {
     let in_shell = |script: &'static str| vec!["sh", "-c", script, "sh"];
     let table = [
@@ -86,7 +89,7 @@ fn whatever_the_callers_circumstances_the_worker_starts_the_same(bed: &Bed) {
             "--rss=1:",
         ],
     ];
-    let clean = start_of(&bed.report(&["--rm"]));
+    let clean = start_of(&bed.report(&FLAGS));
     assert_eq!(clean["fds"], json!(["0", "1", "2"]));
     assert_eq!(
         (&clean["Umask"], &clean["cwd"], &clean["SigBlk"]),
@@ -98,7 +101,7 @@ fn whatever_the_callers_circumstances_the_worker_starts_the_same(bed: &Bed) {
 
 /// What a worker of this caller has otherwise.
 fn differences(bed: &Bed, caller: &[&str], clean: &Value) -> Vec<String> {
-    let output = bed.run(&["--rm"], &["report"]).under(caller).output();
+    let output = bed.run(&FLAGS, &["report"]).under(caller).output();
     if output.code() != 0 {
         return vec![output.to_string()];
     }
@@ -108,7 +111,7 @@ fn differences(bed: &Bed, caller: &[&str], clean: &Value) -> Vec<String> {
 }
 
 fn the_callers_securebits_are_not_the_workers(bed: &Bed) {
-    let clean = start_of(&bed.report(&["--rm"]));
+    let clean = start_of(&bed.report(&FLAGS));
     assert_eq!(differences(bed, &["setpriv", "--securebits", "+no_setuid_fixup"], &clean), Vec::<String>::new());
 }
 

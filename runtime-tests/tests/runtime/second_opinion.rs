@@ -99,7 +99,7 @@ fn processes_and_their_limit_are_what_cgroups_rs_reads(bed: &Bed) {
 }
 
 fn without_limits_neither_reads_one(bed: &Bed) {
-    let worker = bed.start(&[], &["sleep", "600000"]);
+    let worker = bed.start(&["--pids-limit", "-1"], &["sleep", "600000"]);
     let [ours, theirs] = both(&worker);
     assert_eq!(ours, theirs);
     assert_eq!((ours.memory_limit_bytes, ours.pids_limit, ours.oom_kills), (None, None, Some(0)));

@@ -51,7 +51,8 @@ fn run_on(bed: &Bed, terminal: &File, shell: &str, probe: &[&str]) -> Child {
 
 fn a_terminal_has_its_mode_again_however_the_worker_ends(bed: &Bed) {
     let (_leader, terminal) = terminal();
-    let ends: [(&str, fn(&Bed, &Child)); 4] = [
+    type End = fn(&Bed, &Child);
+    let ends: [(&str, End); 4] = [
         ("by itself", |_, _| ()),
         ("stopped", |bed, _| drop(bed.squall(&["stop", "--time", "0", "w"]).ok())),
         ("killed", |bed, _| kill(bed.worker("w").pid())),

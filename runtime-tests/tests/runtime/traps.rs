@@ -24,7 +24,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use runtime_tests::{Bed, cases, host, until};
+use runtime_tests::{Bed, Call, cases, host, roles, until};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -227,12 +227,13 @@ fn the_mount_table_of_the_host_is_not_read_for_every_controller(bed: &Bed) {
 /// Init dies at a stage, as if it had panicked there.
 fn a_death_of_init_before_the_workload_is_an_error_that_names_the_stage(bed: &Bed) {
     for stage in ["root", "mounts", "join", "init"] {
-        let order = format!("init {stage} 1 abort");
-        let call = bed.run(&["--name", "worker"], &["exit", "0"]);
-        let output = call.env("SQUALL_CRASH", &order).env("SQUALL_CRASH_DIR", &bed.file("")).output();
-        assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{output}");
+        let mut command = roles::command("launch-with-points");
+        let cgroup = format!("{}/worker", bed.cgroup());
+        command.args([bed.run_root().to_str().unwrap(), &bed.monitors(), bed.probe(), &cgroup]);
+        let call = Call::new(command).env("SQUALL_CRASH", &format!("init {stage} 1 abort"));
+        let output = call.env("SQUALL_CRASH_DIR", &bed.file("")).output();
         let named = format!("{stage}: init: wait: it died before the workload started: signal ");
-        assert!(output.stderr.contains(&named), "{output}");
+        assert!(output.code() != 0 && output.stderr.contains(&named), "{output}");
         assert!(bed.library().build().unwrap().containers().unwrap().containers.is_empty(), "nothing is left of it");
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use squall::record::ExitRecord;
-use squall::request::values;
+use squall::request::{Identity, values};
 use squall::{
-    Container, Ended, Error, ErrorKind, Lost, Phase, Problem, Result, Running, Squall, Stage, Stdio, Trim,
+    Container, Ended, Error, ErrorKind, Lost, OwnUser, Phase, Problem, Result, Running, Squall, Stage, Stdio, Trim,
     serve_standard_input,
 };
 
@@ -83,21 +83,21 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
         tell!("warning: {warning}");
     }
     let renamed = |error| asked.names.rename(error);
-    let (spec, own_user) = match asked.own_user {
-        true => squall.with_own_user(asked.spec, &output_paths(arguments)?).map(|(spec, own)| (spec, Some(own)))?,
-        false => (asked.spec, None),
+    let mut own_user = asked.own_user.then(|| output_paths(arguments)).transpose()?.map(OwnUser::of_files);
+    let stdio = streams(arguments, &asked.spec.user, own_user.as_mut())?;
+    let start = |stdio| match own_user {
+        Some(own_user) => squall.launch_as_own_user(&asked.spec, stdio, own_user).map_err(renamed),
+        None => squall.launch(&asked.spec, stdio).map_err(renamed),
     };
-    let stdio = streams(arguments, spec.user.uid(), spec.user.gid())?;
     if arguments.detach {
-        let running = squall.launch(&spec, stdio).map_err(renamed)?;
+        let running = start(stdio)?;
         report_changes(&running);
         say!("{}", running.record().id);
         return Ok(0);
     }
     let signals = foreground::take_signals()?;
     let _terminals = Terminals::remember()?;
-    let running = squall.launch(&spec, stdio).map_err(renamed)?;
-    drop(own_user);
+    let running = start(stdio)?;
     report_changes(&running);
     let end = foreground::wait(running, &signals)?;
     if let Ended::Exited(exited) = &end.ended {
@@ -158,11 +158,17 @@ fn output_paths(arguments: &Run) -> Result<Vec<PathBuf>> {
 }
 
 /// The worker's streams: the caller's, or files; a detached worker has none of the caller's.
-fn streams(arguments: &Run, uid: u32, gid: u32) -> Result<Stdio> {
+fn streams(arguments: &Run, user: &Identity, mut own_user: Option<&mut OwnUser>) -> Result<Stdio> {
     let mut stdio = if arguments.detach { Stdio::null()? } else { Stdio::inherit()? };
     for (index, path) in [(1, &arguments.stdout), (2, &arguments.stderr)] {
         if let Some(path) = path {
-            stdio.streams[index] = output_file(path, uid, gid)?;
+            let (file, is_new) = output_file(path)?;
+            match &mut own_user {
+                Some(own_user) if is_new => own_user.streams.push(index),
+                None if is_new => give(path, &file, user)?,
+                _ => {}
+            }
+            stdio.streams[index] = file;
         }
     }
     Ok(stdio)
@@ -171,9 +177,9 @@ fn streams(arguments: &Run, uid: u32, gid: u32) -> Result<Stdio> {
 /// The mode of a new output file: its group may read along.
 const OUTPUT_MODE: u32 = 0o640;
 
-/// A new file belongs to the worker, which may open it again by /dev/stdout, and has its mode whatever the umask; one that was there keeps
-/// owner and mode. A device or FIFO is not written to by accident; the null device is.
-fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
+/// An output file, and whether it is new: then it is to belong to the worker, which may open it again by /dev/stdout, and has its mode whatever
+/// the umask; one that was there keeps owner and mode. A device or FIFO is not written to by accident; the null device is.
+fn output_file(path: &Path) -> Result<(OwnedFd, bool)> {
     let object = format!("output file '{}'", path.display());
     let failed = |call: &str, error: std::io::Error| Error::system(Stage::Request, object.clone(), call, error);
     let existed = path.symlink_metadata().is_ok();
@@ -186,19 +192,25 @@ fn output_file(path: &Path, uid: u32, gid: u32) -> Result<OwnedFd> {
         .map_err(|error| failed("open", error))?;
     let metadata = file.metadata().map_err(|error| failed("fstat", error))?;
     if metadata.file_type().is_char_device() && metadata.rdev() == NULL_DEVICE {
-        return Ok(file.into());
+        return Ok((file.into(), false));
     }
     if !metadata.is_file() {
         let reason = "is neither a regular file nor /dev/null".to_owned();
         return Err(Error::invalid("command line", vec![Problem { field: path.display().to_string(), reason }]));
     }
     file.set_len(0).map_err(|error| failed("ftruncate", error))?;
-    if !existed && metadata.uid() == 0 {
-        fchown(&file, Some(uid), Some(gid)).map_err(|error| failed("fchown", error))?;
+    let is_new = !existed && metadata.uid() == 0;
+    if is_new {
         rustix::fs::fchmod(&file, OUTPUT_MODE.into()).map_err(|errno| failed("fchmod", errno.into()))?;
     }
     rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::APPEND).map_err(|errno| failed("fcntl", errno.into()))?;
-    Ok(file.into())
+    Ok((file.into(), is_new))
+}
+
+fn give(path: &Path, file: &OwnedFd, user: &Identity) -> Result<()> {
+    let object = || format!("output file '{}'", path.display());
+    fchown(file, Some(user.uid()), Some(user.gid()))
+        .map_err(|error| Error::system(Stage::Request, object(), "fchown", error))
 }
 
 fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {

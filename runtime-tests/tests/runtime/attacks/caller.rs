@@ -22,7 +22,7 @@ cases![
     a_mount_onto_a_device_does_not_become_the_mask,
     a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside,
     the_caller_of_a_setuid_program_has_no_power_over_what_it_starts,
-    a_launch_leaves_a_cgroup_that_its_caller_owns_and_waits_for_no_lock_for_ever,
+    a_launch_goes_out_of_a_cgroup_that_its_caller_owns_and_waits_for_no_lock_for_ever,
     a_standard_stream_that_leads_into_the_host_is_refused,
     a_file_open_for_reading_is_not_opened_for_writing_by_any_worker,
 ];
@@ -201,7 +201,7 @@ fn the_caller_of_a_setuid_program_has_no_power_over_what_it_starts(bed: &Bed) {
     worker.kill();
 }
 
-fn a_launch_leaves_a_cgroup_that_its_caller_owns_and_waits_for_no_lock_for_ever(bed: &Bed) {
+fn a_launch_goes_out_of_a_cgroup_that_its_caller_owns_and_waits_for_no_lock_for_ever(bed: &Bed) {
     // The layer's directory by its name, with a lock that is never given back.
     bed.run(&["--rm"], &["exit", "0"]).ok();
     let layers = bed.run_root().join("layers");
@@ -209,7 +209,7 @@ fn a_launch_leaves_a_cgroup_that_its_caller_owns_and_waits_for_no_lock_for_ever(
     bed.squall(&["reap", "--keep", "0"]).ok();
     fs::create_dir(&layer).unwrap();
     let lock = fs::File::create(layer.join("lock")).unwrap();
-    lock.lock().unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let is_freezer = |root: &&PathBuf| root.ends_with("freezer") || root.join("cgroup.controllers").exists();
     let freezer = host::hierarchies().into_iter().find(|root| is_freezer(&root)).unwrap();
     let above = freezer.join(bed.cgroup().trim_start_matches('/'));
