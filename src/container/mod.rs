@@ -105,8 +105,10 @@ impl Container {
             return Err(no_such(id));
         }
         let Some(record) = record::read_launch(&directory)? else {
-            // Removed while we looked, or being removed by its monitor, or not (yet) launched.
-            return if let Some(exit) = RemovedExits::of_container(&directory).read(id) {
+            // Removed while we looked, or being removed by its monitor, or not (yet) launched. A monitor that was killed while it removed leaves
+            // what a launch that was killed leaves.
+            let removing = claim::is_held(&directory)? || !directory.is_dir();
+            return if let Some(exit) = RemovedExits::of_container(&directory).read(id).filter(|_| removing) {
                 Err(removed_with(id, &exit))
             } else if directory.is_dir() {
                 Ok(Container::Created(Created { id: id.into(), directory }))

@@ -224,13 +224,13 @@ fn the_mount_table_of_the_host_is_not_read_for_every_controller(bed: &Bed) {
     assert!(read_by(std::process::id()) - before >= large, "what is read is counted");
 }
 
-/// Init dies at a stage, as if it had panicked there.
+/// Init dies where a stage begins, as if it had panicked there: the stage before it is the last that it told of.
 fn a_death_of_init_before_the_workload_is_an_error_that_names_the_stage(bed: &Bed) {
-    for stage in ["root", "mounts", "join", "init"] {
+    for (next, stage) in [("root", "clone"), ("mounts", "root"), ("join", "mounts"), ("init", "join")] {
         let mut command = roles::command("launch-with-points");
         let cgroup = format!("{}/worker", bed.cgroup());
         command.args([bed.run_root().to_str().unwrap(), &bed.monitors(), bed.probe(), &cgroup]);
-        let call = Call::new(command).env("SQUALL_CRASH", &format!("init {stage} 1 abort"));
+        let call = Call::new(command).env("SQUALL_CRASH", &format!("init {next} 1 abort"));
         let output = call.env("SQUALL_CRASH_DIR", &bed.file("")).output();
         let named = format!("{stage}: init: wait: it died before the workload started: signal ");
         assert!(output.code() != 0 && output.stderr.contains(&named), "{output}");
