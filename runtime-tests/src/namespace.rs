@@ -10,12 +10,25 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 pub fn leave_the_machines() -> io::Result<()> {
     // SAFETY: of what threads share, only the file system context of this one is unshared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+    make_private()?;
     let mounts = std::fs::read_to_string("/proc/thread-self/mounts")?;
     for line in mounts.lines().filter(|line| line.starts_with("/dev/loop")) {
         if let Some(path) = line.split(' ').nth(1) {
             let _ = unmount(path, UnmountFlags::DETACH);
         }
+    }
+    Ok(())
+}
+
+/// Lets nothing that happens to mounts from here on propagate to other namespaces. In a chroot that is no mount each is named by itself.
+pub fn make_private() -> io::Result<()> {
+    if mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).is_ok() {
+        return Ok(());
+    }
+    let mounts = std::fs::read_to_string("/proc/thread-self/mounts")?;
+    for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        // One that lies outside of the chroot, or below another mount, cannot be named.
+        let _ = mount_change(path, MountPropagationFlags::PRIVATE);
     }
     Ok(())
 }

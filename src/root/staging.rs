@@ -8,11 +8,13 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fstat, mkdir, open};
+use rustix::io::Errno;
 use rustix::mount::{
     MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, open_tree,
     unmount,
 };
 use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Context, Error, Result};
 use crate::fsmount::{NewFilesystem, attach};
@@ -33,11 +35,15 @@ const STAGING_SIZE: &str = "4m";
 pub(crate) fn enter() -> Result<()> {
     const OBJECT: &str = "staging file system";
     // Nothing that happens below may propagate to the host, nor the other way.
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).at(
-        Stage::Root,
-        "/",
-        "mount(MS_PRIVATE)",
-    )?;
+    let part = || mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE);
+    match part() {
+        Err(Errno::INVAL) => {
+            leave_chroot()?;
+            part()
+        }
+        other => other,
+    }
+    .at(Stage::Root, "/", "mount(MS_PRIVATE)")?;
     let staging = NewFilesystem::open(Stage::Root, OBJECT, "tmpfs")?
         .set("size", STAGING_SIZE)?
         .set("mode", "700")?
@@ -48,6 +54,14 @@ pub(crate) fn enter() -> Result<()> {
         .at(Stage::Root, OBJECT, "move_mount")
         .at_limit(libc::ENOSPC, Limit::Mounts)?;
     pivot(staging.as_fd(), Stage::Root, OBJECT)
+}
+
+/// In a chroot `/` need not be a mount, and then nothing can be pivoted away from. Who enters a mount namespace stands at its root, also the one
+/// that he is in. No path of the chroot is used after this.
+fn leave_chroot() -> Result<()> {
+    const OWN: &str = "/proc/thread-self/ns/mnt";
+    let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, OWN, "open")?;
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Mount)).at(Stage::Root, OWN, "setns")
 }
 
 /// The overlay's parts, all detached.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use runtime_tests::bed::add_probe;
 use runtime_tests::{Bed, Output, cases, host};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
+use rustix::mount::{MountFlags, mount, mount_bind_recursive};
 use squall::squashfs::Attributes;
 
 use runtime_tests::roles::{self, Role};
@@ -36,7 +36,7 @@ fn assert_named(output: &Output, words: &[&str]) {
 fn fill_mounts(args: &[String]) {
     let (directory, rest) = args.split_first().unwrap();
     let directory = Path::new(directory);
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+    runtime_tests::namespace::make_private().unwrap();
     mount("fill", directory, "tmpfs", MountFlags::empty(), None).unwrap();
     let place = |number: usize| {
         let place = directory.join(number.to_string());

@@ -87,6 +87,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
 
 fn main() {
     runtime_tests::roles::become_one_of(&[
+        namespaces::ROLES,
         oracle::ROLES,
         embedder::ROLES,
         exhaustion::ROLES,

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use runtime_tests::bed::add_probe;
 use runtime_tests::{Bed, cases, needs};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, mount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde_json::Value;
 use squall::squashfs::Attributes;
@@ -168,7 +168,7 @@ fn the_heat_of_a_processor_is_masked_where_the_machine_shows_it(bed: &Bed) {
     const CPUS: &str = "/sys/devices/system/cpu";
     // SAFETY: only the mount namespace of this process, which has one thread, is unshared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+    runtime_tests::namespace::make_private().unwrap();
     mount("none", CPUS, "tmpfs", MountFlags::empty(), None).unwrap();
     for cpu in ["cpu0", "cpu1"] {
         let directory = format!("{CPUS}/{cpu}/thermal_throttle");

@@ -2,11 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::{chroot, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
+use runtime_tests::roles::{self, Role};
 use runtime_tests::{Bed, Call, cases, host};
+use rustix::mount::{MountFlags, mount, mount_bind_recursive};
 
 cases![
+    a_worker_runs_from_a_chroot_that_is_no_mount,
     every_namespace_is_new_but_those_of_users_and_time,
     the_hosts_network_is_shared_only_when_asked_for,
     entering_the_mount_namespace_lands_in_the_containers_root,
@@ -105,4 +111,41 @@ fn worker_and_monitor_are_in_their_cgroups_in_every_hierarchy(bed: &Bed) {
         inside["cgroup"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
     assert!(shown.iter().all(|line| line.ends_with(":/")), "{shown:?}");
     worker.kill();
+}
+
+/// Programs that make a caller's circumstances.
+pub const ROLES: &[Role] = &[("in-chroot", in_chroot)];
+
+/// Executes the rest of its arguments in a chroot that holds all that the host does, but is a directory like others and no mount. Its mount
+/// namespace has to be its own.
+fn in_chroot(args: &[String]) {
+    let (top, rest) = args.split_first().unwrap();
+    runtime_tests::namespace::make_private().unwrap();
+    mount("chroot", top.as_str(), "tmpfs", MountFlags::empty(), None).unwrap();
+    let root = Path::new(top).join("root");
+    fs::create_dir(&root).unwrap();
+    for entry in fs::read_dir("/").unwrap().flatten() {
+        let (here, there) = (entry.path(), root.join(entry.file_name()));
+        match entry.file_type().unwrap() {
+            kind if kind.is_symlink() => symlink(fs::read_link(&here).unwrap(), &there).unwrap(),
+            kind if kind.is_dir() => {
+                fs::create_dir(&there).unwrap();
+                mount_bind_recursive(&here, &there).unwrap();
+            }
+            _ => {}
+        }
+    }
+    chroot(&root).unwrap();
+    std::env::set_current_dir("/").unwrap();
+    panic!("{}", Command::new(&rest[0]).args(&rest[1..]).exec());
+}
+
+fn a_worker_runs_from_a_chroot_that_is_no_mount(bed: &Bed) {
+    let top = bed.file("chroot");
+    fs::create_dir(&top).unwrap();
+    let call = bed.run(&["--rm"], &["exit", "7"]).into_command();
+    let mut role = roles::command("in-chroot");
+    role.arg(&top).arg(call.get_program()).args(call.get_args());
+    let output = Call::new(role).under(&["unshare", "--mount"]).env(roles::ROLE, "in-chroot").output();
+    assert_eq!(output.code(), 7, "{output}");
 }

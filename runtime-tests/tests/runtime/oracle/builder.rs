@@ -13,7 +13,7 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use runtime_tests::Bed;
 use runtime_tests::roles::{self, Role};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -90,7 +90,7 @@ fn build(args: &[String]) {
 fn mount_root(directory: &Path) {
     // SAFETY: only the mount namespace of this process, which has one thread, is unshared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+    runtime_tests::namespace::make_private().unwrap();
     std::env::set_current_dir(directory).unwrap();
     mount("tmpfs", "above", "tmpfs", MountFlags::empty(), c"mode=755").unwrap();
     fs::create_dir("above/upper").unwrap();
