@@ -329,13 +329,13 @@ fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
             Ok(())
         }
         Err(lost) => {
-            match (arguments.json, lost.known()) {
-                (true, known) => say!("{}", json!({ "id": id, "code": null, "phase": "lost", "known": known })),
-                (false, Some(known)) => {
-                    let known = print::exit(known);
-                    tell!("container '{id}' was lost; the kernel still knew its end: {known}");
-                }
-                (false, None) => {}
+            // What is asked for as data is answered as data: that it was lost is the answer.
+            if arguments.json {
+                say!("{}", json!({ "id": id, "code": null, "phase": "lost", "known": lost.known() }));
+                return Ok(());
+            }
+            if let Some(known) = lost.known() {
+                tell!("container '{id}' was lost; the kernel still knew its end: {}", print::exit(known));
             }
             Err(lost_error(id))
         }
