@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::bed::Bed;
 use crate::call::{memory_file, wait_for_end};
-use crate::{host, leaks, needs};
+use crate::{host, leaks, needs, roles};
 
 /// Which test this process is; without it, the harness.
 pub const CASE: &str = "SQUALL_TEST_CASE";
@@ -111,7 +111,7 @@ fn run_process(name: &str, tag: &str, program: &Path) -> Result<(Option<ExitStat
     // A file, not a pipe: something that the test leaves behind must not keep us from reading to the end.
     let mut output = memory_file("output")?;
     let copy = || output.try_clone().map(Stdio::from);
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(roles::this_program());
     command.env(CASE, name).env(TAG, tag).env(PROGRAM, program);
     let mut child = command.stdin(Stdio::null()).stdout(copy()?).stderr(copy()?).spawn()?;
     let status = wait_for_end(&mut child, PATIENCE)?;

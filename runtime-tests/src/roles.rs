@@ -3,7 +3,7 @@
 //! A test that needs a process of its own kind (one that embeds the library, one that calls libcontainer) cannot be it itself: it would
 //! end with it, or keep its traces.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
@@ -15,6 +15,11 @@ pub type Role = (&'static str, fn(&[String]));
 
 /// This file. Asked for once, at the beginning: in a chroot a thread with a mount namespace of its own is told a path outside of it.
 static THIS: LazyLock<PathBuf> = LazyLock::new(|| std::env::current_exe().expect("this program has a path"));
+
+/// The path of this file.
+pub fn this_program() -> &'static Path {
+    THIS.as_path()
+}
 
 /// Becomes the program that this process was started as, if any; then this does not return.
 pub fn become_one_of(roles: &[&[Role]]) {
@@ -29,7 +34,7 @@ pub fn become_one_of(roles: &[&[Role]]) {
 
 /// A call of one of these programs.
 pub fn command(role: &str) -> Command {
-    let mut command = Command::new(THIS.as_path());
+    let mut command = Command::new(this_program());
     command.env(ROLE, role);
     command
 }

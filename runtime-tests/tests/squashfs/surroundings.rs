@@ -9,6 +9,7 @@ use std::process::Command;
 /// The test runs itself again below `unshare`; a test that dies half-way takes its mounts with it.
 pub fn isolated(test: &str, body: impl FnOnce(&Path)) {
     if let Some(directory) = std::env::var_os("SQUALL_ISOLATED") {
+        runtime_tests::namespace::make_private().unwrap();
         return body(Path::new(&directory));
     }
     assert!(
@@ -17,7 +18,7 @@ pub fn isolated(test: &str, body: impl FnOnce(&Path)) {
     );
     let directory = tempfile::tempdir().unwrap();
     let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--propagation", "private", "--"]).arg(std::env::current_exe().unwrap());
+    unshare.args(["--mount", "--propagation", "unchanged", "--"]).arg(std::env::current_exe().unwrap());
     unshare.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("SQUALL_ISOLATED", directory.path());
     let told = String::from_utf8_lossy(&run(&mut unshare)).into_owned();
     assert!(told.contains("1 passed"), "{test} did not run in its own mount namespace: {told}");
