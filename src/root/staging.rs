@@ -34,16 +34,13 @@ const STAGING_SIZE: &str = "4m";
 /// Leaves the host's mount tree for an empty tmpfs.
 pub(crate) fn enter() -> Result<()> {
     const OBJECT: &str = "staging file system";
+    // In a chroot that is a mount the rest would work, and leave the host's root in the namespace.
+    let left = leave_chroot();
     // Nothing that happens below may propagate to the host, nor the other way.
-    let part = || mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE);
-    match part() {
-        Err(Errno::INVAL) => {
-            leave_chroot()?;
-            part()
-        }
-        other => other,
+    match mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE) {
+        Err(Errno::INVAL) => left.and(Err(Error::system(Stage::Root, "/", "mount(MS_PRIVATE)", Errno::INVAL)))?,
+        other => other.at(Stage::Root, "/", "mount(MS_PRIVATE)")?,
     }
-    .at(Stage::Root, "/", "mount(MS_PRIVATE)")?;
     let staging = NewFilesystem::open(Stage::Root, OBJECT, "tmpfs")?
         .set("size", STAGING_SIZE)?
         .set("mode", "700")?
@@ -56,8 +53,9 @@ pub(crate) fn enter() -> Result<()> {
     pivot(staging.as_fd(), Stage::Root, OBJECT)
 }
 
-/// In a chroot `/` need not be a mount, and then nothing can be pivoted away from. Who enters a mount namespace stands at its root, also the one
-/// that he is in. No path of the chroot is used after this.
+/// Goes to the root of this mount namespace, wherever a chroot of the caller's is: there `/` is a mount, and what is pivoted away from is all that
+/// the namespace holds. Who enters a mount namespace stands at its root, also one that he is in. No path of the chroot is used after this. Takes
+/// CAP_SYS_CHROOT.
 fn leave_chroot() -> Result<()> {
     const OWN: &str = "/proc/thread-self/ns/mnt";
     let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, OWN, "open")?;
