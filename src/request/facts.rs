@@ -59,18 +59,24 @@ impl Facts {
         }
     }
 
+    /// Who may write, by list or mode; the error is a way that is open to all, or taken for open.
+    fn list(&self) -> std::result::Result<Acl, Way> {
+        let acl = match &self.acl {
+            Some(Err(())) => return Err(Way::UnreadableList),
+            Some(Ok(acl)) => acl.clone(),
+            None => Acl::of_mode(self.mode),
+        };
+        if acl.everybody_writes() { Err(Way::Everybody) } else { Ok(acl) }
+    }
+
     /// How a worker may write, apart from being the owner. Any way counts, also where a narrower entry would come before it: whose groups may
     /// write today, may tomorrow.
     pub(super) fn way_to_write(&self, worker: &Identity) -> Option<Way> {
         let in_group = |gid: u32| worker.groups().contains(&gid);
-        let acl = match &self.acl {
-            Some(Err(())) => return Some(Way::UnreadableList),
-            Some(Ok(acl)) => acl.clone(),
-            None => Acl::of_mode(self.mode),
+        let acl = match self.list() {
+            Ok(acl) => acl,
+            Err(way) => return Some(way),
         };
-        if acl.everybody_writes() {
-            return Some(Way::Everybody);
-        }
         if acl.owning_group_writes() && in_group(self.gid) {
             return Some(Way::Group(self.gid));
         }
@@ -83,14 +89,10 @@ impl Facts {
     /// How somebody may write who is neither root nor one of the owners.
     pub(super) fn way_of_strangers(&self, owners: &[u32]) -> Option<Way> {
         let trusted = |uid: &u32| *uid == 0 || owners.contains(uid);
-        let acl = match &self.acl {
-            Some(Err(())) => return Some(Way::UnreadableList),
-            Some(Ok(acl)) => acl.clone(),
-            None => Acl::of_mode(self.mode),
+        let acl = match self.list() {
+            Ok(acl) => acl,
+            Err(way) => return Some(way),
         };
-        if acl.everybody_writes() {
-            return Some(Way::Everybody);
-        }
         let owning_group = acl.owning_group_writes().then_some(self.gid);
         let group = owning_group.into_iter().chain(acl.writing_groups()).next().map(Way::StrangersGroup);
         let user = acl.writing_users().find(|uid| !trusted(uid)).map(Way::Stranger);
