@@ -14,8 +14,8 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use rustix::fs::{Access, FileType, Mode, OFlags, access};
 use rustix::io::Errno;
 
+use super::interpreter::{self, Problem};
 use super::report::Reporter;
-use super::shebang::{self, Problem};
 use super::{rlimits, step};
 use crate::error::{Error, ErrorKind};
 use crate::seccomp::Filter;
@@ -125,12 +125,14 @@ fn check(path: CString, name: &CStr) -> Result<CString, Error> {
         Ok(FileType::RegularFile) => {}
         _ => return Err(not_executable("it is not a regular file")),
     }
-    match shebang::problem(file.into()) {
+    match interpreter::problem(&file.into()) {
         None => Ok(path),
         Some(problem) => {
             let (kind, errno) = match problem {
                 Problem::Missing(_) => (ErrorKind::ProgramNotFound, libc::ENOENT),
+                Problem::Unreadable(_) => (ErrorKind::ProgramNotExecutable, libc::EACCES),
                 Problem::TooLong => (ErrorKind::ProgramNotExecutable, libc::ENOEXEC),
+                Problem::TooDeep => (ErrorKind::ProgramNotExecutable, libc::ELOOP),
             };
             let error = Error::system(Stage::Exec, object(&path), "execve", crate::error::Errno(errno));
             Err(error.with_kind(kind).meaning(problem.to_string()))

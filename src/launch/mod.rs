@@ -11,13 +11,13 @@ mod executor;
 mod home;
 pub(crate) mod inheritance;
 mod init;
+mod interpreter;
 pub(crate) mod job;
 pub(crate) mod line;
 pub(crate) mod pid_file;
 mod report;
 mod rlimits;
 mod root_worker;
-mod shebang;
 mod step;
 mod streams;
 mod undo;
@@ -279,7 +279,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     clock.add_report(&report, monotonic_ns());
     succeeded(report.outcome, &child)?;
     record.started_boot_ns = nanoseconds(ClockId::Boottime);
-    record.notes.extend(check_owner(&child, spec)?);
+    record.notes.extend(note_owner(&child, spec));
 
     line.enter(Stage::PidFile)?;
     pid_file.map_or(Ok(()), |file| file.publish())?;
@@ -362,23 +362,19 @@ fn succeeded(outcome: Outcome, child: &Cloned) -> Result<()> {
     }
 }
 
-/// After exec, `/proc/<pid>` belongs to the user, unless a program on the way (an interpreter, perhaps) cannot be read by the user, or the
-/// worker has hidden itself. Whoever asked for a pid file will look at the owner, so there it is an error; otherwise a note.
-fn check_owner(child: &Cloned, spec: &LaunchSpec) -> Result<Option<String>> {
+/// What to note of who `/proc/<pid>` belongs to after exec: the user, unless the worker has hidden itself already (`PR_SET_DUMPABLE`), or a
+/// handler of binfmt_misc cannot be read. Init has looked at the program and its interpreters before. A supervisor that compares owners takes
+/// such a process for a stranger's.
+fn note_owner(child: &Cloned, spec: &LaunchSpec) -> Option<String> {
     let path = format!("/proc/{}", child.pid);
-    let uid = match rustix::fs::stat(path.as_str()) {
-        // Ended already: then there is nobody to own it.
-        Err(_) => return Ok(None),
-        Ok(stat) => stat.st_uid,
-    };
-    if uid == spec.user.uid() || undo::has_ended(child) {
-        return Ok(None);
-    }
-    let text = format!("it belongs to uid {uid}: the program or its interpreter is not readable by the user");
-    match spec.pid_file {
-        Some(_) => Err(Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, path, "stat", text)),
-        None => Ok(Some(format!("{path}: {text}"))),
-    }
+    // No entry: it has ended, and there is nobody to own it.
+    let uid = rustix::fs::stat(path.as_str()).ok()?.st_uid;
+    let hidden = uid != spec.user.uid() && !undo::has_ended(child);
+    hidden.then(|| {
+        format!(
+            "{path}: it belongs to uid {uid}: the worker made itself not dumpable, or its user cannot read what runs it"
+        )
+    })
 }
 
 fn layer_records(layers: &[OpenLayer], sources: &[crate::layer::LayerSource]) -> Vec<LayerRecord> {

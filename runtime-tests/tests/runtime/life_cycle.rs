@@ -1,6 +1,7 @@
 //! From the call to the end that is known.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ cases![
     a_signal_that_ends_the_worker_is_128_and_its_number,
     what_cannot_be_run_is_told_by_its_code,
     a_scripts_interpreter_that_is_missing_is_named,
+    what_the_user_cannot_have_interpreted_is_refused_before_it_runs,
     a_directory_that_the_user_may_not_search_is_named_with_its_mode,
     a_detached_worker_is_listed_waited_for_and_removed,
     a_name_in_use_is_refused_and_free_again_after_removal,
@@ -103,6 +105,52 @@ fn a_scripts_interpreter_that_is_missing_is_named(bed: &Bed) {
             let output = bed.run_layers(&[&layer], &["--rm", "-u", user], &[&format!("/opt/{name}")]).output();
             assert!(output.code() == code && output.stderr.contains(said), "{name}: {output}");
         }
+    }
+}
+
+/// An ELF program of 64 bits that names this loader, and has nothing else.
+fn program_with_loader(loader: &str) -> Vec<u8> {
+    let path = [loader.as_bytes(), b"\0"].concat();
+    let mut program = vec![0; 120];
+    program[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    // e_phoff, e_phentsize, e_phnum; then p_type, p_offset, p_filesz.
+    for (at, number) in [(32, 64), (54, 56), (56, 1), (64, 3), (72, 120), (96, path.len())] {
+        program[at..at + 2].copy_from_slice(&(number as u16).to_le_bytes());
+    }
+    [program, path].concat()
+}
+
+fn what_the_user_cannot_have_interpreted_is_refused_before_it_runs(bed: &Bed) {
+    let layer = bed.image("interpreters", |writer| {
+        add_probe(writer, "bin/probe", 0o755);
+        add_probe(writer, "bin/closed", 0o711);
+        let mut file = |name: &str, bytes: &[u8]| writer.file(name, &Attributes::new(0o755), bytes).unwrap();
+        file("opt/script", b"#!/bin/closed exit\n");
+        file("opt/outer", b"#!/opt/script\n");
+        file("opt/loaded", &program_with_loader("/bin/closed"));
+        file("opt/alone", &program_with_loader("/lib/absent.so"));
+        file("opt/0", b"#!/bin/probe exit\n");
+        for depth in 1..=6 {
+            file(&format!("opt/{depth}"), format!("#!/opt/{}\n", depth - 1).as_bytes());
+        }
+    });
+    let closed = "the user may execute its interpreter '/bin/closed' but not read it";
+    let table = [
+        ("script", 126, closed),
+        ("outer", 126, closed),
+        ("loaded", 126, closed),
+        ("alone", 127, "its interpreter '/lib/absent.so' does not exist in the image"),
+        ("4", 64, ""),
+        ("5", 126, "more than 5 scripts in a row"),
+        ("6", 126, "more than 5 scripts in a row"),
+    ];
+    let pid_file = bed.file("interpreters.pid");
+    let flags = ["--rm", "-u", "65534:65534", "--pidfile", pid_file.as_str()];
+    for (name, code, said) in table {
+        let output = bed.run_layers(&[&layer], &flags, &[&format!("/opt/{name}")]).output();
+        assert!(output.code() == code && output.stderr.contains(said), "{name}: {output}");
+        assert!(said.is_empty() || !Path::new(&pid_file).exists(), "{name}: a pid file of what never ran");
+        let _ = std::fs::remove_file(&pid_file);
     }
 }
 
