@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::Command;
 
 use runtime_tests::roles::{self, Role};
-use runtime_tests::{Bed, Call, cases, host};
+use runtime_tests::{Bed, Call, Worker, cases, host};
 use rustix::mount::{MountFlags, mount, mount_bind_recursive};
 
 cases![
-    a_worker_runs_from_a_chroot_that_is_no_mount,
+    a_worker_runs_from_a_chroot_whether_that_is_a_mount_or_not,
     every_namespace_is_new_but_those_of_users_and_time,
     the_hosts_network_is_shared_only_when_asked_for,
     entering_the_mount_namespace_lands_in_the_containers_root,
@@ -62,13 +62,17 @@ fn the_hosts_network_is_shared_only_when_asked_for(bed: &Bed) {
 
 fn entering_the_mount_namespace_lands_in_the_containers_root(bed: &Bed) {
     let worker = bed.start(&[], &["sleep", "600000"]);
+    assert_entering_lands_in_the_containers_root(bed, &worker);
+    worker.kill();
+}
+
+fn assert_entering_lands_in_the_containers_root(bed: &Bed, worker: &Worker<'_>) {
     let mut enter = Command::new("nsenter");
     enter.args(["--mount", "--target", &worker.pid().to_string(), "/bin/probe", "try", "list", "/"]);
     let entered = Call::new(enter).json();
     let inside = bed.attempt(&["--rm"], &["list", "/"]);
     assert_eq!(entered, inside);
     assert!(inside["ok"].as_str().unwrap().contains("\"bin\""), "{inside}");
-    worker.kill();
 }
 
 fn the_worker_is_the_first_process_and_leads_session_and_group(bed: &Bed) {
@@ -116,14 +120,17 @@ fn worker_and_monitor_are_in_their_cgroups_in_every_hierarchy(bed: &Bed) {
 /// Programs that make a caller's circumstances.
 pub const ROLES: &[Role] = &[("in-chroot", in_chroot)];
 
-/// Executes the rest of its arguments in a chroot that holds all that the host does, but is a directory like others and no mount. Its mount
-/// namespace has to be its own.
+/// Executes the rest of its arguments in a chroot that holds all that the host does: a mount, or a directory like others (first argument), in
+/// the directory of the second. Its mount namespace has to be its own.
 fn in_chroot(args: &[String]) {
-    let (top, rest) = args.split_first().unwrap();
+    let [kind, top, rest @ ..] = args else { panic!("{args:?}") };
     runtime_tests::namespace::make_private().unwrap();
     mount("chroot", top.as_str(), "tmpfs", MountFlags::empty(), None).unwrap();
     let root = Path::new(top).join("root");
     fs::create_dir(&root).unwrap();
+    if kind == "mount" {
+        mount_bind_recursive(&root, &root).unwrap();
+    }
     for entry in fs::read_dir("/").unwrap().flatten() {
         let (here, there) = (entry.path(), root.join(entry.file_name()));
         match entry.file_type().unwrap() {
@@ -140,12 +147,21 @@ fn in_chroot(args: &[String]) {
     panic!("{}", Command::new(&rest[0]).args(&rest[1..]).exec());
 }
 
-fn a_worker_runs_from_a_chroot_that_is_no_mount(bed: &Bed) {
-    let top = bed.file("chroot");
-    fs::create_dir(&top).unwrap();
-    let call = bed.run(&["--rm"], &["exit", "7"]).into_command();
-    let mut role = roles::command("in-chroot");
-    role.arg(&top).arg(call.get_program()).args(call.get_args());
-    let output = Call::new(role).under(&["unshare", "--mount"]).env(roles::ROLE, "in-chroot").output();
-    assert_eq!(output.code(), 7, "{output}");
+fn a_worker_runs_from_a_chroot_whether_that_is_a_mount_or_not(bed: &Bed) {
+    for kind in ["mount", "directory"] {
+        let top = bed.file(kind);
+        fs::create_dir(&top).unwrap();
+        let in_chroot = |call: Call| {
+            let call = call.into_command();
+            let mut role = roles::command("in-chroot");
+            role.args([kind, &top]).arg(call.get_program()).args(call.get_args());
+            Call::new(role).under(&["unshare", "--mount"]).env(roles::ROLE, "in-chroot")
+        };
+        let output = in_chroot(bed.run(&["--rm"], &["exit", "7"])).output();
+        assert_eq!(output.code(), 7, "{kind}: {output}");
+        let id = in_chroot(bed.run(&["--detach"], &["sleep", "600000"])).ok().text();
+        let worker = bed.worker(&id);
+        assert_entering_lands_in_the_containers_root(bed, &worker);
+        worker.kill();
+    }
 }
