@@ -3,11 +3,14 @@
 //! Files of the host belong to it, so two ways out are closed that file permissions close for everybody else: user namespaces, in which it would
 //! have capabilities again and could mount the host's cgroups to take off its limits, and setuid programs, which it would leave in
 //! directories of the host for other users to become root by.
+//!
+//! What the kernel counts for uid 0 it shares with the host's services. Of inotify instances there are 128 by default
+//! (`fs.inotify.max_user_instances`), whoever holds them, so under the default profile it gets none.
 
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::request::{LaunchSpec, SetuidBits};
+use crate::request::{LaunchSpec, Seccomp, SetuidBits};
 use crate::seccomp::{Filter, Profile};
 
 /// The filter that a worker of uid 0 gets beside its own, whatever that says. Made by the launch process.
@@ -18,6 +21,9 @@ pub(super) fn filter_for(spec: &LaunchSpec) -> Result<Option<Filter>> {
     let mut rules = no_user_namespaces();
     if spec.setuid_bits == SetuidBits::Denied {
         rules.extend(no_setuid_bits());
+    }
+    if matches!(spec.seccomp, Seccomp::Default) {
+        rules.push(exhausted(&["inotify_init", "inotify_init1"]));
     }
     let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules });
     Profile::parse(profile.to_string().as_bytes())?.compile().map(Some)
@@ -34,6 +40,11 @@ fn denied(names: &[&str], bits: &[(u32, u32)]) -> Value {
 /// back to the older one.
 fn unknown(names: &[&str]) -> Value {
     json!({ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS })
+}
+
+/// Answered as by inotify when its user has all instances: programs fall back to looking for themselves.
+fn exhausted(names: &[&str]) -> Value {
+    json!({ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EMFILE })
 }
 
 fn no_user_namespaces() -> Vec<Value> {

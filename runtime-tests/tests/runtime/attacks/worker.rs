@@ -30,6 +30,7 @@ cases![
     no_device_is_made_by_a_worker,
     a_worker_whose_end_is_held_back_does_not_hold_its_monitor,
     no_setuid_program_is_made_by_a_worker_that_is_root,
+    a_worker_that_is_root_takes_no_inotify_instance_of_the_hosts,
     what_lies_in_a_writable_directory_is_closed_to_everybody_else,
     no_mount_point_is_made_in_what_the_caller_has_of_the_host,
 ];
@@ -437,6 +438,21 @@ fn a_worker_whose_end_is_held_back_does_not_hold_its_monitor(bed: &Bed) {
 
 /// Host users could run it, below a bind or in a writable directory. The names and descriptors are none, so a call that passes the filter is
 /// answered with EFAULT or EBADF.
+fn a_worker_that_is_root_takes_no_inotify_instance_of_the_hosts(bed: &Bed) {
+    let mut calls = vec![(libc::SYS_inotify_init1, "524288")];
+    #[cfg(target_arch = "x86_64")]
+    calls.push((libc::SYS_inotify_init, ""));
+    for (number, arguments) in calls {
+        let answer = |flags: &[&str]| bed.attempt(flags, &["syscall", arguments, &number.to_string()]);
+        assert_eq!(errno(&answer(&["--rm", "--user", "0:0"])), libc::EMFILE, "{number}");
+        for flags in
+            [&["--rm", "--user", "4711:4712"][..], &["--rm", "--user", "0:0", "--security-opt", "seccomp=unconfined"]]
+        {
+            assert!(answer(flags)["errno"].is_null(), "{number} {flags:?}");
+        }
+    }
+}
+
 fn no_setuid_program_is_made_by_a_worker_that_is_root(bed: &Bed) {
     const FCHMODAT2: libc::c_long = 452;
     const CREATE: i32 = libc::O_CREAT | libc::O_WRONLY;
