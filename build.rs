@@ -1,8 +1,8 @@
-//! Compiles the programs that the library carries inside itself into `OUT_DIR`: `squall-monitor` (src/monitor/main.rs), `squall-step`
-//! (src/launch/step/main.rs) and, for the command line program's demonstration, the probe (src/demo/probe.rs).
+//! Compiles the programs that the library carries inside itself into `OUT_DIR`: `squall-monitor` (src/monitor/main.rs) and `squall-step`
+//! (src/launch/step/main.rs).
 //!
-//! They are no cargo targets: the first two have no standard library, no libc and link arguments of their own, the probe is linked
-//! statically, whatever the profile and the flags of the program around them are.
+//! They are no cargo targets: they have no standard library, no libc and link arguments of their own, whatever the profile and the flags of
+//! the program around them are.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,11 @@ use std::process::Command;
 fn main() {
     // Whole directories: every file of the monitor is part of the program, of the library, or of both.
     println!("cargo::rerun-if-changed=src/monitor");
-    println!("cargo::rerun-if-changed=src/demo/probe.rs");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     println!("cargo::rerun-if-changed=src/launch/step");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     compile(freestanding("src/monitor/main.rs", "squall_monitor", &out.join("squall-monitor")), "squall-monitor");
     compile(freestanding("src/launch/step/main.rs", "squall_step", &out.join("squall-step")), "squall-step");
-    if env::var_os("CARGO_FEATURE_CLI").is_some() {
-        compile(probe(&out.join("squall-probe")), "the probe");
-    }
 }
 
 fn compile(mut rustc: Command, what: &str) {
@@ -53,12 +49,5 @@ fn freestanding(source: &str, name: &str, out: &Path) -> Command {
     for argument in ["-Wl,-z,noseparate-code", "-Wl,-z,norelro", "-Wl,--no-eh-frame-hdr"] {
         command.arg("-C").arg(format!("link-arg={argument}"));
     }
-    command
-}
-
-/// Static, because its image holds nothing else.
-fn probe(out: &Path) -> Command {
-    let mut command = rustc("src/demo/probe.rs", "squall_probe", out);
-    command.args(["-C", "target-feature=+crt-static"]);
     command
 }

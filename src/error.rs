@@ -279,7 +279,11 @@ impl From<io::Error> for Errno {
 }
 
 /// Adds stage, object and call to a bare errno. The object is only formatted on failure.
-pub(crate) trait Context<T> {
+pub trait Context<T> {
+    /// The value, or an [`Error`] with this stage, object and system call.
+    ///
+    /// # Errors
+    /// The one that came, by the kind that its errno has: [`Error::system`].
     fn at(self, stage: Stage, object: impl fmt::Display, call: &str) -> Result<T>;
 }
 

@@ -72,18 +72,14 @@
 //! made.
 #![deny(unsafe_code)]
 
-mod bounded;
 pub mod cgroup;
+pub mod child_task;
 pub mod container;
 mod control;
 mod crash;
-#[cfg(feature = "cli")]
-pub mod demo;
-#[cfg(feature = "cli")]
-pub mod doctor;
 pub mod error;
 mod fsmount;
-mod kernel;
+pub mod kernel;
 mod launch;
 pub mod layer;
 mod limit;
@@ -92,6 +88,7 @@ pub mod oci;
 mod one_line;
 mod own_users;
 pub mod plan;
+pub mod privilege;
 mod reap;
 pub mod record;
 pub mod request;
@@ -108,7 +105,7 @@ mod systemd;
 mod wait;
 
 pub use container::{Container, Created, Delivery, Ended, Exited, Lost, Phase, Running};
-pub use error::{Cause, Error, ErrorKind, Problem, Result};
+pub use error::{Cause, Context, Error, ErrorKind, Problem, Result};
 pub use launch::default_limits::DefaultLimits;
 pub use layer::Trim;
 pub use one_line::OneLine;

@@ -5,12 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use caps::{CapSet, Capability};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
-use crate::bounded;
 use crate::cgroup::CgroupPath;
+use crate::child_task;
 use crate::container::{Container, Running, removed_with};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
@@ -20,10 +19,10 @@ use crate::layer::OpenLayer;
 use crate::limit::{AtLimit, Limit};
 use crate::own_users::OwnUser;
 use crate::plan::Plan;
+use crate::privilege;
 use crate::record::{ExitRecord, LaunchRecord};
 use crate::request::{
-    ContainerId, ImageRoots, LaunchSpec, Mount, Network, Propagation, UidRange, check_layers, check_streams,
-    without_repeats,
+    ContainerId, ImageRoots, LaunchSpec, Mount, Propagation, UidRange, check_layers, check_streams, without_repeats,
 };
 use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::spawner::Spawner;
@@ -43,22 +42,6 @@ const DEVICES: [&str; 14] = [
     "console", "core", "fd", "full", "kcore", "null", "ptmx", "random", "stderr", "stdin", "stdout", "tty", "urandom",
     "zero",
 ];
-
-/// What a launch cannot do without, and what for.
-pub(crate) const NEEDED: [(Capability, &str); 8] = [
-    (Capability::CAP_SYS_ADMIN, "mounts and namespaces"),
-    (Capability::CAP_SETUID, "the worker's user"),
-    (Capability::CAP_SETGID, "the worker's groups"),
-    (Capability::CAP_SETPCAP, "dropping capabilities"),
-    (Capability::CAP_MKNOD, "the devices in /dev"),
-    (Capability::CAP_CHOWN, "owners of files"),
-    (Capability::CAP_DAC_OVERRIDE, "files of others"),
-    (Capability::CAP_KILL, "signals to workers"),
-];
-
-/// What a network of its own takes besides.
-pub(crate) const LOOPBACK: (Capability, &str) =
-    (Capability::CAP_NET_ADMIN, "the loopback device of a network of its own");
 
 /// The runtime for one run root. Cheap, holds no container, may be shared between threads when it has a spawner.
 #[derive(Debug)]
@@ -273,7 +256,7 @@ impl Squall {
         crash::point(Role::Caller, Stage::Request);
         check_supported(spec, &self.settings.monitors)?;
         check_streams(&stdio.streams, &format!("container '{}'", spec.id))?;
-        check_privilege(spec.network)?;
+        privilege::check(spec.network)?;
         spec.scope().as_ref().map_or(Ok(()), systemd::check)?;
         let mut settings = self.settings.clone();
         if let Some(keep) = spec.keep_layers {
@@ -408,28 +391,10 @@ fn impossible_propagation(mount: &Mount) -> Option<&'static str> {
     }
 }
 
-/// Whether this process may launch at all; the error names every capability that is missing.
-pub(crate) fn check_privilege(network: Network) -> Result<()> {
-    let object = "this process";
-    let held = caps::read(None, CapSet::Effective)
-        .map_err(|error| Error::found(ErrorKind::System, Stage::Request, object, "capget", error.to_string()))?;
-    let missing: Vec<String> = NEEDED
-        .iter()
-        .chain((network == Network::None).then_some(&LOOPBACK))
-        .filter(|(capability, _)| !held.contains(capability))
-        .map(|(capability, purpose)| format!("{capability} ({purpose})"))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let text = format!("it lacks {}; run it as root, with sudo for example", missing.join(", "));
-    Err(Error::found(ErrorKind::Privilege, Stage::Request, object, "capget", text))
-}
-
 /// Opens the layers in a child first, because a file system that hangs would keep this process for ever.
 fn check_layers_apart(spec: &LaunchSpec) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(20);
-    bounded::run(PATIENCE, || check_layers(spec).map(drop)).unwrap_or_else(|failure| {
+    child_task::run(PATIENCE, || check_layers(spec).map(drop)).unwrap_or_else(|failure| {
         let text = format!("{failure}: the file system that holds one does not answer, perhaps");
         Err(Error::found(
             ErrorKind::TimedOut,
@@ -457,7 +422,7 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
     drop((answering, job));
     line::receive(answer.into()).inspect_err(|_| {
         // It has nothing more to do, unless it hangs; a monitor, in contrast, is left alone.
-        Pid::from_raw(child).map(|child| bounded::collect(child, Duration::from_secs(1)));
+        Pid::from_raw(child).map(|child| child_task::collect(child, Duration::from_secs(1)));
     })
 }
 

@@ -219,7 +219,9 @@ impl Worker<'_> {
 
 /// Adds the probe to an image.
 pub fn add_probe(writer: &mut ImageWriter, path: &str, mode: u32) {
-    writer.file(path, &Attributes::new(mode), squall::demo::PROBE).unwrap_or_else(|error| panic!("{path}: {error}"));
+    writer
+        .file(path, &Attributes::new(mode), squall_cli::demo::PROBE)
+        .unwrap_or_else(|error| panic!("{path}: {error}"));
 }
 
 /// A path of ours as text.

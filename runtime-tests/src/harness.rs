@@ -144,7 +144,7 @@ fn build() -> std::io::Result<PathBuf> {
         std::array::from_fn(|level| this.ancestors().nth(level + 1).map(Path::to_owned).unwrap_or_default());
     let release = profile.file_name().is_some_and(|name| name == "release");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "squall", "--bin", "squall", "--target-dir"]).arg(target);
+    cargo.args(["build", "--quiet", "--package", "squall-cli", "--bin", "squall", "--target-dir"]).arg(target);
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     if release {
         cargo.arg("--release");

@@ -200,8 +200,7 @@ fn exclusive_below(directory: &str, file: &str, exclusive: &str) -> Vec<(String,
 }
 
 /// What of the cpusets at the top of this machine a person should know: what is seen, and what to do about it.
-#[cfg(any(test, feature = "cli"))]
-pub(crate) fn findings(hierarchy: &Hierarchy, parent: &CgroupPath) -> Vec<(String, String)> {
+pub fn findings(hierarchy: &Hierarchy, parent: &CgroupPath) -> Vec<(String, String)> {
     if !needs_values(hierarchy) {
         return Vec::new();
     }

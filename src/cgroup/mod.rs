@@ -53,8 +53,7 @@ mod vacancy;
 pub use adjustment::{Adjustment, Got};
 pub use controller::Controller;
 pub use cpu_list::{CpuList, CpuListProblem, NUMBER_MAX};
-#[cfg(feature = "cli")]
-pub(crate) use cpuset::findings as cpuset_findings;
+pub use cpuset::findings as cpuset_findings;
 pub(crate) use delegated::is_delegated;
 pub use device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
 pub use end::{KillMeans, KilledBy, remove};

@@ -7,11 +7,11 @@
 mod probes;
 mod release;
 
-pub(crate) use self::release::Release;
+pub use self::release::Release;
 
 /// Whether something is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Presence {
+pub enum Presence {
     /// It was tried, and works.
     Present,
     /// It was tried, and does not; the kernel's answer.
@@ -22,7 +22,7 @@ pub(crate) enum Presence {
 
 /// What becomes of a launch without a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Without {
+pub enum Without {
     /// There is none.
     NoLaunch,
     /// Something else is done, or known less.
@@ -31,7 +31,7 @@ pub(crate) enum Without {
 
 /// What trying a feature does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effort {
+pub enum Effort {
     /// A call that changes nothing.
     Look,
     /// A process, a namespace or an open device of our own, gone afterwards.
@@ -39,13 +39,20 @@ pub(crate) enum Effort {
 }
 
 /// Something of the kernel that Squall uses.
-pub(crate) struct Feature {
-    pub(crate) name: &'static str,
-    pub(crate) since: Release,
-    pub(crate) used_for: &'static str,
-    pub(crate) without: Without,
-    pub(crate) effort: Effort,
-    pub(crate) probe: fn() -> Presence,
+#[derive(Debug)]
+pub struct Feature {
+    /// Its name, or that of the call.
+    pub name: &'static str,
+    /// The first release of the kernel that has it.
+    pub since: Release,
+    /// What Squall uses it for.
+    pub used_for: &'static str,
+    /// What happens where it is missing.
+    pub without: Without,
+    /// What [`Feature::probe`] does.
+    pub effort: Effort,
+    /// Tries it. One of [`Effort::Act`] belongs into a child ([`child_task`](crate::child_task)).
+    pub probe: fn() -> Presence,
 }
 
 const fn feature(
@@ -60,7 +67,7 @@ const fn feature(
 }
 
 /// Everything that differs between kernels and that Squall uses, oldest first.
-pub(crate) const FEATURES: [Feature; 12] = {
+pub const FEATURES: [Feature; 12] = {
     use Effort::{Act, Look};
     use Without::{Instead, NoLaunch};
     [
@@ -123,7 +130,7 @@ pub(crate) const FEATURES: [Feature; 12] = {
 
 impl Feature {
     /// Whether it is there as far as looking can tell, and how that is known.
-    pub(crate) fn look(&self, release: Option<Release>) -> (Presence, String) {
+    pub fn look(&self, release: Option<Release>) -> (Presence, String) {
         let presence = match self.effort {
             Effort::Look => (self.probe)(),
             Effort::Act => Presence::Untried("trying it would do more than look".to_owned()),
@@ -132,7 +139,7 @@ impl Feature {
     }
 
     /// What follows from a try: where there was none, the version is asked.
-    pub(crate) fn judge(&self, presence: Presence, release: Option<Release>) -> (Presence, String) {
+    pub fn judge(&self, presence: Presence, release: Option<Release>) -> (Presence, String) {
         let since = self.since;
         match (presence, release) {
             (Presence::Present, _) => (Presence::Present, format!("tried: it is there (since {since})")),

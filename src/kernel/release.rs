@@ -4,16 +4,16 @@ use std::fmt;
 
 /// Version and patch level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Release(pub(crate) u32, pub(crate) u32);
+pub struct Release(pub u32, pub u32);
 
 impl Release {
     /// Of the running kernel; nothing where uname(2) says something unheard of.
-    pub(crate) fn running() -> Option<Release> {
+    pub fn running() -> Option<Release> {
         Release::parse(&rustix::system::uname().release().to_string_lossy())
     }
 
     /// From a text such as `6.1.0-13-amd64`.
-    pub(crate) fn parse(text: &str) -> Option<Release> {
+    pub fn parse(text: &str) -> Option<Release> {
         let mut numbers = text.split(|character: char| !character.is_ascii_digit());
         let mut number = || numbers.next()?.parse().ok();
         Some(Release(number()?, number()?))

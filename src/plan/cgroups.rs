@@ -2,10 +2,9 @@
 
 use serde::Serialize;
 
-use crate::cgroup::{Act, Foresight, Layout, frozen_words};
+use crate::cgroup::{Act, Foresight, Layout, Manager, frozen_words};
 use crate::launch::Settings;
 use crate::request::LaunchSpec;
-use crate::systemd;
 
 /// The machine's hierarchies, and what kept them from being found.
 pub(super) struct Machine {
@@ -56,7 +55,7 @@ pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine) -> (
         foresight.acts.retain(|act| !made(act));
         foresight
             .obstacles
-            .extend(systemd::obstacle(&machine.layout).map(|reason| format!("unit '{scope}': {reason}")));
+            .extend(Manager::no_scopes(&machine.layout).map(|reason| format!("unit '{scope}': {reason}")));
     }
     if scope.is_none() {
         let monitors = crate::cgroup::frozen(&machine.layout, &settings.monitors);

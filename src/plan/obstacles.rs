@@ -11,13 +11,13 @@ use super::cgroups::Machine;
 use crate::error::Error;
 use crate::launch::pid_file::Place;
 use crate::launch::{Settings, inheritance};
+use crate::privilege;
 use crate::request::{AbsolutePath, HostDirectory, LaunchSpec, Mount, RootMode};
 use crate::root::quota;
-use crate::runtime::check_privilege;
 
 /// Why the launch would fail now: each in the words of an error, but all of them.
 pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine, cgroups: Vec<String>) -> Vec<String> {
-    let mut obstacles: Vec<String> = check_privilege(spec.network).err().iter().map(ToString::to_string).collect();
+    let mut obstacles: Vec<String> = privilege::check(spec.network).err().iter().map(ToString::to_string).collect();
     obstacles.extend(machine.trouble.clone());
     obstacles.extend(cgroups);
     let claimed = settings.run_root.container(&spec.id);

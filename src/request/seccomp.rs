@@ -46,7 +46,7 @@ impl Seccomp {
     /// The profile as a program for the kernel. The default one is compiled once in a program's life.
     ///
     /// Errors: those of [`Seccomp::profile`], and `Invalid` for a profile that the kernel would not take.
-    pub(crate) fn filter(&self) -> Result<Option<Filter>> {
+    pub fn filter(&self) -> Result<Option<Filter>> {
         static DEFAULT: OnceLock<Filter> = OnceLock::new();
         let compiled = || self.profile()?.map(|profile| profile.compile()).transpose();
         match (self, DEFAULT.get()) {

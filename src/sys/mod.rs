@@ -27,8 +27,6 @@ pub(crate) use self::inherited::{
 pub(crate) use self::leases::is_open_for_writing;
 pub(crate) use self::loops::{LoopStatus, loop_configure, loop_configure_nothing, loop_get_free, loop_get_status};
 pub(crate) use self::mounts::{MountAttr, mount_setattr};
-#[cfg(feature = "cli")]
-pub(crate) use self::namespaces::unshare_user_namespace;
 pub(crate) use self::namespaces::{bring_loopback_up, unshare_cgroup_namespace, unshare_mount_namespace};
 pub(crate) use self::process::{
     Cloned, Fork, ParentDeath, clear_environment, clone3, execveat, exit_now, fork, is_single_threaded,

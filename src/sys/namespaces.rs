@@ -30,13 +30,6 @@ pub(crate) fn unshare_cgroup_namespace() -> Io<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } as libc::c_long).map(drop)
 }
 
-/// Gives this process, which has one thread, a user namespace of its own.
-#[cfg(feature = "cli")]
-pub(crate) fn unshare_user_namespace() -> Io<()> {
-    // SAFETY: as for the mount namespace.
-    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) } as libc::c_long).map(drop)
-}
-
 /// Gives this process a mount namespace of its own.
 pub(crate) fn unshare_mount_namespace() -> Io<()> {
     // SAFETY: only the namespace of this process changes; no descriptor table, stack or memory is unshared.

@@ -31,33 +31,33 @@ impl Manager {
     /// otherwise Squall itself.
     pub fn of_this_machine() -> Manager {
         match Layout::detect() {
-            Ok(layout) if obstacle(&layout).is_none() => Manager::Systemd,
+            Ok(layout) if Manager::no_scopes(&layout).is_none() => Manager::Systemd,
             _ => Manager::Cgroupfs,
         }
     }
-}
 
-/// Why systemd cannot be asked for a scope on this machine.
-pub(crate) fn obstacle(layout: &Layout) -> Option<String> {
-    let alone = layout.hierarchies().len() == 1 && layout.unified().is_some();
-    let found = |path: &str| Path::new(path).exists();
-    [
-        (cfg!(feature = "systemd"), "this program was built without the feature 'systemd'"),
-        // As sd_booted(3) has it.
-        (found("/run/systemd/system"), "systemd does not run here"),
-        (alone, "it takes a machine with cgroup v2 alone"),
-        (found(BUS), "there is no D-Bus to reach systemd by: install dbus"),
-    ]
-    .into_iter()
-    .find_map(|(holds, reason)| (!holds).then(|| reason.to_owned()))
+    /// Why systemd cannot be asked for a scope on this machine; `None` where it can be.
+    pub fn no_scopes(layout: &Layout) -> Option<String> {
+        let alone = layout.hierarchies().len() == 1 && layout.unified().is_some();
+        let found = |path: &str| Path::new(path).exists();
+        [
+            (cfg!(feature = "systemd"), "this program was built without the feature 'systemd'"),
+            // As sd_booted(3) has it.
+            (found("/run/systemd/system"), "systemd does not run here"),
+            (alone, "it takes a machine with cgroup v2 alone"),
+            (found(BUS), "there is no D-Bus to reach systemd by: install dbus"),
+        ]
+        .into_iter()
+        .find_map(|(holds, reason)| (!holds).then(|| reason.to_owned()))
+    }
 }
 
 /// Whether systemd can be asked, before anything is touched.
 ///
 /// # Errors
-/// `Unsupported`: [`obstacle`] says why not.
+/// `Unsupported`: [`Manager::no_scopes`] says why not.
 pub(crate) fn check(scope: &Scope) -> Result<()> {
-    obstacle(&Layout::detect()?).map_or(Ok(()), |reason| failed(scope, ErrorKind::Unsupported, reason))
+    Manager::no_scopes(&Layout::detect()?).map_or(Ok(()), |reason| failed(scope, ErrorKind::Unsupported, reason))
 }
 
 fn failed(scope: &Scope, kind: ErrorKind, text: String) -> Result<()> {
@@ -84,7 +84,7 @@ pub(crate) fn enter(layout: &Layout, scope: &Scope) -> Result<()> {
 
 #[cfg(feature = "systemd")]
 fn start(scope: &Scope) -> std::result::Result<(), (ErrorKind, String)> {
-    use crate::bounded::{Failure, apart};
+    use crate::child_task::{Failure, apart};
     use crate::sys::{ParentDeath, on_parent_death};
 
     let pid = std::process::id();

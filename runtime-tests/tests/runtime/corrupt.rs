@@ -131,7 +131,7 @@ fn rich_image(bed: &Bed) -> Vec<u8> {
 fn erofs_image(bed: &Bed) -> Vec<u8> {
     let tree = bed.work().join("tree");
     fs::create_dir_all(tree.join("bin")).unwrap();
-    fs::write(tree.join("bin/probe"), squall::demo::PROBE).unwrap();
+    fs::write(tree.join("bin/probe"), squall_cli::demo::PROBE).unwrap();
     for path in [tree.clone(), tree.join("bin"), tree.join("bin/probe")] {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }

@@ -34,7 +34,7 @@ fn image(bed: &Bed, name: &str, options: &[&str], fill: impl FnOnce(&Path)) -> S
 fn add_probe(tree: &Path) {
     fs::create_dir(tree.join("bin")).unwrap();
     fs::set_permissions(tree.join("bin"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(tree.join("bin/probe"), squall::demo::PROBE).unwrap();
+    fs::write(tree.join("bin/probe"), squall_cli::demo::PROBE).unwrap();
     fs::set_permissions(tree.join("bin/probe"), fs::Permissions::from_mode(0o755)).unwrap();
 }
 

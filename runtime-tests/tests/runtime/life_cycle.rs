@@ -58,7 +58,7 @@ fn what_cannot_be_run_is_told_by_its_code(bed: &Bed) {
         let attributes = |mode| squall::squashfs::Attributes::new(mode);
         writer.file("bin/plain", &attributes(0o644), &b"text"[..]).unwrap();
         writer.file("bin/text", &attributes(0o755), &b"text"[..]).unwrap();
-        writer.file("bin/unreadable", &attributes(0o711), squall::demo::PROBE).unwrap();
+        writer.file("bin/unreadable", &attributes(0o711), squall_cli::demo::PROBE).unwrap();
         writer.file("bin/orphan", &attributes(0o755), &b"#!/bin/missing\n"[..]).unwrap();
     });
     let table = [

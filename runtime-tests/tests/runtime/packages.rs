@@ -27,17 +27,7 @@ fn the_core_links_no_network_no_async_runtime_and_no_message_bus(_: &Bed) {
     ];
     let mut tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     tree.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    tree.args([
-        "tree",
-        "--package",
-        "squall",
-        "--no-default-features",
-        "--edges",
-        "normal,build",
-        "--prefix",
-        "none",
-        "--offline",
-    ]);
+    tree.args(["tree", "--package", "squall", "--edges", "normal,build", "--prefix", "none", "--offline"]);
     let listed = Call::new(tree).ok().text();
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(names.contains(&"squall") && names.contains(&"libcontainer"), "{listed}");

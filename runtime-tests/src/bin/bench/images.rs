@@ -49,7 +49,7 @@ pub fn write_erofs_with_data(bed: &Bed, name: &str, data: &[u8]) -> Outcome<Stri
     for directory in DIRECTORIES.into_iter().chain(["bin"]) {
         fs::create_dir_all(tree.join(directory))?;
     }
-    fs::write(tree.join("bin/probe"), squall::demo::PROBE)?;
+    fs::write(tree.join("bin/probe"), squall_cli::demo::PROBE)?;
     fs::set_permissions(tree.join("bin/probe"), fs::Permissions::from_mode(0o755))?;
     fs::write(tree.join("data"), data)?;
     let mut make = Command::new("mkfs.erofs");

@@ -35,7 +35,7 @@ fn device_nodes_setuid_files_and_capabilities_in_a_layer_give_nothing(bed: &Bed)
         add_probe(writer, "bin/probe", 0o755);
         add_probe(writer, "bin/setuid", 0o6755);
         let capable = with_xattr(0o755, "security.capability", &ALL_CAPABILITIES);
-        writer.file("bin/capable", &capable, squall::demo::PROBE).unwrap();
+        writer.file("bin/capable", &capable, squall_cli::demo::PROBE).unwrap();
         let disk = rustix::fs::stat("/").unwrap().st_dev;
         let open = Attributes::new(0o666);
         writer.device("disk", &open, DeviceKind::Block, rustix::fs::major(disk), rustix::fs::minor(disk)).unwrap();

@@ -41,7 +41,7 @@ pub fn launch(bed: &Bed, document: &Spec) -> Built {
         fs::create_dir_all(directory.join(part)).unwrap();
     }
     let probe = directory.join("lower/bin/probe");
-    fs::write(&probe, squall::demo::PROBE).unwrap();
+    fs::write(&probe, squall_cli::demo::PROBE).unwrap();
     fs::set_permissions(&probe, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     fs::write(directory.join("config.json"), serde_json::to_vec(document).unwrap()).unwrap();
     let mut program = roles::command("container-builder");

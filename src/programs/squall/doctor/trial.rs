@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::finding::Finding;
-use crate::bounded::{self, Failure};
 use crate::demo::trial::{self, Trial};
-use crate::error::{Error, ErrorKind};
-use crate::stage::Stage;
+use squall::child_task::{self, Failure};
+use squall::error::{Error, ErrorKind};
+use squall::stage::Stage;
 
 /// How long it may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -15,12 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Tries a launch; where it comes to no end, what it left is cleared away.
 pub(super) fn finding(program: &Path) -> Finding {
     let tag = format!("squall-doctor-{}", std::process::id());
-    match bounded::apart(PATIENCE, || trial::run(&tag)) {
+    match child_task::apart(PATIENCE, || trial::run(&tag)) {
         Ok(Ok(trial)) => told(&trial),
         Ok(Err(error)) => refused(&error, program),
         Err(failure @ Failure::NotBegun(_)) => Finding::unknown(NAME, format!("not tried: {failure}")),
         Err(failure) => {
-            let cleared = bounded::apart(PATIENCE, || trial::clear(&tag).map_err(|error| error.to_string()));
+            let cleared = child_task::apart(PATIENCE, || trial::clear(&tag).map_err(|error| error.to_string()));
             let cleared = match cleared {
                 Ok(Ok(())) => "what it left was cleared away".to_owned(),
                 Ok(Err(error)) => format!("what it left could not be cleared away: {error}"),

@@ -11,15 +11,14 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
 use super::image::{Image, PROGRAM};
-use crate::cgroup::{CgroupPath, Controller, Layout, Limits, Usage};
-use crate::container::{Container, Ended, Running};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layer::Trim;
-use crate::layer::absent;
-use crate::record::{ExitRecord, LaunchRecord, ProcessId};
-use crate::request::{Identity, LaunchSpec, Seccomp};
-use crate::runtime::{Squall, Stdio};
-use crate::stage::Stage as LaunchStage;
+use squall::cgroup::{CgroupPath, Controller, Layout, Limits, Usage};
+use squall::error::{Context, Error, ErrorKind, Result};
+use squall::layer::Trim;
+use squall::record::{ExitRecord, LaunchRecord, ProcessId};
+use squall::request::{Identity, LaunchSpec, Seccomp};
+use squall::stage::Stage as LaunchStage;
+use squall::{Container, Ended, Running};
+use squall::{Squall, Stdio};
 
 /// The unprivileged user that every worker is.
 const NOBODY: u32 = 65534;
@@ -244,4 +243,9 @@ fn exit_of(running: Running) -> Result<ExitRecord> {
 
 fn missing(object: &str) -> Error {
     Error::found(ErrorKind::System, LaunchStage::Watch, object, "wait", "it is not there as it should be")
+}
+
+/// What is gone already need not be removed.
+fn absent(result: std::io::Result<()>) -> std::io::Result<()> {
+    result.or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }

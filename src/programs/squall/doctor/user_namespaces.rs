@@ -2,8 +2,8 @@
 
 use super::finding::Finding;
 use super::machine::Machine;
-use crate::bounded;
-use crate::sys;
+use nix::sched::{CloneFlags, unshare};
+use squall::child_task;
 
 /// The map of the first user namespace: every id to itself.
 const WHOLE: [&str; 3] = ["0", "0", "4294967295"];
@@ -37,7 +37,8 @@ fn of_others(machine: &Machine) -> Finding {
     .into_iter()
     .flatten()
     .collect();
-    let tried = bounded::apart(super::PATIENCE, || sys::unshare_user_namespace().map_err(|error| error.to_string()));
+    let tried =
+        child_task::apart(super::PATIENCE, || unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| error.to_string()));
     let tried = match tried {
         Ok(Ok(())) => "this process could make one".to_owned(),
         Ok(Err(error)) => format!("this process can make none: {error}"),

@@ -204,7 +204,7 @@ fn stalled(now: &Usage, before: &Usage, span: Duration) -> String {
 }
 
 /// One finding of the demonstration, further lines below the first.
-pub fn finding(finding: &squall::demo::Finding) {
+pub fn finding(finding: &squall_cli::demo::Finding) {
     let mark = if finding.passed { "ok" } else { "NOT SO" };
     let mut lines = finding.text.lines();
     say!("{mark:6} {:9} {}", finding.name, lines.next().unwrap_or_default());
@@ -214,7 +214,7 @@ pub fn finding(finding: &squall::demo::Finding) {
 }
 
 /// One finding about the machine, with what to do about it below.
-pub fn examined(finding: &squall::doctor::Finding) {
+pub fn examined(finding: &squall_cli::doctor::Finding) {
     say!("{:8} {:17} {}: {}", finding.state.name(), finding.area, finding.name, finding.seen);
     if let Some(advice) = &finding.advice {
         say!("{:26} -> {advice}", "");
@@ -222,8 +222,8 @@ pub fn examined(finding: &squall::doctor::Finding) {
 }
 
 /// What follows from all findings.
-pub fn verdict(verdict: squall::doctor::Verdict) -> &'static str {
-    use squall::doctor::Verdict;
+pub fn verdict(verdict: squall_cli::doctor::Verdict) -> &'static str {
+    use squall_cli::doctor::Verdict;
     match verdict {
         Verdict::Full => "this machine can launch workers, with everything in force",
         Verdict::Limited => "this machine can launch workers; what is limited, or could not be tried, stands above",

@@ -2,8 +2,8 @@
 
 use super::finding::Finding;
 use super::machine::Machine;
-use crate::bounded;
-use crate::request::Seccomp;
+use squall::child_task;
+use squall::request::Seccomp;
 
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     vec![actions(machine), install(), over_us(machine)]
@@ -28,7 +28,7 @@ fn actions(machine: &Machine) -> Finding {
 
 /// The default filter, upon a process that ends at once.
 fn install() -> Finding {
-    let tried = bounded::apart(super::PATIENCE, || {
+    let tried = child_task::apart(super::PATIENCE, || {
         rustix::thread::set_no_new_privs(true).map_err(|errno| format!("no_new_privs: {errno}"))?;
         let filter = Seccomp::Default.filter().map_err(|error| error.to_string())?;
         filter.map_or(Ok(()), |filter| filter.install()).map_err(|error| error.to_string())

@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use super::machine::Machine;
-use crate::cgroup::{Controller, Layout};
+use squall::cgroup::{Controller, Layout};
 
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     let layout = Layout::detect().unwrap_or_else(|_| Layout::new(Vec::new(), "/proc"));
@@ -86,7 +86,7 @@ mod tests {
     use super::super::State;
     use super::super::machine::fixture::machine;
     use super::*;
-    use crate::cgroup::{Hierarchy, Kind};
+    use squall::cgroup::{Hierarchy, Kind};
 
     fn layout(kind: Kind) -> Layout {
         Layout::new(vec![Hierarchy { mount_point: "/m".into(), root: "/".into(), kind }], "/proc")

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::image::Image;
 use super::leftovers::Leftovers;
 use super::worker::{Stage as Bench, Worker};
-use crate::cgroup::{Controller, Layout, Limits};
-use crate::error::Result;
-use crate::record::Exit;
-use crate::request::Network;
-use crate::runtime::check_privilege;
+use squall::cgroup::{Controller, Layout, Limits};
+use squall::error::Result;
+use squall::privilege;
+use squall::record::Exit;
+use squall::request::Network;
 
 /// What the worker returns.
 const CODE: u8 = 7;
@@ -32,7 +32,7 @@ pub(crate) struct Trial {
 
 /// Runs it, under as many limits as the machine has controllers for.
 pub(crate) fn run(tag: &str) -> Result<Trial> {
-    check_privilege(Network::None)?;
+    privilege::check(Network::None)?;
     let image = Image::write(tag)?;
     let bench = Bench::set_up(tag, &image)?;
     let limits = possible_limits();

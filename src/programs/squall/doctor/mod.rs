@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::bounded;
+use squall::child_task;
 
 pub use self::finding::{Finding, State};
 use self::machine::Machine;
@@ -98,7 +98,7 @@ pub fn examine(run_root: &Path, program: &Path, mut tell: impl FnMut(&Finding)) 
         }
     };
     for (area, look) in AREAS {
-        let found = bounded::run(PATIENCE, || look(&machine));
+        let found = child_task::run(PATIENCE, || look(&machine));
         record(area, found.unwrap_or_else(|failure| vec![Finding::unknown(area, failure.to_string())]));
     }
     record("launch", vec![trial::finding(program)]);

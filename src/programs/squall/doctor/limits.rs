@@ -1,8 +1,9 @@
 //! Limits of the system and of this process that launches can run into.
 
+use rustix::process::{Resource, Rlimit, getrlimit};
+
 use super::finding::Finding;
 use super::machine::Machine;
-use crate::sys;
 
 /// Descriptors of a launch of 500 layers, and some.
 const DESCRIPTORS: u64 = 1024;
@@ -40,11 +41,11 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
 /// A launch raises its own soft limit; the hard one is what bounds it.
 fn descriptors() -> Finding {
     const NAME: &str = "RLIMIT_NOFILE";
-    let Ok(own) = sys::rlimit_of(0, libc::RLIMIT_NOFILE) else {
-        return Finding::unknown(NAME, "prlimit(2) does not say");
-    };
-    let seen = format!("{} soft, {} hard", own.soft, own.hard);
-    match own.hard >= DESCRIPTORS {
+    // None: no limit.
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let number = |limit: Option<u64>| limit.map_or("no limit".to_owned(), |limit| limit.to_string());
+    let seen = format!("{} soft, {} hard", number(current), number(maximum));
+    match maximum.is_none_or(|hard| hard >= DESCRIPTORS) {
         true => Finding::ok(NAME, seen),
         false => {
             Finding::limited(NAME, format!("{seen}: images of many layers cannot be launched"), "ulimit -Hn 65536")

@@ -2,8 +2,8 @@
 
 use super::finding::Finding;
 use super::machine::Machine;
-use crate::bounded;
-use crate::kernel::{FEATURES, Feature, Presence, Release, Without};
+use squall::child_task;
+use squall::kernel::{FEATURES, Feature, Presence, Release, Without};
 
 /// The oldest kernel with everything that a launch cannot do without.
 const OLDEST: Release = Release(5, 12);
@@ -25,7 +25,7 @@ fn version(release: Option<Release>) -> Finding {
 
 /// Each in a process of its own: some take a mount namespace upon themselves.
 fn finding(feature: &Feature, release: Option<Release>) -> Finding {
-    let told = bounded::apart(super::PATIENCE, || match (feature.probe)() {
+    let told = child_task::apart(super::PATIENCE, || match (feature.probe)() {
         Presence::Present => (0, String::new()),
         Presence::Absent(why) => (1, why),
         Presence::Untried(why) => (2, why),

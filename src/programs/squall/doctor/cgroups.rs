@@ -5,9 +5,8 @@ use rustix::fs::{Access, access};
 use super::config::KernelConfig;
 use super::finding::Finding;
 use super::machine::Machine;
-use crate::cgroup::{CgroupPath, Controller, Layout, cpuset_findings};
-use crate::runtime::DEFAULT_MONITORS;
-use crate::systemd;
+use squall::DEFAULT_MONITORS;
+use squall::cgroup::{CgroupPath, Controller, Layout, Manager, cpuset_findings};
 
 /// What each controller is for, and whether limits are lost without it.
 const CONTROLLERS: [(Controller, &str); 5] = [
@@ -53,7 +52,7 @@ fn kind(layout: &Layout) -> Finding {
 
 /// Who makes a container's cgroup when nobody says it.
 fn manager(layout: &Layout) -> Finding {
-    match systemd::obstacle(layout) {
+    match Manager::no_scopes(layout) {
         None => Finding::ok("manager", "systemd: a scope for each container, unless a cgroup is named by its path"),
         Some(reason) => Finding::ok("manager", format!("cgroupfs ({reason})")),
     }
@@ -135,7 +134,7 @@ fn delegation(offered: &str, handed: &str) -> String {
 mod tests {
     use super::super::State;
     use super::*;
-    use crate::cgroup::{Hierarchy, Kind};
+    use squall::cgroup::{Hierarchy, Kind};
 
     fn layout(kinds: Vec<Kind>) -> Layout {
         let hierarchy = |kind| Hierarchy { mount_point: "/no/such/place".into(), root: "/".into(), kind };

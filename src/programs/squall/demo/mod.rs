@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use self::image::{Image, LAYERED, WHITED_OUT};
 use self::leftovers::Leftovers;
 use self::worker::{Stage as Bench, Worker};
-use crate::cgroup::Limits;
-use crate::error::{ErrorKind, Result};
-use crate::record::{EndReason, Exit};
-use crate::request::Network;
-use crate::runtime::check_privilege;
+use squall::cgroup::Limits;
+use squall::error::{ErrorKind, Result};
+use squall::privilege;
+use squall::record::{EndReason, Exit};
+use squall::request::Network;
 
 /// The probe: a static program that tells what it finds in its container. Its subcommands stand in `probe.rs`.
 pub const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/squall-probe"));
@@ -60,7 +60,7 @@ const MIB: u64 = 1 << 20;
 /// # Errors
 /// [`ErrorKind::Privilege`] names what is missing; others come from the launches.
 pub fn run(program: &Path, mut tell: impl FnMut(&Finding)) -> Result<Report> {
-    check_privilege(Network::None).map_err(|error| with_advice(error, program))?;
+    privilege::check(Network::None).map_err(|error| with_advice(error, program))?;
     let tag = format!("squall-demo-{}", std::process::id());
     let image = Image::write(&tag)?;
     let bench = Bench::set_up(&tag, &image)?;
@@ -80,11 +80,11 @@ pub fn run(program: &Path, mut tell: impl FnMut(&Finding)) -> Result<Report> {
     Ok(Report { findings })
 }
 
-fn with_advice(error: crate::Error, program: &Path) -> crate::Error {
+fn with_advice(error: squall::Error, program: &Path) -> squall::Error {
     if error.kind() != ErrorKind::Privilege {
         return error;
     }
-    crate::Error::found(
+    squall::Error::found(
         ErrorKind::Privilege,
         error.stage(),
         error.object(),

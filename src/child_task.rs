@@ -19,7 +19,7 @@ use crate::wait::{child_ends_by, is_readable_by};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// It took too long, and was killed.
     Late(Duration),
     /// It ended without one.
@@ -39,15 +39,12 @@ impl fmt::Display for Failure {
 }
 
 /// Does the work in a child if that can be, else here: for work that only looks.
-pub(crate) fn run<T: Serialize + DeserializeOwned>(patience: Duration, work: impl FnOnce() -> T) -> Result<T, Failure> {
+pub fn run<T: Serialize + DeserializeOwned>(patience: Duration, work: impl FnOnce() -> T) -> Result<T, Failure> {
     if sys::is_single_threaded() { apart(patience, work) } else { Ok(work()) }
 }
 
 /// Does the work in a child, and gives back what it came to; never here, because it changes the process that does it.
-pub(crate) fn apart<T: Serialize + DeserializeOwned>(
-    patience: Duration,
-    work: impl FnOnce() -> T,
-) -> Result<T, Failure> {
+pub fn apart<T: Serialize + DeserializeOwned>(patience: Duration, work: impl FnOnce() -> T) -> Result<T, Failure> {
     if !sys::is_single_threaded() {
         return Err(Failure::NotBegun("this program has more than one thread, or no /proc".to_owned()));
     }
@@ -101,7 +98,7 @@ fn end(child: i32) {
 }
 
 /// Waits for a child of ours to end, but not for one that hangs. Whether it has ended.
-pub(crate) fn collect(child: Pid, patience: Duration) -> bool {
+pub fn collect(child: Pid, patience: Duration) -> bool {
     if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
         let _ = child_ends_by(pidfd.as_fd(), Instant::now() + patience);
     }

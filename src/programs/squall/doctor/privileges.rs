@@ -1,10 +1,10 @@
 //! What this process may do, and what each missing capability costs.
 
-use caps::{CapSet, Capability, CapsHashSet};
+use caps::{CapSet, CapsHashSet};
+use squall::privilege::{Capability, LOOPBACK, NEEDED};
 
 use super::finding::Finding;
 use super::machine::Machine;
-use crate::runtime::{LOOPBACK, NEEDED};
 
 /// Capabilities that a launch does without, and what is lost.
 const USEFUL: [(Capability, &str); 2] = [

@@ -8,8 +8,8 @@ use rustix::fs::{Access, access, statfs};
 
 use super::finding::Finding;
 use super::machine::Machine;
-use crate::bounded;
-use crate::request::Identity;
+use squall::child_task;
+use squall::request::Identity;
 
 /// What statfs(2) calls a tmpfs (<linux/magic.h>).
 const TMPFS: u64 = 0x0102_1994;
@@ -136,7 +136,8 @@ fn users(machine: &Machine) -> Finding {
     let sources = sources.map_or("its own default (no /etc/nsswitch.conf)".to_owned(), |sources| {
         sources.split_whitespace().collect::<Vec<_>>().join(" ")
     });
-    let asked = bounded::run(super::PATIENCE / 2, || Identity::of_user_name("root").map_err(|error| error.to_string()));
+    let asked =
+        child_task::run(super::PATIENCE / 2, || Identity::of_user_name("root").map_err(|error| error.to_string()));
     match asked {
         Ok(Ok(_)) => Finding::ok(NAME, format!("passwd: {sources}; it knows root")),
         Ok(Err(error)) => Finding::limited(

@@ -511,7 +511,7 @@ fn reap(squall: &Squall, arguments: &Reap) -> Result<i32> {
 fn demo(arguments: &Demo) -> Result<i32> {
     let program =
         std::env::current_exe().map_err(|error| Error::system(Stage::Request, "/proc/self/exe", "readlink", error))?;
-    let report = squall::demo::run(&program, |finding| {
+    let report = squall_cli::demo::run(&program, |finding| {
         if !arguments.json {
             print::finding(finding);
         }
@@ -524,7 +524,7 @@ fn demo(arguments: &Demo) -> Result<i32> {
 
 fn doctor(run_root: &Path, arguments: &Doctor) -> Result<i32> {
     let program = std::env::current_exe().unwrap_or_else(|_| "squall".into());
-    let report = squall::doctor::examine(&absolute("--root", run_root)?, &program, |finding| {
+    let report = squall_cli::doctor::examine(&absolute("--root", run_root)?, &program, |finding| {
         if !arguments.json {
             print::examined(finding);
         }
