@@ -13,13 +13,13 @@ use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::control;
-use super::controller::Controller;
-use super::directory;
+use super::explain::with_meaning;
+use super::file;
 use super::freeze::{set, thaw};
 use super::group::Cgroup;
-use super::layout::{Hierarchy, Layout};
-use super::meaning::with_meaning;
+use super::group::directory;
+use super::machine::controller::Controller;
+use super::machine::layout::{Hierarchy, Layout};
 use super::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
@@ -73,8 +73,7 @@ impl Cgroup {
         let Some((hierarchy, directory)) = self.directories().find(|(hierarchy, _)| hierarchy.is_v2()) else {
             return Ok(false);
         };
-        let written =
-            control::open(directory, "cgroup.kill", OFlags::WRONLY).and_then(|file| control::write(file, "1"));
+        let written = file::open(directory, "cgroup.kill", OFlags::WRONLY).and_then(|file| file::write(file, "1"));
         match written {
             Ok(()) => Ok(true),
             // An older kernel, or the cgroup is gone; the other way finds out which.
@@ -180,10 +179,10 @@ fn children(directory: &str) -> Vec<String> {
 
 /// Waits for the kernel to report that a v2 cgroup holds no process. Returns whether there was anything to wait for.
 fn wait_until_empty(directory: &str, left: Duration) -> bool {
-    let Ok(events) = control::open(CWD, &format!("{directory}/cgroup.events"), OFlags::RDONLY) else { return false };
+    let Ok(events) = file::open(CWD, &format!("{directory}/cgroup.events"), OFlags::RDONLY) else { return false };
     // Polling reports what changed since this read.
-    match control::show(&events) {
-        Ok(text) if control::value_of(text.as_str(), "populated") == Some(1) => {}
+    match file::show(&events) {
+        Ok(text) if file::value_of(text.as_str(), "populated") == Some(1) => {}
         _ => return false,
     }
     let timeout =
@@ -193,7 +192,7 @@ fn wait_until_empty(directory: &str, left: Duration) -> bool {
 }
 
 fn still_busy(hierarchy: &Hierarchy, path: &CgroupPath, directory: &str) -> Error {
-    let mut processes = control::open_directory(directory).and_then(control::processes).unwrap_or_default();
+    let mut processes = file::open_directory(directory).and_then(file::processes).unwrap_or_default();
     processes.truncate(5);
     let text = if processes.is_empty() {
         "it holds other cgroups".to_owned()
@@ -216,7 +215,7 @@ fn freeze(hierarchy: &Hierarchy, directory: BorrowedFd<'_>) {
         return;
     }
     for _ in 0..FREEZE_READS {
-        match control::read_short(directory, "freezer.state") {
+        match file::read_short(directory, "freezer.state") {
             Ok(state) if state.as_str().trim_end() == "FREEZING" => std::thread::yield_now(),
             _ => return,
         }
@@ -255,18 +254,18 @@ fn kill(directory: BorrowedFd<'_>, pids: &[i32]) -> std::result::Result<Vec<i32>
 
 /// The processes in a cgroup and in all below it.
 fn tree_processes(directory: BorrowedFd<'_>) -> std::result::Result<Vec<i32>, Errno> {
-    let mut found = match control::processes(directory) {
+    let mut found = match file::processes(directory) {
         Ok(processes) => processes,
         // Removed meanwhile: nobody is in it.
         Err(Errno::NOENT | Errno::NODEV) => return Ok(Vec::new()),
         Err(errno) => return Err(errno),
     };
-    let listing = control::open(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY).and_then(rustix::fs::Dir::new);
+    let listing = file::open(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY).and_then(rustix::fs::Dir::new);
     let Ok(listing) = listing else { return Ok(found) };
     for entry in listing.flatten() {
         let name = entry.file_name().to_string_lossy();
         if entry.file_type().is_dir() && name != "." && name != ".." {
-            let child = control::open(directory, &name, OFlags::PATH | OFlags::DIRECTORY);
+            let child = file::open(directory, &name, OFlags::PATH | OFlags::DIRECTORY);
             if let Ok(child) = child {
                 found.extend(tree_processes(std::os::fd::AsFd::as_fd(&child))?);
             }

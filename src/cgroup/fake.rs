@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use super::layout::{Hierarchy, Kind, Layout};
+use super::machine::layout::{Hierarchy, Kind, Layout};
 
 const TEMPLATE: &str = ".template";
 

@@ -7,10 +7,10 @@ use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 
-use super::control;
-use super::controller::Controller;
+use super::file;
 use super::group::Cgroup;
-use super::layout::{Hierarchy, Layout};
+use super::machine::controller::Controller;
+use super::machine::layout::{Hierarchy, Layout};
 use super::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
@@ -36,7 +36,7 @@ fn nearest(hierarchy: &Hierarchy, path: Option<CgroupPath>) -> Option<CgroupPath
 /// Whether somebody froze this very cgroup. The file says so from the moment of the request on, whether its processes stand still yet or not.
 fn is_frozen_itself(hierarchy: &Hierarchy, path: &CgroupPath) -> bool {
     let file = if hierarchy.is_v2() { "cgroup.freeze" } else { "freezer.self_freezing" };
-    let text = control::read_short(CWD, &format!("{}/{file}", hierarchy.directory(path)));
+    let text = file::read_short(CWD, &format!("{}/{file}", hierarchy.directory(path)));
     text.is_ok_and(|text| text.as_str().trim_end() == "1")
 }
 
@@ -74,7 +74,7 @@ pub(super) fn thaw(hierarchy: &Hierarchy, directory: BorrowedFd<'_>) {
 }
 
 pub(super) fn set(directory: BorrowedFd<'_>, file: &str, value: &str) -> std::result::Result<(), Errno> {
-    control::write(control::open(directory, file, OFlags::WRONLY)?, value)
+    file::write(file::open(directory, file, OFlags::WRONLY)?, value)
 }
 
 #[cfg(test)]

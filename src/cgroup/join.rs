@@ -8,15 +8,16 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::control;
-use super::cpuset;
-use super::directory::{self, Existing, Made};
+use super::explain;
+use super::file;
 use super::freeze;
 use super::group::Cgroup;
-use super::layout::{Hierarchy, Layout};
+use super::group::cpuset;
+use super::group::directory;
+use super::group::directory::{Existing, Made};
 use super::limits::Limits;
-use super::meaning;
-use super::membership::Membership;
+use super::machine::layout::{Hierarchy, Layout};
+use super::machine::membership::Membership;
 use super::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
@@ -69,7 +70,7 @@ pub fn join(fds: &[OwnedFd]) -> std::result::Result<(), JoinFailure> {
 
 fn write_to_all(fds: &[OwnedFd], pid: &str) -> std::result::Result<(), JoinFailure> {
     for (index, fd) in fds.iter().enumerate() {
-        control::write(fd, pid).map_err(|errno| JoinFailure { index, errno: errno.raw_os_error() })?;
+        file::write(fd, pid).map_err(|errno| JoinFailure { index, errno: errno.raw_os_error() })?;
     }
     Ok(())
 }
@@ -82,7 +83,7 @@ impl Cgroup {
     pub fn procs_fds(&self, joining: Joining) -> Result<Vec<OwnedFd>> {
         self.to_join(joining)
             .map(|(hierarchy, directory)| {
-                control::open(directory, "cgroup.procs", OFlags::WRONLY)
+                file::open(directory, "cgroup.procs", OFlags::WRONLY)
                     .map_err(|errno| failed(hierarchy, self.path(), "open(cgroup.procs)", errno))
             })
             .collect()
@@ -127,10 +128,10 @@ pub fn join_monitors(layout: &Layout, path: &CgroupPath) -> Result<()> {
 
 fn enter(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<()> {
     let file = format!("{}/cgroup.procs", hierarchy.directory(path));
-    let open = || control::open(rustix::fs::CWD, &file, OFlags::WRONLY);
+    let open = || file::open(rustix::fs::CWD, &file, OFlags::WRONLY);
     for _ in 0..ATTEMPTS {
         let outcome = match open() {
-            Ok(procs) => control::write(procs, "0"),
+            Ok(procs) => file::write(procs, "0"),
             Err(errno) => Err(errno),
         };
         match outcome {
@@ -158,7 +159,7 @@ fn failed(hierarchy: &Hierarchy, path: &CgroupPath, call: &str, errno: Errno) ->
 }
 
 fn with_meaning(error: Error) -> Error {
-    match error.errno().and_then(meaning::of_join) {
+    match error.errno().and_then(explain::of_join) {
         Some(text) => error.meaning(text),
         None => error,
     }

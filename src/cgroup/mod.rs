@@ -18,55 +18,42 @@
 //! | device programs (`CONFIG_CGROUP_BPF`) | 4.15 | [`DeviceRules`] on v2 | reported: not in force |
 //! | `memory.memsw.*`, `memory.swap.max` | | [`Limits::memory_swap_bytes`] | reported without swap, refused with swap |
 
-mod adjustment;
-mod apply;
-mod control;
-mod controller;
-mod cpu_list;
-mod cpuset;
-mod delegated;
-mod device_program;
-mod device_rules;
-mod directory;
+#[cfg(feature = "cgroups-rs")]
+mod cross_check;
 mod end;
+mod explain;
 #[cfg(test)]
 mod fake;
-mod foresight;
+mod file;
 mod freeze;
 mod group;
 mod join;
-mod layout;
 mod limits;
-mod meaning;
-mod membership;
-mod mountinfo;
-mod oom;
+mod machine;
+mod occupancy;
+mod oom_events;
 mod path;
-mod plan;
+mod preview;
 mod scope;
-#[cfg(feature = "cgroups-rs")]
-mod second_opinion;
-mod subtree;
 mod usage;
-mod vacancy;
 
-pub use adjustment::{Adjustment, Got};
-pub use controller::Controller;
-pub use cpu_list::{CpuList, CpuListProblem, NUMBER_MAX};
-pub use cpuset::findings as cpuset_findings;
-pub(crate) use delegated::is_delegated;
-pub use device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
 pub use end::{KillMeans, KilledBy, remove};
-pub use foresight::{Act, Foresight};
 pub(crate) use freeze::{frozen, frozen_above, words as frozen_words};
 pub use group::Cgroup;
+pub use group::cpuset::findings as cpuset_findings;
 pub use join::{JoinFailure, Joining, join, join_monitors, place};
-pub use layout::{Hierarchy, Kind, Layout};
+pub use limits::adjustment::{Adjustment, Got};
+pub use limits::cpu_list::{CpuList, CpuListProblem, NUMBER_MAX};
+pub use limits::device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
 pub use limits::{Field, Limits, SwapLimit, SwapProblem};
-pub use membership::{Entry, Membership};
-pub use mountinfo::hierarchies_in_mountinfo;
-pub use oom::OomEvents;
+pub use machine::controller::Controller;
+pub(crate) use machine::delegated::is_delegated;
+pub use machine::layout::{Hierarchy, Kind, Layout};
+pub use machine::membership::{Entry, Membership};
+pub use machine::mountinfo::hierarchies_in_mountinfo;
+pub use occupancy::{Vacancy, inode_of, remove_empty};
+pub use oom_events::OomEvents;
 pub use path::{CgroupPath, PathProblem};
+pub use preview::{Act, Foresight};
 pub use scope::{DEFAULT_SLICE, Manager, Scope, Slice, SliceProblem};
 pub use usage::Usage;
-pub use vacancy::{Vacancy, inode_of, remove_empty};

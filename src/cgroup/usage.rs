@@ -8,12 +8,13 @@ use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::control::{self, value_of};
-use super::controller::Controller;
+use super::file;
+use super::file::value_of;
 use super::group::Cgroup;
-use super::layout::{Hierarchy, Layout};
+use super::limits::kernel_values::limit_of;
+use super::machine::controller::Controller;
+use super::machine::layout::{Hierarchy, Layout};
 use super::path::CgroupPath;
-use super::plan::limit_of;
 
 /// Numbers of one cgroup and everything below it. Absent: not known here; for a limit also: none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ impl Usage {
     pub fn read(layout: &Layout, path: &CgroupPath) -> Usage {
         let mut usage = Usage::default();
         for hierarchy in layout.hierarchies().iter().filter(|hierarchy| counts(hierarchy)) {
-            if let Ok(directory) = control::open_directory(&hierarchy.directory(path)) {
+            if let Ok(directory) = file::open_directory(&hierarchy.directory(path)) {
                 usage.add(hierarchy, std::os::fd::AsFd::as_fd(&directory));
             }
         }
@@ -159,11 +160,11 @@ struct Group<'a> {
 impl Group<'_> {
     /// A number, or `None` for `max` and for what v1 shows for no limit.
     fn number(&self, file: &str) -> Option<u64> {
-        limit_of(control::read_short(self.directory, file).ok()?.as_str())
+        limit_of(file::read_short(self.directory, file).ok()?.as_str())
     }
 
     fn keyed<const N: usize>(&self, file: &str, keys: [&str; N]) -> [Option<u64>; N] {
-        let text = control::read_short(self.directory, file).ok();
+        let text = file::read_short(self.directory, file).ok();
         keys.map(|key| value_of(text.as_ref()?.as_str(), key))
     }
 }

@@ -23,44 +23,22 @@
 //! | `SECCOMP_RET_KILL_PROCESS`, `SECCOMP_RET_LOG`, `SECCOMP_FILTER_FLAG_LOG` | 4.14 | other architectures, actions, flag | not supported |
 //! | `SECCOMP_FILTER_FLAG_SPEC_ALLOW` | 4.17 | flag | installing fails |
 
-mod action;
-mod architecture;
-mod assembly;
-mod call;
-mod condition;
-mod docker;
-mod errno_name;
-mod explanation;
 mod filter;
-mod flags;
-mod instruction;
-mod interpreter;
-mod listing;
-mod node;
-mod oci;
-mod place;
 mod profile;
-mod program;
-mod rule;
-mod schema;
-#[cfg(any(test, fuzzing))]
-mod second_opinion;
 #[cfg(test)]
 mod tests;
-mod treatment;
-mod value;
-mod warning;
+mod text;
 
-pub use action::Action;
-pub use explanation::{Explanation, Reason};
+pub use crate::sys::instruction::Instruction;
 pub use filter::Filter;
-pub(crate) use filter::refused;
-pub use flags::Flags;
-pub use instruction::Instruction;
-pub use interpreter::{CallData, Fault, interpret};
-pub use listing::{Case, Conditional, Group, Listing};
-pub use profile::Profile;
 #[cfg(fuzzing)]
-pub use second_opinion::SecondOpinion;
-pub use value::parse as parse_number;
-pub use warning::{Warning, brief as brief_warnings};
+pub use filter::cross_check::SecondOpinion;
+pub use filter::interpreter::{CallData, Fault, interpret};
+pub(crate) use filter::refused;
+pub use profile::Profile;
+pub use profile::action::Action;
+pub use profile::flags::Flags;
+pub use profile::warning::{Warning, brief as brief_warnings};
+pub use text::explanation::{Explanation, Reason};
+pub use text::listing::{Case, Conditional, Group, Listing};
+pub use text::number::parse as parse_number;

@@ -8,6 +8,7 @@
 mod bpf;
 mod descriptors;
 mod inherited;
+pub(crate) mod instruction;
 mod leases;
 mod loops;
 mod mounts;

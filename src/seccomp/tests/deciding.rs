@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::super::architecture::NATIVE;
-use super::super::call::CLONE3;
 use super::super::{Action, CallData, Profile, Reason, Warning, interpret};
 use super::{NO_ARGS, denying, number, profile};
+use crate::seccomp::profile::architecture::NATIVE;
+use crate::seccomp::profile::call::CLONE3;
 
 const EPERM: Action = Action::Errno(1);
 const ENOSYS: Action = Action::Errno(libc::ENOSYS as u16);

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::super::docker::Surroundings;
 use super::super::{Action, Flags, Profile, Warning};
 use super::{NO_ARGS, denying, number, profile};
 use crate::error::ErrorKind;
+use crate::seccomp::profile::docker::Surroundings;
 
 fn refused(text: &str) -> Vec<String> {
     let error = Profile::parse(text.as_bytes()).unwrap_err();
@@ -147,7 +147,7 @@ fn flags_reach_the_filter() {
 
 #[test]
 fn foreign_tables_are_warned_of() {
-    let own = super::super::architecture::NATIVE.oci_name;
+    let own = crate::seccomp::profile::architecture::NATIVE.oci_name;
     let profile = profile(&json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": [own, "SCMP_ARCH_X86"] }));
     assert_eq!(
         profile.warnings(),
@@ -158,13 +158,13 @@ fn foreign_tables_are_warned_of() {
 /// Rules of docker's form, resolved for kernel 5.10.
 fn docker(rules: Value) -> Profile {
     let document = json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "ENOSYS", "syscalls": rules,
-        "archMap": [{"architecture": super::super::architecture::NATIVE.oci_name, "subArchitectures": ["SCMP_ARCH_X86"]}]});
+        "archMap": [{"architecture": crate::seccomp::profile::architecture::NATIVE.oci_name, "subArchitectures": ["SCMP_ARCH_X86"]}]});
     Profile::parse_in("file", document.to_string().as_bytes(), Surroundings { kernel: (5, 10) }).unwrap()
 }
 
 #[test]
 fn dockers_conditions_are_resolved_for_a_process_without_capabilities() {
-    let own = super::super::architecture::NATIVE.go_name;
+    let own = crate::seccomp::profile::architecture::NATIVE.go_name;
     let table = [
         (json!({"includes": {"caps": ["CAP_SYS_ADMIN"]}}), false),
         (json!({"excludes": {"caps": ["CAP_SYS_ADMIN"]}}), true),

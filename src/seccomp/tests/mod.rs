@@ -21,5 +21,5 @@ fn denying(rules: Value) -> Profile {
 }
 
 fn number(name: &str) -> u32 {
-    super::call::number_of(name).unwrap()
+    crate::seccomp::profile::call::number_of(name).unwrap()
 }

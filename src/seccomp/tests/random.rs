@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use super::super::instruction::{Instruction, JUMP, RETURN};
-use super::super::second_opinion::SecondOpinion;
-use super::super::{Profile, call};
+use crate::seccomp::Profile;
+use crate::seccomp::filter::cross_check::SecondOpinion;
+use crate::seccomp::profile::call;
+use crate::sys::instruction::{Instruction, JUMP, RETURN};
 
 const NAMES: [&str; 10] =
     ["read", "socket", "personality", "ioctl", "execve", "clone", "clone3", "close_range", "io_uring_enter", "mseal"];
