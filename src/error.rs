@@ -12,7 +12,6 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limit;
 use crate::one_line::OneLine;
 use crate::stage::Stage;
 
@@ -136,7 +135,7 @@ impl Error {
             stage,
             object: object.into(),
             call: call.into(),
-            cause: Cause::Errno { errno, meaning: limit::of_any_call(errno).map(str::to_owned) },
+            cause: Cause::Errno { errno, meaning: limit_of_any_call(errno).map(str::to_owned) },
             left: Vec::new(),
         }
     }
@@ -293,6 +292,15 @@ impl<T, E: Into<Errno>> Context<T> for std::result::Result<T, E> {
     }
 }
 
+/// Limits that an errno means whatever the call.
+fn limit_of_any_call(errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::EMFILE => Some("this process has as many open files as RLIMIT_NOFILE allows (ulimit -n)"),
+        libc::ENFILE => Some("the machine has as many open files as sysctl fs.file-max allows"),
+        _ => None,
+    }
+}
+
 fn kind_of(errno: i32) -> ErrorKind {
     match errno {
         libc::EPERM => ErrorKind::Privilege,
@@ -333,5 +341,14 @@ mod tests {
         let back: Error = serde_json::from_slice(&serde_json::to_vec(&error).unwrap()).unwrap();
         assert_eq!(back, error);
         assert_eq!(back.problems().len(), 1);
+    }
+
+    #[test]
+    fn open_files_are_a_limit_whatever_the_call() {
+        for (errno, named) in [(libc::EMFILE, "RLIMIT_NOFILE"), (libc::ENFILE, "fs.file-max")] {
+            let error = Error::system(Stage::Watch, "container 'a'", "call", Errno(errno));
+            assert_eq!(error.kind(), ErrorKind::Exhausted);
+            assert!(error.to_string().contains(named));
+        }
     }
 }

@@ -8,7 +8,7 @@ use rustix::mount::{
 };
 
 use crate::error::{Context, Error, Result};
-use crate::limit::{AtLimit, Limit};
+use crate::exhausted::{AtLimit, Limit};
 use crate::stage::Stage;
 
 /// A file system about to be made. Errors carry what the kernel wrote into the context's log.

@@ -5,23 +5,18 @@
 //! how removed containers ended, and the monitors' cgroup when it is empty.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cgroup::{self, Cgroup, CgroupPath, KillMeans, Layout, Vacancy};
+use crate::cgroup::{self, CgroupPath, Layout, Vacancy};
 use crate::container::Container;
 use crate::crash::{self, Role};
-use crate::error::{Context, ErrorKind, Result};
-use crate::launch::claim;
+use crate::error::Result;
 use crate::layer::{LayerStatus, LayerStore, Look, Trim, Use};
-use crate::record::RemovedExits;
 use crate::runtime::Squall;
 use crate::stage::Stage;
-
-/// How long dying processes may take to leave a cgroup that is being removed.
-pub(crate) const REMOVE_PATIENCE: Duration = Duration::from_secs(10);
+use crate::state::claim;
+use crate::state::record::RemovedExits;
 
 /// What kind of object reaping looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -173,33 +168,6 @@ fn reap_removed(removed: &RemovedExits, trim: Trim) -> Result<Vec<Reaped>> {
         Ok(Reaped { kind: ReapKind::Exit, name: id, goes: true, reason })
     };
     removed.beyond(0).into_iter().map(reap).collect()
-}
-
-/// Kills what is in a container's cgroup and removes it; one that does not exist will do. Of a cgroup whose directory is another than the
-/// one that was made for the container, or of which that is not known, nothing is killed: it may be somebody else's.
-pub(crate) fn end_cgroup(layout: &Layout, path: &CgroupPath, inode: Option<u64>) -> Result<()> {
-    match (cgroup::inode_of(layout, path), inode) {
-        (Some(found), Some(ours)) if found == ours => {}
-        (Some(_), None) => {
-            cgroup::remove_empty(layout, path);
-            return Ok(());
-        }
-        _ => return Ok(()),
-    }
-    match Cgroup::open(layout, path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(cgroup) => cgroup.kill_all(KillMeans::Best)?,
-    };
-    cgroup::remove(layout, path, REMOVE_PATIENCE)
-}
-
-/// Removes a container's directory; one that does not exist will do.
-pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.at(Stage::Remove, directory.display(), "rmdir"),
-    }
 }
 
 /// The monitors' cgroup, and the one above it where that is ours too, as far as they are empty.

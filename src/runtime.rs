@@ -13,20 +13,23 @@ use crate::child_task;
 use crate::container::{Container, Running, removed_with};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
+use crate::exhausted::{AtLimit, Limit};
+use crate::host::monotonic_ns;
+use crate::launch;
 use crate::launch::default_limits::DefaultLimits;
-use crate::launch::{self, Job, Layers, Settings, claim, line, wire};
+use crate::launch::{Job, Layers, Settings, progress, wire};
 use crate::layer::OpenLayer;
-use crate::limit::{AtLimit, Limit};
-use crate::own_users::OwnUser;
 use crate::plan::Plan;
 use crate::privilege;
-use crate::record::{ExitRecord, LaunchRecord};
 use crate::request::{
     ContainerId, ImageRoots, LaunchSpec, Mount, Propagation, UidRange, check_layers, check_streams, without_repeats,
 };
-use crate::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::spawner::Spawner;
 use crate::stage::Stage;
+use crate::state::claim;
+use crate::state::own_users::OwnUser;
+use crate::state::record::{ExitRecord, LaunchRecord};
+use crate::state::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::sys::{self, Fork};
 use crate::systemd;
 
@@ -225,7 +228,7 @@ impl Squall {
     /// 25 seconds (35 once there is an init), in a file system that does not answer for example: it is taken back as soon as it can be.
     /// A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
-        self.launch_since(launch::monotonic_ns(), spec, None, Layers::ByPath, stdio, Vec::new())
+        self.launch_since(monotonic_ns(), spec, None, Layers::ByPath, stdio, Vec::new())
     }
 
     /// As [`Squall::launch`], with a user that no other container of this run root has, instead of the spec's: a uid of
@@ -235,13 +238,13 @@ impl Squall {
     /// # Errors
     /// As [`Squall::launch`]; [`ErrorKind::Exhausted`] when each uid is taken.
     pub fn launch_as_own_user(&self, spec: &LaunchSpec, stdio: Stdio, own_user: OwnUser) -> Result<Running> {
-        self.launch_since(launch::monotonic_ns(), spec, Some(own_user), Layers::ByPath, stdio, Vec::new())
+        self.launch_since(monotonic_ns(), spec, Some(own_user), Layers::ByPath, stdio, Vec::new())
     }
 
     /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
     pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
         let notes = self.settings.check_image_roots(spec, &layers)?;
-        self.launch_since(launch::monotonic_ns(), spec, None, Layers::Opened(without_repeats(layers)), stdio, notes)
+        self.launch_since(monotonic_ns(), spec, None, Layers::Opened(without_repeats(layers)), stdio, notes)
     }
 
     fn launch_since(
@@ -420,7 +423,7 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
         Fork::Parent(child) => child,
     };
     drop((answering, job));
-    line::receive(answer.into()).inspect_err(|_| {
+    progress::receive(answer.into()).inspect_err(|_| {
         // It has nothing more to do, unless it hangs; a monitor, in contrast, is left alone.
         Pid::from_raw(child).map(|child| child_task::collect(child, Duration::from_secs(1)));
     })
@@ -429,7 +432,7 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
 fn launch_by(spawner: &Spawner, job: &Job) -> Result<LaunchRecord> {
     let stream = UnixStream::from(spawner.request()?);
     let sent = wire::send_job(&stream, job);
-    let answer = line::receive(stream.into());
+    let answer = progress::receive(stream.into());
     match (sent, answer) {
         (Ok(()), answer) => answer,
         // A spawner that cannot fork says so, and hangs up before it has the job.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Context, Result};
-use crate::record::SignalSets;
+use crate::process::SignalSets;
 use crate::stage::Stage;
 use crate::sys;
 

@@ -24,11 +24,11 @@ use rustix::process::{WaitOptions, setsid, waitpid};
 
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::exhausted::{AtLimit, Limit};
 use crate::launch;
 use crate::launch::inheritance::take_roots_ids;
-use crate::launch::line::{Answer, Line};
+use crate::launch::progress::{Answer, Line};
 use crate::launch::wire;
-use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, Fork};
 use crate::wait::is_readable_by;

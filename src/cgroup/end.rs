@@ -20,6 +20,7 @@ use super::group::Cgroup;
 use super::group::directory;
 use super::machine::controller::Controller;
 use super::machine::layout::{Hierarchy, Layout};
+use super::occupancy::{inode_of, remove_empty};
 use super::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
@@ -33,6 +34,9 @@ const FREEZE_READS: u32 = 200;
 /// The shortest and the longest pause where the kernel has no event to wait for (v1 without a unified tree).
 const PAUSE_MIN: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(10);
+
+/// How long dying processes may take to leave a cgroup that is being removed.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How to kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,6 +280,27 @@ fn tree_processes(directory: BorrowedFd<'_>) -> std::result::Result<Vec<i32>, Er
 
 fn failed(hierarchy: &Hierarchy, path: &CgroupPath, call: &str, errno: Errno) -> Error {
     with_meaning(Error::system(Stage::Remove, directory::object(hierarchy, path), call, errno))
+}
+
+/// Kills what is in a container's cgroup and removes it. One that does not exist is fine.
+///
+/// `inode` is that of the directory that was made for the container. Where it is unknown, or the directory is another one, nothing is
+/// killed: it may be somebody else's cgroup by now.
+pub(crate) fn end(layout: &Layout, path: &CgroupPath, inode: Option<u64>) -> Result<()> {
+    match (inode_of(layout, path), inode) {
+        (Some(found), Some(ours)) if found == ours => {}
+        (Some(_), None) => {
+            remove_empty(layout, path);
+            return Ok(());
+        }
+        _ => return Ok(()),
+    }
+    match Cgroup::open(layout, path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(cgroup) => cgroup.kill_all(KillMeans::Best)?,
+    };
+    remove(layout, path, REMOVE_PATIENCE)
 }
 
 #[cfg(test)]

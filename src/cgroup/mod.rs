@@ -37,6 +37,7 @@ mod preview;
 mod scope;
 mod usage;
 
+pub(crate) use end::end;
 pub use end::{KillMeans, KilledBy, remove};
 pub(crate) use freeze::{frozen, frozen_above, words as frozen_words};
 pub use group::Cgroup;

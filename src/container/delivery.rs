@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Running;
 use crate::error::Result;
-use crate::record::SignalSets;
+use crate::process::SignalSets;
 use crate::signal_stream::{Sender, TakenSignal};
 use crate::sys::Addressee;
 

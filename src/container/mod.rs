@@ -6,7 +6,7 @@
 mod delivery;
 mod running;
 
-pub use self::delivery::Delivery;
+pub use delivery::Delivery;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,16 +16,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use serde::Serialize;
 
-use crate::cgroup::{CgroupPath, Layout};
+use crate::cgroup::{self, CgroupPath, Layout};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::launch::boot_id;
-use crate::launch::claim::{self, Notes};
+use crate::exhausted::{AtLimit, Limit};
+use crate::host::boot_id;
 use crate::launch::pid_file;
-use crate::limit::{AtLimit, Limit};
-use crate::reap::{end_cgroup, remove_directory};
-use crate::record::{self, Exit, ExitRecord, LaunchRecord, RemovedExits};
 use crate::stage::Stage;
+use crate::state::claim;
+use crate::state::claim::Notes;
+use crate::state::record;
+use crate::state::record::{Exit, ExitRecord, LaunchRecord, RemovedExits};
 use crate::sys;
 use crate::wait::is_readable_by;
 
@@ -308,10 +309,10 @@ impl Created {
         crash::point(Role::Caller, Stage::Remove);
         let notes = Notes::read(&self.directory)?;
         if let Some((cgroup, inode)) = notes.cgroup()? {
-            end_cgroup(&Layout::detect()?, cgroup, inode)?;
+            cgroup::end(&Layout::detect()?, cgroup, inode)?;
         }
         pid_file::take_back(&notes)?;
-        remove_directory(&self.directory)
+        claim::remove_directory(&self.directory)
     }
 }
 
@@ -334,9 +335,9 @@ fn remove(directory: &Path, record: &LaunchRecord) -> Result<()> {
         };
     };
     let inode = record.cgroup_inode.filter(|_| of_this_boot);
-    end_cgroup(&Layout::detect()?, &recorded_cgroup(record)?, inode)?;
+    cgroup::end(&Layout::detect()?, &recorded_cgroup(record)?, inode)?;
     crash::point(Role::Caller, Stage::Remove);
-    remove_directory(directory)
+    claim::remove_directory(directory)
 }
 
 /// A wait status, as wait(2) encodes it.

@@ -8,12 +8,15 @@ use super::{
     Container, Ended, Exited, KILL_PATIENCE, Lost, Running, known_end, no_such, recorded_cgroup, removed, wait_readable,
 };
 use crate::cgroup::{self, Cgroup, CgroupPath, KillMeans, Layout, Usage};
-use crate::control::{self, Reply};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::launch::{boot_id, claim, pid_namespace};
-use crate::record::{self, Exit, ExitRecord, LaunchRecord, OpenExit, RemovedExits};
+use crate::host::{boot_id, pid_namespace};
+use crate::monitor::client;
+use crate::monitor::client::Reply;
 use crate::stage::Stage;
+use crate::state::claim;
+use crate::state::record;
+use crate::state::record::{Exit, ExitRecord, LaunchRecord, OpenExit, RemovedExits};
 use crate::sys::{self, Addressee};
 
 /// How long after the grace the caller leaves the killing to the monitor, before it looks whether that lives.
@@ -149,7 +152,7 @@ impl Running {
     pub fn signal(&self, signal: i32) -> Result<()> {
         let kills = signal == libc::SIGKILL;
         self.refuse_frozen(if kills { cgroup::frozen_above } else { cgroup::frozen })?;
-        match control::signal(&self.directory, signal)? {
+        match client::signal(&self.directory, signal)? {
             Reply::Done => return Ok(()),
             Reply::Silent if !kills => return Err(self.silent_monitor()),
             Reply::Silent => self.continue_monitor(),
@@ -222,7 +225,7 @@ impl Running {
     pub fn stop(self, signal: i32, grace: Duration) -> Result<Ended> {
         crash::point(Role::Caller, Stage::Stop);
         self.refuse_frozen(cgroup::frozen_above)?;
-        let reply = control::stop(&self.directory, signal, grace)?;
+        let reply = client::stop(&self.directory, signal, grace)?;
         if reply == Reply::Silent {
             self.continue_monitor();
         }

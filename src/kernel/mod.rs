@@ -7,7 +7,7 @@
 mod probes;
 mod release;
 
-pub use self::release::Release;
+pub use release::Release;
 
 /// Whether something is there.
 #[derive(Debug, Clone, PartialEq, Eq)]

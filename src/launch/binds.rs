@@ -10,7 +10,7 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use crate::cgroup::{CgroupPath, Layout};
 use crate::error::{Context, Error, Result};
-use crate::limit::{AtLimit, Limit};
+use crate::exhausted::{AtLimit, Limit};
 use crate::request::{Access, BindOptions, LaunchSpec, Mount, MountFlag, Propagation, Recursion};
 use crate::root::plan::shows_cgroups;
 use crate::root::target::TargetKind;

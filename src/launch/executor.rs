@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::interpreter::{self, Problem};
 use super::report::Reporter;
-use super::{rlimits, step};
+use super::{exec_stub, rlimits};
 use crate::error::{Error, ErrorKind};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
@@ -74,7 +74,7 @@ impl Workload {
         if let Some(Err(error)) = self.root_filter.as_deref().map(Filter::install) {
             return error;
         }
-        step::become_it(&self.step, &program, self)
+        exec_stub::become_it(&self.step, &program, self)
     }
 
     /// The path of the program, found the way execvp does; it has to be readable as well.

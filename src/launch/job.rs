@@ -8,10 +8,10 @@ use super::default_limits::DefaultLimits;
 use crate::cgroup::CgroupPath;
 use crate::error::Result;
 use crate::layer::OpenLayer;
-use crate::own_users::{OwnUser, Users};
 use crate::request::{ImageRoots, LaunchSpec, UidRange};
-use crate::run_root::RunRoot;
 use crate::seccomp::Filter;
+use crate::state::own_users::{OwnUser, Users};
+use crate::state::run_root::RunRoot;
 
 /// What does not change from launch to launch.
 #[derive(Debug, Clone, Serialize, Deserialize)]

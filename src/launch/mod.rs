@@ -5,23 +5,22 @@
 //! the monitor, which keeps its pid and with it the parenthood of init. On failure it takes back every step and reports.
 
 pub(crate) mod binds;
-pub(crate) mod claim;
 pub(crate) mod default_limits;
+mod exec_stub;
 mod executor;
+pub(crate) mod handoff;
 mod home;
 pub(crate) mod inheritance;
 mod init;
 mod interpreter;
 pub(crate) mod job;
-pub(crate) mod line;
 pub(crate) mod pid_file;
+pub(crate) mod progress;
 mod report;
 mod rlimits;
-mod root_worker;
-mod step;
+mod root_guard;
 mod streams;
 mod undo;
-pub(crate) mod watch;
 pub(crate) mod wire;
 mod writable;
 
@@ -29,26 +28,27 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::time::{ClockId, clock_gettime};
 
-use self::binds::Sources;
-use self::claim::Claim;
-use self::init::Init;
-pub(crate) use self::job::{Job, Layers, Settings};
-use self::line::{Answer, Line};
-use self::pid_file::Place;
-pub(crate) use self::report::monotonic_ns;
-use self::report::{Outcome, Report, read_report};
-use self::undo::Undo;
 use crate::cgroup::{Cgroup, Joining, Layout, Scope};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::exhausted::{AtLimit, Limit};
+use crate::host::{ClockId, boot_id, check_proc, monotonic_ns, nanoseconds, pid_namespace};
 use crate::layer::{LayerStore, OpenLayer};
-use crate::limit::{AtLimit, Limit};
-use crate::record::{Draft, LaunchRecord, LayerRecord, MOST_REMOVED, ProcessId, SCHEMA, StageTime, microseconds};
 use crate::request::{LaunchSpec, Network, OnExit, check_layers, without_repeats};
 use crate::stage::Stage;
+use crate::state::claim::Claim;
+use crate::state::record::{
+    Draft, LaunchRecord, LayerRecord, MOST_REMOVED, ProcessId, SCHEMA, StageTime, microseconds,
+};
 use crate::sys::{self, Cloned, Fork};
 use crate::systemd;
+use binds::Sources;
+use init::Init;
+pub(crate) use job::{Job, Layers, Settings};
+use pid_file::Place;
+use progress::{Answer, Line};
+use report::{Outcome, Report, read_report};
+use undo::Undo;
 
 /// How long init may take to become the workload. It waits for nothing but the kernel and the image's file system; half a minute is what
 /// a cold network file system may need, and what Storm's own launcher allows a busy mount.
@@ -120,7 +120,7 @@ impl Stopwatch {
     }
 }
 
-fn launch(job: &Job, line: &Line) -> Result<watch::Watched> {
+fn launch(job: &Job, line: &Line) -> Result<handoff::Watched> {
     let mut undo = Undo::default();
     let launched = steps(job, line, &mut undo);
     launched.map_err(|error| {
@@ -130,7 +130,7 @@ fn launch(job: &Job, line: &Line) -> Result<watch::Watched> {
 }
 
 /// The launch, as a straight line. What a step made is told to `undo` at once.
-fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
+fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let mut clock = Stopwatch::since(job.called_ns);
     let created_unix_ns = nanoseconds(ClockId::Realtime);
 
@@ -196,8 +196,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     clock.lap(Stage::Binds);
 
     line.enter(Stage::Clone)?;
-    let step = step::file()?;
-    let root_filter = root_worker::filter_for(spec)?;
+    let step = exec_stub::file()?;
+    let root_filter = root_guard::filter_for(spec)?;
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
     let (gate, gate_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "gate", "pipe2")?;
     let joining = if cgroup.clone_into_fd().is_some() { Joining::AfterCloneInto } else { Joining::Everywhere };
@@ -263,14 +263,14 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     };
     let room = text_of(&record).len() + ROOM_FOR_THE_REST;
     let draft = Draft::reserve(claim.path.join("record.json"), room, 0o600).at(Stage::Record, "record.json", "open")?;
-    let prepared = watch::Prepared::make(claim, spec)?;
+    let prepared = handoff::Prepared::make(claim, spec)?;
     if spec.on_exit == OnExit::Remove {
         undo.removed_exit(removed.keep(prepared.claim.directory.as_fd(), spec.id.as_str())?);
     }
     if in_cgroups {
         open_gate(gate_writing)?;
     }
-    let oom = watch::watch_memory(&layout, &spec.cgroup);
+    let oom = handoff::watch_memory(&layout, &spec.cgroup);
     store.trim_after(&layer_sources);
     removed.trim(MOST_REMOVED);
 
@@ -290,7 +290,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     record.stages = clock.stages;
     draft.finish(&text_of(&record)).at(Stage::Record, "record.json", "write")?;
     let upper = above.map(|above| above.upper);
-    Ok(watch::Watched { record, prepared, child, cgroup, layout, upper, oom })
+    Ok(handoff::Watched { record, prepared, child, cgroup, layout, upper, oom })
 }
 
 /// What a record grows by after its room was taken: the time of each stage and the last note.
@@ -396,31 +396,4 @@ fn identify(pid: i32) -> Result<ProcessId> {
             "the process is not to be seen in /proc",
         )
     })
-}
-
-/// The pid namespace of this process, by its inode.
-pub(crate) fn pid_namespace() -> Result<u64> {
-    const PATH: &str = "/proc/self/ns/pid";
-    rustix::fs::stat(PATH).map(|stat| stat.st_ino).at(Stage::Record, PATH, "stat")
-}
-
-/// Pids mean nothing where /proc shows another pid namespace than ours.
-fn check_proc() -> Result<()> {
-    const PATH: &str = "/proc/self";
-    let shown = std::fs::read_link(PATH).at(Stage::Claim, PATH, "readlink")?;
-    if shown.as_os_str() == std::process::id().to_string().as_str() {
-        return Ok(());
-    }
-    let text = "it is not the /proc of this pid namespace, so no pid in it could be believed";
-    Err(Error::found(ErrorKind::Unsupported, Stage::Claim, PATH, "readlink", text))
-}
-
-pub(crate) fn boot_id() -> Result<String> {
-    const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    std::fs::read_to_string(PATH).map(|id| id.trim().to_owned()).at(Stage::Record, PATH, "read")
-}
-
-fn nanoseconds(clock: ClockId) -> u64 {
-    let now = clock_gettime(clock);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

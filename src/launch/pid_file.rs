@@ -14,10 +14,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::claim::{Claim, Notes, pid_line};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::request::{AbsolutePath, ContainerId};
 use crate::stage::Stage;
+use crate::state::claim::{Claim, Notes, pid_line};
 
 /// Everybody may read it, whatever the umask: a supervisor need not be root.
 const MODE: Mode = Mode::from_raw_mode(0o644);

@@ -6,11 +6,10 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::executor::refused;
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host::monotonic_ns;
 use crate::request::LaunchSpec;
 use crate::seccomp;
 use crate::stage::Stage;
@@ -22,12 +21,6 @@ const ERROR_MARK: u8 = 0xff;
 /// An errno follows, of execve or of seccomp: what the program between init and the workload has to say (`step/main.rs`).
 const EXECVE_MARK: u8 = 0xfe;
 const SECCOMP_MARK: u8 = 0xfd;
-
-/// Nanoseconds of CLOCK_MONOTONIC.
-pub(crate) fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
 
 /// The writing end, held by init.
 pub(crate) struct Reporter<'a>(pub(crate) BorrowedFd<'a>);

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use super::claim::Notes;
 use super::pid_file;
-use crate::cgroup::{CgroupPath, Layout};
+use crate::cgroup::{self, CgroupPath, Layout};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::reap::end_cgroup;
 use crate::stage::Stage;
+use crate::state::claim::Notes;
 use crate::sys::Cloned;
 use crate::wait::{child_ends_by, end_of_child};
 
@@ -69,7 +68,7 @@ fn take_back(made: Made) -> Result<()> {
     match made {
         Made::Child(pidfd) => kill_and_reap(pidfd.as_fd()),
         Made::RemovedExit(path) => std::fs::remove_file(&path).at(Stage::Remove, path.display(), "unlink"),
-        Made::Cgroup(layout, cgroup, inode) => end_cgroup(&layout, &cgroup, inode),
+        Made::Cgroup(layout, cgroup, inode) => cgroup::end(&layout, &cgroup, inode),
         // What is noted there goes first.
         Made::Directory(path) => {
             pid_file::take_back(&Notes::read(&path)?)?;

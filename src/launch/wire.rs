@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 use super::job::{Job, Layers, Settings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
-use crate::own_users::OwnUser;
 use crate::request::{LaunchSpec, LayerPath};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
+use crate::state::own_users::OwnUser;
 
 /// Descriptors in one message; the kernel takes 253 (SCM_MAX_FD).
 const BATCH: usize = 200;

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::exhausted::{AtLimit, Limit};
 use crate::fsmount::NewFilesystem;
-use crate::limit::{AtLimit, Limit};
 use crate::request::{HostDirectory, LaunchSpec, RootMode};
 use crate::root::{plan, quota};
 use crate::stage::Stage;

@@ -9,8 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{LOCK, PIN, create_private_directory};
+use super::{LOCK, PIN};
 use crate::error::{Context, Result};
+use crate::host::create_private_directory;
 use crate::stage::Stage;
 use crate::wait::lock_by;
 

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::OpenLayer;
 use super::pins::file_in_id;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::limit::{AtLimit, Limit};
+use crate::exhausted::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, LoopStatus};
 

@@ -29,22 +29,22 @@ mod unmountable;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{Timestamps, UTIME_NOW};
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use self::loopdev::{BoundDevices, LoopDevice};
-pub(crate) use self::pins::{Look, absent};
-pub use self::pins::{Trim, TrimmedLayer};
-pub use self::status::LayerStatus;
-pub(crate) use self::status::Use;
-pub(crate) use self::unmountable::explain_unread;
 use crate::error::Result;
 use crate::fsmount::NewFilesystem;
 pub use crate::request::{LayerFormat, LayerIdentity, OpenLayer};
 use crate::stage::Stage;
+use loopdev::{BoundDevices, LoopDevice};
+pub(crate) use pins::Look;
+pub use pins::{Trim, TrimmedLayer};
+pub use status::LayerStatus;
+pub(crate) use status::{Use, digest_in_name};
+pub(crate) use unmountable::explain_unread;
 
 /// What is in a layer's directory.
 const PIN: &str = "mnt";
@@ -331,13 +331,5 @@ impl Slot<'_> {
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };
         let _ = rustix::fs::utimensat(rustix::fs::CWD, &self.directory, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
-    }
-}
-
-/// Makes a directory that only root can look into; one that is there already will do.
-pub(crate) fn create_private_directory(path: &Path) -> std::io::Result<()> {
-    match rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o700)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno.into()),
     }
 }

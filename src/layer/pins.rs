@@ -15,6 +15,7 @@ use super::loopdev::LoopDevice;
 use super::{HINT, LOCK, LayerStore, PIN, Use, in_parallel};
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
+use crate::host::absent;
 use crate::stage::Stage;
 
 /// Whether a reap acts or only says what it would do.
@@ -124,9 +125,9 @@ impl LayerStore {
             let outcome = match (wanted, trim) {
                 (true, Trim::Do) => candidate.give_up()?,
                 (true, Trim::Report) => Outcome::Gone,
-                (false, _) => Outcome::Kept,
+                (false, _) => Outcome::Capped,
             };
-            let busy = *wanted && outcome == Outcome::Kept;
+            let busy = *wanted && outcome == Outcome::Capped;
             let reason = if busy { "it is being attached right now".to_owned() } else { reason.clone() };
             Ok(TrimmedLayer { layer_id: candidate.layer_id.clone(), file, goes: outcome == Outcome::Gone, reason })
         };
@@ -152,7 +153,7 @@ impl LayerStore {
                     State::InUse => waiting.push(candidate),
                     State::Stale => match candidate.give_up()? {
                         Outcome::Gone => forgotten.push(candidate.layer_id),
-                        Outcome::Kept => {}
+                        Outcome::Capped => {}
                     },
                 }
             }
@@ -211,7 +212,7 @@ pub(super) fn is_deleted(file: &str) -> bool {
 pub(super) enum Outcome {
     Gone,
     /// Somebody holds its lock, so it is about to be used: waiting would be for nothing.
-    Kept,
+    Capped,
 }
 
 impl Candidate {
@@ -270,7 +271,7 @@ impl Candidate {
         };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(Outcome::Kept),
+            Err(Errno::WOULDBLOCK) => return Ok(Outcome::Capped),
             Err(errno) => return Err(errno).at(Stage::Reap, &object, "flock"),
         }
         if lock.metadata().at(Stage::Reap, &object, "fstat(lock)")?.nlink() == 0 {
@@ -302,15 +303,7 @@ pub(super) fn remove_directory(directory: &Path, stage: Stage, object: &str) -> 
     match absent(fs::remove_dir(directory)) {
         Ok(()) => Ok(Outcome::Gone),
         // Somebody waited for the lock, found it gone, and has begun anew.
-        Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => Ok(Outcome::Kept),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => Ok(Outcome::Capped),
         Err(error) => Err(error).at(stage, object, "rmdir"),
-    }
-}
-
-/// What is gone already need not be removed.
-pub(crate) fn absent(result: std::io::Result<()>) -> std::io::Result<()> {
-    match result {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }

@@ -9,7 +9,7 @@ use super::LayerStore;
 use super::loopdev::BoundDevices;
 use super::pins::{Look, backing_file, is_deleted};
 use crate::error::Result;
-use crate::record::digest_in_name;
+use std::path::Path;
 
 /// A layer that is mounted or used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,4 +90,10 @@ fn status(layer_id: String, user: Use, known: Known, bound: &BoundDevices) -> La
         file,
         deleted,
     }
+}
+
+/// The digest that a file name carries: 64 hexadecimal digits, with or without an ending.
+pub(crate) fn digest_in_name(path: &str) -> Option<String> {
+    let stem = Path::new(path).file_stem()?.to_str()?;
+    (stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| stem.to_ascii_lowercase())
 }

@@ -6,7 +6,7 @@ use rustix::fs::{FileType, fstat};
 
 use super::LayerFormat;
 use crate::error::{Cause, Context, Error, ErrorKind, Result};
-use crate::request::kind;
+use crate::host::kind_of_file;
 use crate::stage::Stage;
 
 /// The error of a mount with what it says about the file, before what the kernel says itself. Of other errors nothing is changed: a limit
@@ -31,7 +31,8 @@ pub(super) fn with_directory(mount: OwnedFd, object: &str, format: LayerFormat) 
     match FileType::from_raw_mode(mode) {
         FileType::Directory => Ok(mount),
         other => {
-            let text = format!("its root is {}, not a directory: a damaged {} file", kind(other), format.name());
+            let text =
+                format!("its root is {}, not a directory: a damaged {} file", kind_of_file(other), format.name());
             Err(Error::found(ErrorKind::System, Stage::Layers, object, "fstat", text))
         }
     }

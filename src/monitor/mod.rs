@@ -14,6 +14,7 @@
 //!
 //! Exit codes of the monitor: 0 record written, 1 it could not be written, 64 malformed handover, 70 a bug.
 
+pub(crate) mod client;
 pub mod counters;
 pub mod decimal;
 pub mod exit;
@@ -27,6 +28,9 @@ pub mod step;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
 use handover::Handover;
+
+/// The grace of a stop by deadline, and of one that names none, in milliseconds; podman's and docker's default.
+pub const DEFAULT_GRACE_MS: u32 = 10_000;
 
 /// The program, for the architecture that this library is built for.
 pub const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/squall-monitor"));

@@ -17,17 +17,17 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use self::cgroups::PlannedCgroups;
-pub use self::features::PlannedFeature;
-pub use self::filter::PlannedFilter;
-pub use self::layers::{PlannedLayer, PlannedOverlay};
-pub use self::mounts::{PlannedMount, PlannedMountKind};
-pub use self::namespaces::PlannedNamespace;
 use crate::cgroup::Adjustment;
 use crate::error::Result;
 use crate::launch::Settings;
 use crate::oci;
 use crate::request::{Home, Identity, LaunchSpec, OpenLayer};
+pub use cgroups::PlannedCgroups;
+pub use features::PlannedFeature;
+pub use filter::PlannedFilter;
+pub use layers::{PlannedLayer, PlannedOverlay};
+pub use mounts::{PlannedMount, PlannedMountKind};
+pub use namespaces::PlannedNamespace;
 
 /// Where the document has its root: a directory of the bundle, as other runtimes call it.
 const BUNDLE_ROOT: &str = "rootfs";

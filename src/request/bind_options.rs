@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::{BadValue, quoted};
+use crate::document::{BadValue, quoted};
 
 /// Whether the container may write through a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,18 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::bad_value::{BadValue, quoted};
 use super::environment::{Environment, Variable};
 use super::hostname::Hostname;
 use super::id::ContainerId;
 use super::identity::Identity;
-use super::kept::Kept;
 use super::mount::{Bind, Mount, Tmpfs};
 use super::path::{AbsolutePath, Destination, LayerPath};
 use super::rules::{Rules, mount_problems};
 use super::seccomp::Seccomp;
 use super::spec::{Fields, Home, LaunchSpec, Network, OnExit, RootMode, SetuidBits};
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope, Slice};
+use crate::document::Capped;
+use crate::document::{BadValue, quoted};
 use crate::error::{Error, Problem, Result};
 
 /// Where a request comes from, for its errors.
@@ -100,7 +100,7 @@ pub struct Builder {
     keep_layers: Option<u32>,
     on_exit: OnExit,
     setuid_bits: SetuidBits,
-    problems: Kept<Problem>,
+    problems: Capped<Problem>,
 }
 
 impl Builder {
@@ -134,7 +134,7 @@ impl Builder {
             keep_layers: None,
             on_exit: OnExit::Keep,
             setuid_bits: SetuidBits::Denied,
-            problems: Kept::default(),
+            problems: Capped::default(),
         }
     }
 
@@ -298,7 +298,7 @@ impl Builder {
         self
     }
 
-    /// What becomes of the record in the end. Kept otherwise.
+    /// What becomes of the record in the end. Capped otherwise.
     pub fn on_exit(mut self, on_exit: OnExit) -> Builder {
         self.on_exit = on_exit;
         self

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::{BadValue, quoted};
 use super::rules::MAX_STRING_BYTES;
+use crate::document::{BadValue, quoted};
 
 /// One variable, `NAME=VALUE`: the name is not empty, and nowhere is a NUL, and the
 /// kernel takes its length.

@@ -2,8 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::bad_value::{BadValue, quoted};
 use super::path::AbsolutePath;
+use crate::document::{BadValue, quoted};
 
 /// A path of the host, from the working directory where it is relative. `..` means what it means to the kernel: the part of
 /// the path that ends with it is looked up, links and all; what follows stays as it is typed.

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::{BadValue, quoted};
 use super::id::ContainerId;
+use crate::document::{BadValue, quoted};
 
 /// Longest host name in bytes: the kernel's `__NEW_UTS_LEN`.
 const MAX_BYTES: usize = 64;

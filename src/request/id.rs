@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::{BadValue, quoted};
+use crate::document::{BadValue, quoted};
 
 /// Longest id in bytes: the same as docker's full ids, and it leaves room in the 107 bytes of a socket's path.
 const MAX_BYTES: usize = 64;

@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::{BadValue, quoted};
 use super::path::AbsolutePath;
+use crate::document::{BadValue, quoted};
 use crate::error::{Context, Error, Result};
 use crate::stage::Stage;
 

@@ -15,12 +15,12 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat, readlink};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::BadValue;
 use super::facts::{Facts, Way, own_link};
 use super::identity::Identity;
 use super::open_layer::OpenLayer;
 use super::path::AbsolutePath;
 use super::spec::LaunchSpec;
+use crate::document::BadValue;
 use crate::error::{Context, Error, Problem, Result};
 use crate::stage::Stage;
 use crate::sys;

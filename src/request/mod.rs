@@ -11,7 +11,6 @@
 //! for the second check.
 
 mod acl;
-mod bad_value;
 mod bind_options;
 mod builder;
 mod environment;
@@ -21,7 +20,6 @@ mod hostname;
 mod id;
 mod identity;
 mod image_roots;
-mod kept;
 mod mount;
 mod mount_text;
 mod open_layer;
@@ -31,12 +29,10 @@ mod seccomp;
 mod spec;
 pub mod storm;
 mod streams;
-pub(crate) mod text_file;
 mod uid_range;
 pub mod values;
 
-pub use bad_value::BadValue;
-pub(crate) use bad_value::quoted;
+pub use crate::document::BadValue;
 pub use bind_options::{Access, BindOptions, MountFlag, MountFlags, Propagation, Recursion};
 pub use builder::{Builder, Door};
 pub use environment::{Environment, Variable};
@@ -44,9 +40,7 @@ pub use hostname::Hostname;
 pub use id::ContainerId;
 pub use identity::Identity;
 pub use image_roots::ImageRoots;
-pub(crate) use kept::Kept;
 pub use mount::{Bind, Mount, Tmpfs};
-pub(crate) use open_layer::kind;
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;

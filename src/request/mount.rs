@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::BadValue;
 use super::bind_options::{Access, BindOptions, MountFlags};
 use super::path::{AbsolutePath, Destination};
+use crate::document::BadValue;
 use crate::error::Problem;
 
 /// The mode of a tmpfs unless another is asked for: everyone may write, nobody may remove another's files.

@@ -1,11 +1,11 @@
 //! Mounts as people type them: `-v`, `--tmpfs` and `--mount` of docker and podman.
 
-use super::bad_value::{BadValue, quoted};
 use super::bind_options::{Access, flag};
 use super::host_path::host_path;
 use super::mount::{Bind, Mount, TMPFS_MODE, Tmpfs};
 use super::path::Destination;
 use super::values::{bad, size};
+use crate::document::{BadValue, quoted};
 
 /// A mount, and what was said of it that means something to docker and podman and changes nothing here.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,10 +13,11 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, fcntl_setfl, fstat, open};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::quoted;
 use super::path::LayerPath;
 use super::spec::LaunchSpec;
+use crate::document::quoted;
 use crate::error::{Error, Problem, Result};
+use crate::host::kind_of_file;
 use crate::stage::Stage;
 
 /// Where EROFS keeps its superblock (`EROFS_SUPER_OFFSET`).
@@ -135,7 +136,7 @@ fn open_layer(path: &LayerPath) -> std::result::Result<OpenLayer, Unfit> {
     let stat = fstat(&fd).map_err(|errno| format!("fstat: {errno}"))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
-        other => return Err(format!("is {}: expected a regular file", kind(other)).into()),
+        other => return Err(format!("is {}: expected a regular file", kind_of_file(other)).into()),
     }
     fcntl_setfl(&fd, OFlags::RDONLY).map_err(|errno| format!("fcntl(F_SETFL): {errno}"))?;
     let identity = identity(&stat);
@@ -153,7 +154,7 @@ fn unopenable(errno: Errno, path: &LayerPath) -> Unfit {
     let found = rustix::fs::stat(path.as_path()).map(|stat| FileType::from_raw_mode(stat.st_mode));
     let reason = match errno {
         Errno::ACCESS | Errno::PERM | Errno::NXIO if found.is_ok_and(|file| file != FileType::RegularFile) => {
-            format!("is {}: expected a regular file", found.map_or("something else", kind))
+            format!("is {}: expected a regular file", found.map_or("something else", kind_of_file))
         }
         Errno::NOENT => "does not exist".into(),
         Errno::NOTDIR => "does not exist: a part of the path is not a directory".into(),
@@ -162,20 +163,6 @@ fn unopenable(errno: Errno, path: &LayerPath) -> Unfit {
         errno => format!("cannot be opened: {errno}"),
     };
     Unfit::Because(reason)
-}
-
-/// A type of file in words.
-pub(crate) fn kind(file: FileType) -> &'static str {
-    match file {
-        FileType::RegularFile => "a regular file",
-        FileType::Directory => "a directory",
-        FileType::Symlink => "a symbolic link",
-        FileType::Fifo => "a FIFO",
-        FileType::Socket => "a socket",
-        FileType::CharacterDevice => "a character device",
-        FileType::BlockDevice => "a block device",
-        FileType::Unknown => "of an unknown type",
-    }
 }
 
 /// The casts: the fields' types differ between architectures; sizes are not negative.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::{BadValue, quoted};
+use crate::document::{BadValue, quoted};
 
 /// Longest path in bytes: the kernel's `PATH_MAX` (4096) counts the NUL at the end.
 const MAX_PATH_BYTES: usize = 4095;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::environment::Environment;
-use super::kept::Kept;
 use super::mount::Mount;
 use super::path::LayerPath;
 use super::seccomp::Seccomp;
 use super::spec::{Fields, HostDirectory, RootMode};
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope, SwapLimit};
+use crate::document::Capped;
 use crate::error::Problem;
 use crate::seccomp;
 
@@ -121,7 +121,7 @@ impl<'a> Rules<'a> {
 
 /// The problems found so far.
 #[derive(Default)]
-struct Found(Kept<Problem>);
+struct Found(Capped<Problem>);
 
 impl Found {
     fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::BadValue;
 use super::builder::Builder;
 use super::environment::Environment;
 use super::hostname::Hostname;
@@ -16,6 +15,7 @@ use super::path::{AbsolutePath, LayerPath};
 use super::rules::Rules;
 use super::seccomp::Seccomp;
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope};
+use crate::document::BadValue;
 use crate::error::{Error, Result};
 
 /// What an error calls a spec that arrives as JSON.
@@ -53,7 +53,7 @@ impl RootMode {
 pub struct HostDirectory {
     /// Where it is.
     pub path: AbsolutePath,
-    /// Most bytes that it may come to hold; without it the room in its file system is the only bound, which the record notes. Kept by a project
+    /// Most bytes that it may come to hold; without it the room in its file system is the only bound, which the record notes. Capped by a project
     /// quota; where the file system has none the launch is refused (`Unsupported`) and says what is missing: a bound is never left out.
     pub size_bytes: Option<u64>,
 }

@@ -23,8 +23,8 @@ use rustix::termios::isatty;
 
 use super::facts::Facts;
 use super::identity::Identity;
-use super::open_layer::kind;
 use crate::error::{Error, Problem, Result};
+use crate::host::kind_of_file;
 
 /// What the streams are called, by number.
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
@@ -64,7 +64,7 @@ fn refusal(stream: BorrowedFd<'_>) -> Option<String> {
         FileType::Socket => socket_refusal(stream),
         FileType::CharacterDevice => device_refusal(stream, (major(stat.st_rdev), minor(stat.st_rdev))),
         FileType::Directory => Some("is a directory of the host: the worker would have what lies below it".to_owned()),
-        other => Some(format!("is {}: expected a file, a pipe, a socket or a terminal", kind(other))),
+        other => Some(format!("is {}: expected a file, a pipe, a socket or a terminal", kind_of_file(other))),
     }
 }
 

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::bad_value::{BadValue, quoted};
 use super::identity::NO_ID;
+use crate::document::{BadValue, quoted};
 
 /// Uids from which each container that names no user gets one of its own.
 ///

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::bad_value::{BadValue, quoted};
 use super::environment::Variable;
 pub use super::host_path::host_path;
 pub use super::mount_text::{TypedMount, mount, tmpfs, volume};
+use crate::document::{BadValue, quoted};
 
 /// The period of a quota that is given as a number of CPUs: the kernel's own default, 100 ms.
 const CPU_PERIOD_US: u64 = 100_000;
@@ -59,7 +59,7 @@ pub fn cpus(text: &str) -> Result<CpuTime, BadValue> {
     }
 }
 
-/// A number of seconds: `10`, `1.5`, `0`. Kept to the nanosecond, at most 10 digits before the point.
+/// A number of seconds: `10`, `1.5`, `0`. Capped to the nanosecond, at most 10 digits before the point.
 pub fn seconds(text: &str) -> Result<Duration, BadValue> {
     let number = Decimal::parse(text).filter(|number| number.whole < 10_000_000_000);
     let nanos = number.and_then(|number| number.times(1_000_000_000)).map(Duration::from_nanos);

@@ -14,8 +14,8 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use super::devices;
 use super::mounts::Mounted;
 use crate::error::{Context, Error, Result};
+use crate::exhausted::{AtLimit, Limit};
 use crate::fsmount::{NewFilesystem, attach};
-use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
 

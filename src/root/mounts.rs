@@ -9,9 +9,9 @@ use super::devices::{self, DEV};
 use super::plan::{MountStep, What};
 use super::target::{Links, Place, Target, TargetKind, open_target};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::exhausted::{AtLimit, Limit};
 use crate::fsmount::{NewFilesystem, attach};
 use crate::launch::binds::Sources;
-use crate::limit::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
 

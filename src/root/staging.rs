@@ -17,9 +17,9 @@ use rustix::process::{chdir, fchdir, pivot_root};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Context, Error, Result};
+use crate::exhausted::{AtLimit, Limit};
 use crate::fsmount::{NewFilesystem, attach};
 use crate::layer::explain_unread;
-use crate::limit::{AtLimit, Limit};
 use crate::request::RootMode;
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};

@@ -20,22 +20,22 @@ mod signals;
 
 use std::io;
 
-pub(crate) use self::bpf::{attach_device_program, load_device_program};
-pub(crate) use self::descriptors::{close_all_but, close_on_exec_from, duplicate, move_to};
-pub(crate) use self::inherited::{
+pub(crate) use bpf::{attach_device_program, load_device_program};
+pub(crate) use descriptors::{close_all_but, close_on_exec_from, duplicate, move_to};
+pub(crate) use inherited::{
     RLIMITS, Rlimit, join_new_session_keyring, reset_scheduling, reset_securebits, rlimit_of, set_rlimit,
 };
-pub(crate) use self::leases::is_open_for_writing;
-pub(crate) use self::loops::{LoopStatus, loop_configure, loop_configure_nothing, loop_get_free, loop_get_status};
-pub(crate) use self::mounts::{MountAttr, mount_setattr};
-pub(crate) use self::namespaces::{bring_loopback_up, unshare_cgroup_namespace, unshare_mount_namespace};
-pub(crate) use self::process::{
+pub(crate) use leases::is_open_for_writing;
+pub(crate) use loops::{LoopStatus, loop_configure, loop_configure_nothing, loop_get_free, loop_get_status};
+pub(crate) use mounts::{MountAttr, mount_setattr};
+pub(crate) use namespaces::{bring_loopback_up, unshare_cgroup_namespace, unshare_mount_namespace};
+pub(crate) use process::{
     Cloned, Fork, ParentDeath, clear_environment, clone3, execveat, exit_now, fork, is_single_threaded,
     on_parent_death, pidfd_wait_status,
 };
-pub(crate) use self::quota::{QUOTA_BLOCK_BYTES, project_of, project_quota_is_on, set_project, set_project_quota};
-pub(crate) use self::seccomp::install_seccomp_filter;
-pub(crate) use self::signals::{
+pub(crate) use quota::{QUOTA_BLOCK_BYTES, project_of, project_quota_is_on, set_project, set_project_quota};
+pub(crate) use seccomp::install_seccomp_filter;
+pub(crate) use signals::{
     Addressee, block_signals, forget_pending, ignore_children, pidfd_send_signal, reap_children_again,
     reset_dispositions, signal_fd, unblock_signals,
 };

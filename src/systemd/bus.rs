@@ -18,8 +18,8 @@ const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
 /// How long a stopped unit's processes have before systemd kills them, in microseconds: three times what the monitor gives its worker
-/// ([`GRACE_MS`](crate::launch::watch::GRACE_MS)), so that it is the monitor who ends it and knows how.
-const STOP_PATIENCE_US: u64 = 3 * 1000 * crate::launch::watch::GRACE_MS as u64;
+/// ([`DEFAULT_GRACE_MS`](crate::monitor::DEFAULT_GRACE_MS)), so that it is the monitor who ends it and knows how.
+const STOP_PATIENCE_US: u64 = 3 * 1000 * crate::monitor::DEFAULT_GRACE_MS as u64;
 
 /// systemd's word for "no limit".
 const NO_LIMIT: u64 = u64::MAX;

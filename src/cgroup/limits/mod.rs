@@ -10,9 +10,9 @@ pub(super) mod kernel_values;
 
 use serde::{Deserialize, Serialize};
 
-use self::cpu_list::CpuList;
-use self::device_rules::DeviceRules;
 use crate::error::Problem;
+use cpu_list::CpuList;
+use device_rules::DeviceRules;
 
 /// Limits of one cgroup. An absent one leaves what the kernel gives a new cgroup: no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

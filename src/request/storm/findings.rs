@@ -3,15 +3,15 @@
 use std::cell::RefCell;
 
 use super::document::Node;
+use crate::document::Capped;
+use crate::document::quoted;
 use crate::error::Problem;
-use crate::request::bad_value::quoted;
-use crate::request::kept::Kept;
 
 /// Problems and warnings of a document so far. Shared by all places of one walk.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    problems: RefCell<Kept<Problem>>,
-    warnings: RefCell<Kept<String>>,
+    problems: RefCell<Capped<Problem>>,
+    warnings: RefCell<Capped<String>>,
 }
 
 impl Findings {

@@ -17,14 +17,15 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use self::findings::Findings;
 use super::builder::{Builder, Door};
 use super::identity::Identity;
 use super::path::AbsolutePath;
 use super::spec::LaunchSpec;
-use super::text_file::{self, FinalLink};
+use crate::document::text_file;
+use crate::document::text_file::FinalLink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
+use findings::Findings;
 
 /// What errors call a document whose path is not known.
 const OBJECT: &str = "oci-config.json";

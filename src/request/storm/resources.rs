@@ -6,7 +6,7 @@
 use super::document::Node;
 use super::findings::Place;
 use crate::cgroup::{CpuList, Limits, SwapLimit};
-use crate::request::bad_value::quoted;
+use crate::document::quoted;
 use crate::request::rules::SHARES;
 
 /// The type of a field that is known and not used.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::document::Node;
 use super::findings::{Findings, Place};
 use super::{DOOR, StormCommand, resources};
-use crate::request::bad_value::{BadValue, quoted};
+use crate::document::{BadValue, quoted};
 use crate::request::{AbsolutePath, Bind, Builder, ContainerId, LayerPath, Mount, Network, Seccomp};
 
 /// The media type of a layer, the one that there is.

@@ -21,8 +21,9 @@ use serde_json::Value;
 
 use super::filter::Filter;
 use super::filter::program;
+use crate::document::text_file;
+use crate::document::text_file::FinalLink;
 use crate::error::{Error, Problem, Result};
-use crate::request::text_file::{self, FinalLink};
 use action::Action;
 use docker::Surroundings;
 use flags::Flags;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 use serde_json::{Number, Value};
 
-use crate::request::BadValue;
+use crate::document::BadValue;
 
 /// Longest profile file: the largest known (docker's) has 20 KiB.
 pub(in crate::seccomp) const MAX_BYTES: usize = 1 << 20;

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::node::{Kind, Member, Node, Position};
 use super::warning::Warning;
+use crate::document::{Capped, quoted};
 use crate::error::Problem;
-use crate::request::{Kept, quoted};
 
 /// Which way a profile came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub(in crate::seccomp) enum Door {
 pub(in crate::seccomp) struct Findings<'d> {
     door: Door,
     text: &'d [u8],
-    problems: RefCell<Kept<Problem>>,
-    warnings: RefCell<Kept<Warning>>,
+    problems: RefCell<Capped<Problem>>,
+    warnings: RefCell<Capped<Warning>>,
 }
 
 impl<'d> Findings<'d> {

@@ -11,7 +11,7 @@ use super::flags::Flags;
 use super::place::Place;
 use super::rule::Rule;
 use super::warning::Warning;
-use crate::request::quoted;
+use crate::document::quoted;
 
 /// What a rule or a default denies with unless it says otherwise: the OCI specification's.
 const DEFAULT_ERRNO: u16 = libc::EPERM as u16;

@@ -3,7 +3,6 @@
 //! Two files, one writer each, both written whole and renamed into place: `record.json` by the launch process, when the workload runs,
 //! and `exit.json` by the monitor, when it has ended. Whoever reads finds either a whole file or none.
 
-mod process;
 mod removed;
 
 use std::ffi::OsStr;
@@ -19,16 +18,15 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use self::process::ProcessId;
-pub(crate) use self::process::SignalSets;
-pub(crate) use self::removed::{MOST as MOST_REMOVED, RemovedExits};
 use crate::cgroup::Adjustment;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layer::LayerSource;
+use crate::layer::{LayerSource, digest_in_name};
 pub use crate::monitor::exit::*;
 use crate::monitor::handover::RESERVED_NAME;
+pub use crate::process::ProcessId;
 use crate::request::LaunchSpec;
 use crate::stage::Stage;
+pub(crate) use removed::{MOST as MOST_REMOVED, RemovedExits};
 
 /// The version of both files. A reader refuses what is newer.
 pub const SCHEMA: u32 = 1;
@@ -103,12 +101,6 @@ impl LaunchRecord {
             })
             .map(|hex: String| format!("sha256:{hex}"))
     }
-}
-
-/// The digest that a file name carries: 64 hexadecimal digits, with or without an ending.
-pub(crate) fn digest_in_name(path: &str) -> Option<String> {
-    let stem = Path::new(path).file_stem()?.to_str()?;
-    (stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| stem.to_ascii_lowercase())
 }
 
 /// Reads `record.json` of a container directory; nothing where there is none (yet).

@@ -7,8 +7,8 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, open as open_file};
 use rustix::io::Errno;
 
-use super::open_layer::kind;
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
+use crate::host::kind_of_file;
 use crate::stage::Stage;
 
 /// What becomes of a symbolic link at the end of the path.
@@ -42,7 +42,7 @@ pub(crate) fn read(file: &File, object: &str, max_bytes: u64) -> Result<Vec<u8>>
     let too_long = || refused(format!("is longer than {max_bytes} bytes"));
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
-        other => return Err(refused(format!("is {}: expected a regular file", kind(other)))),
+        other => return Err(refused(format!("is {}: expected a regular file", kind_of_file(other)))),
     }
     if u64::try_from(stat.st_size).unwrap_or_default() > max_bytes {
         return Err(too_long());

@@ -1,18 +1,22 @@
 //! The library's end of a container's control socket.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
+};
 
+use super::protocol::{Answer, Request, Signal};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::launch::watch::socket_address;
-use crate::monitor::protocol::{Answer, Request, Signal};
 use crate::stage::Stage;
 use crate::wait::is_readable_by;
+
+/// The control socket's name in the container's directory.
+pub(crate) const SOCKET: &str = "monitor.sock";
 
 /// The monitor answers within microseconds; this long a silence means that it cannot run (it is stopped, or the machine has too much to do).
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -102,4 +106,9 @@ fn exchange(socket: &OwnedFd, request: Request) -> rustix::io::Result<Option<i32
         Answer::Done | Answer::Status(_) => 0,
         Answer::Failed(errno) => i32::from(errno),
     }))
+}
+
+/// A path of any length would not fit into a socket address; one through the directory's descriptor does.
+pub(crate) fn socket_address(directory: BorrowedFd<'_>) -> rustix::io::Result<SocketAddrUnix> {
+    SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
 }

@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, XattrFlags, flock, getxattr, setxattr};
 use serde::{Deserialize, Serialize};
 
+use super::run_root::RunRoot;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layer::create_private_directory;
+use crate::host::create_private_directory;
 use crate::request::{Access, Identity, LaunchSpec, Mount, RootMode, UidRange};
-use crate::run_root::RunRoot;
 use crate::stage::Stage;
 use crate::wait::lock_by;
 
@@ -203,7 +203,7 @@ impl Users {
     fn next(&self) -> u32 {
         let noted = fs::read_to_string(self.directory().join(NEXT)).ok().and_then(|text| text.parse().ok());
         noted.filter(|uid| self.range.contains(*uid)).unwrap_or_else(|| {
-            let now = crate::launch::monotonic_ns();
+            let now = crate::host::monotonic_ns();
             self.range.nth((now % u64::from(self.range.len())) as u32)
         })
     }

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, linkat};
 
 use super::{ExitRecord, SCHEMA};
 use crate::error::{Context, Result};
-use crate::layer::{absent, create_private_directory};
+use crate::host::{absent, create_private_directory};
 use crate::monitor::handover::RESERVED_NAME;
 use crate::stage::Stage;
 

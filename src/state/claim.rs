@@ -14,11 +14,11 @@ use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdir,
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::boot_id;
+use super::run_root::RunRoot;
 use crate::cgroup::CgroupPath;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host::boot_id;
 use crate::request::{AbsolutePath, ContainerId, LaunchSpec};
-use crate::run_root::RunRoot;
 use crate::stage::Stage;
 
 /// The file with the notes: a line of JSON each, which is only ever added to. So a note is there as a whole or not at all, and a file system
@@ -115,7 +115,7 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// Claims the spec's id.
-    pub(super) fn make(run_root: &RunRoot, spec: &LaunchSpec) -> Result<Claim> {
+    pub(crate) fn make(run_root: &RunRoot, spec: &LaunchSpec) -> Result<Claim> {
         let object = format!("container '{}'", spec.id);
         let (unnamed, directory) = make_and_lock(run_root, &spec.id, &object)?;
         let claim = Claim::name(directory, &unnamed, run_root.container(&spec.id), spec, &object);
@@ -144,18 +144,18 @@ impl Claim {
     }
 
     /// Notes that the cgroup has been made, and which it is.
-    pub(super) fn note_cgroup(&self, inode: Option<u64>) -> Result<()> {
+    pub(crate) fn note_cgroup(&self, inode: Option<u64>) -> Result<()> {
         self.note(Stage::Cgroup, &Notes { cgroup_inode: inode, ..Notes::default() })
     }
 
     /// Notes that a pid file is about to be made, and what it may be called until it has its name.
-    pub(super) fn note_pid_file(&self, path: &AbsolutePath, temporary: &str) -> Result<()> {
+    pub(crate) fn note_pid_file(&self, path: &AbsolutePath, temporary: &str) -> Result<()> {
         let (pid_file, temporary) = (Some(path.clone()), Some(temporary.to_owned()));
         self.note(Stage::Claim, &Notes { pid_file, temporary, ..Notes::default() })
     }
 
     /// Notes what is about to be written to it.
-    pub(super) fn note_pid(&self, pid: i32) -> Result<()> {
+    pub(crate) fn note_pid(&self, pid: i32) -> Result<()> {
         self.note(Stage::Clone, &Notes { pid: Some(pid), ..Notes::default() })
     }
 
@@ -264,6 +264,14 @@ pub(crate) fn remove_unnamed(containers: &Path) -> Result<()> {
 /// Whether a directory of this name is no container.
 pub(crate) fn is_unnamed(name: &str) -> bool {
     name.starts_with(UNNAMED)
+}
+
+/// Removes a container's directory. One that does not exist is fine.
+pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.at(Stage::Remove, directory.display(), "rmdir"),
+    }
 }
 
 #[cfg(test)]

@@ -7,18 +7,18 @@ const KEPT: usize = 100;
 
 /// The first hundred of many, and how many more there were.
 #[derive(Debug, Clone)]
-pub(crate) struct Kept<T> {
+pub(crate) struct Capped<T> {
     items: Vec<T>,
     omitted: usize,
 }
 
-impl<T> Default for Kept<T> {
-    fn default() -> Kept<T> {
-        Kept { items: Vec::new(), omitted: 0 }
+impl<T> Default for Capped<T> {
+    fn default() -> Capped<T> {
+        Capped { items: Vec::new(), omitted: 0 }
     }
 }
 
-impl<T> Kept<T> {
+impl<T> Capped<T> {
     pub(crate) fn push(&mut self, item: T) {
         if self.items.len() < KEPT { self.items.push(item) } else { self.omitted += 1 }
     }
@@ -37,13 +37,13 @@ impl<T> Kept<T> {
     }
 }
 
-impl<T> Extend<T> for Kept<T> {
+impl<T> Extend<T> for Capped<T> {
     fn extend<I: IntoIterator<Item = T>>(&mut self, items: I) {
         items.into_iter().for_each(|item| self.push(item));
     }
 }
 
-impl Kept<Problem> {
+impl Capped<Problem> {
     /// The problems.
     pub(crate) fn into_problems(self) -> Vec<Problem> {
         let reason = |omitted| format!("{omitted} more problems are not shown");
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn of_too_many_the_first_are_kept_and_the_rest_counted() {
-        let mut kept = Kept::default();
+        let mut kept = Capped::default();
         kept.extend(0..KEPT);
         assert_eq!(kept.clone().into_items(|_| 0).len(), KEPT);
         kept.extend(0..1_000_000);

@@ -1,7 +1,7 @@
 //! Limits of the system, in the words by which whoever meets one can find it and raise it.
 //!
 //! One errno stands for many limits, so the words are given where the call is made: there it is known which limit the errno means. Only
-//! EMFILE and ENFILE mean the same nearly everywhere ([`of_any_call`]).
+//! EMFILE and ENFILE mean the same nearly everywhere; [`Error::system`] knows them.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -59,15 +59,6 @@ impl Limit {
     }
 }
 
-/// Limits that an errno means whatever the call.
-pub(crate) fn of_any_call(errno: i32) -> Option<&'static str> {
-    match errno {
-        libc::EMFILE => Some("this process has as many open files as RLIMIT_NOFILE allows (ulimit -n)"),
-        libc::ENFILE => Some("the machine has as many open files as sysctl fs.file-max allows"),
-        _ => None,
-    }
-}
-
 /// Says of an error that it is a limit, where its errno is the one by which the call says so.
 pub(crate) trait AtLimit {
     fn at_limit(self, errno: i32, limit: Limit) -> Self;
@@ -117,13 +108,5 @@ mod tests {
     #[test]
     fn another_errno_of_the_same_call_is_left_alone() {
         assert_eq!(error(libc::EINVAL).at_limit(libc::ENOSPC, Limit::Mounts), error(libc::EINVAL));
-    }
-
-    #[test]
-    fn open_files_are_a_limit_whatever_the_call() {
-        for (errno, named) in [(libc::EMFILE, "RLIMIT_NOFILE"), (libc::ENFILE, "fs.file-max")] {
-            assert_eq!(error(errno).kind(), ErrorKind::Exhausted);
-            assert!(error(errno).to_string().contains(named));
-        }
     }
 }

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::PATIENCE;
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::record::LaunchRecord;
 use crate::stage::Stage;
+use crate::state::record::LaunchRecord;
 use crate::wait::is_readable_by;
 
 /// Before an answer.

@@ -8,30 +8,25 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_create, openat};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 
-use super::claim::Claim;
-use super::nanoseconds;
 use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, OomEvents};
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
+use crate::host::{ClockId, nanoseconds};
 use crate::monitor;
+use crate::monitor::client::socket_address;
 use crate::monitor::handover::{
     CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch, RESERVED_BYTES, RESERVED_NAME,
 };
 use crate::monitor::list::List;
 use crate::monitor::protocol::Signal;
 use crate::monitor::step::Terms;
-use crate::record::LaunchRecord;
 use crate::request::{LaunchSpec, OnExit};
 use crate::stage::Stage;
+use crate::state::claim::Claim;
+use crate::state::record::LaunchRecord;
 use crate::sys::{self, Cloned};
-
-/// The control socket's name in the container's directory.
-pub(crate) const SOCKET: &str = "monitor.sock";
-
-/// The grace of a stop by deadline, and of one that names none; podman's and docker's default.
-pub(crate) const GRACE_MS: u32 = 10_000;
 
 /// Clients that may wait to be served; the monitor takes eight at once.
 const BACKLOG: i32 = 16;
@@ -77,11 +72,6 @@ fn reserve_exit(claim: &Claim, object: &str) -> Result<()> {
         Err(Errno::OPNOTSUPP) => Ok(()),
         other => other.at(Stage::Monitor, object, "fallocate(exit.json.tmp)"),
     }
-}
-
-/// A path of any length would not fit into a socket address; one through the directory's descriptor does.
-pub(crate) fn socket_address(directory: BorrowedFd<'_>) -> rustix::io::Result<SocketAddrUnix> {
-    SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
 }
 
 /// The monitor's program in a file of its own, without a name: there is nothing to install, and nothing to find by a path.
@@ -171,7 +161,7 @@ impl Watched {
             removal: removal.as_deref(),
             owner_uid: 0,
             terms: terms(&self.record),
-            started_unix_ns: nanoseconds(rustix::time::ClockId::Realtime),
+            started_unix_ns: nanoseconds(ClockId::Realtime),
             started_boot_ns: self.record.started_boot_ns,
             watches,
             cgroups,
@@ -196,7 +186,7 @@ fn terms(record: &LaunchRecord) -> Terms {
     Terms {
         deadline: limit.map(|limit| record.started_boot_ns.saturating_add(limit)),
         stop_signal: Signal::TERM,
-        grace_ms: GRACE_MS,
+        grace_ms: monitor::DEFAULT_GRACE_MS,
     }
 }
 

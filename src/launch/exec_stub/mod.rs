@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create};
 
 use super::executor::Workload;
-use super::watch::write_all;
+use super::handoff::write_all;
 use crate::error::{Context, Error, Result};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
@@ -41,7 +41,7 @@ pub(super) fn file() -> Result<OwnedFd> {
 pub(super) fn become_it(step: &OwnedFd, program: &CString, workload: &Workload) -> Error {
     match execute(step, program, workload) {
         Err(error) => error,
-        Ok(error) => super::executor::refused(program, "execveat(squall-step)", error),
+        Ok(error) => crate::launch::executor::refused(program, "execveat(squall-step)", error),
     }
 }
 

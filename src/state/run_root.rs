@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::record::RemovedExits;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layer::create_private_directory;
-use crate::record::RemovedExits;
+use crate::host::create_private_directory;
 use crate::request::ContainerId;
 use crate::stage::Stage;
 

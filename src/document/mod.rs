@@ -1,0 +1,9 @@
+//! Documents from outside: read whole within bounds, with every problem at its place.
+
+mod bad_value;
+mod capped;
+pub(crate) mod text_file;
+
+pub use bad_value::BadValue;
+pub(crate) use bad_value::quoted;
+pub(crate) use capped::Capped;
