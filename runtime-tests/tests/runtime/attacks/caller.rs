@@ -221,10 +221,11 @@ fn a_launch_goes_out_of_a_cgroup_that_its_caller_owns_and_waits_for_no_lock_for_
     let call = bed.run(&["--detach"], &["sleep", "600000"]).under(&["sh", "-c", script, callers.to_str().unwrap()]);
     let mut caller = call.into_command().stdout(Stdio::piped()).spawn().unwrap();
     let launch = until("there is a launch process", || host::children(caller.id()).first().copied());
-    until("it has left its caller's cgroup", || {
+    let init = until("it has left its caller's cgroup", || {
         let cgroups = fs::read_to_string(format!("/proc/{launch}/cgroup")).unwrap();
-        (!cgroups.contains("/callers")).then_some(())
+        (!cgroups.contains("/callers")).then(|| host::children(launch))
     });
+    assert!(init.is_empty(), "it leaves before it waits for a lock, which comes before init: {init:?}");
     let mut id = String::new();
     caller.stdout.take().unwrap().read_to_string(&mut id).unwrap();
     assert!(caller.wait().unwrap().success());
