@@ -72,6 +72,7 @@
 //! made.
 #![deny(unsafe_code)]
 
+mod as_user;
 mod bounded;
 pub mod cgroup;
 pub mod container;

@@ -310,7 +310,7 @@ impl Created {
         if let Some((cgroup, inode)) = notes.cgroup()? {
             end_cgroup(&Layout::detect()?, cgroup, inode)?;
         }
-        pid_file::take_back(&notes)?;
+        pid_file::take_back(&notes, None)?;
         remove_directory(&self.directory)
     }
 }

@@ -7,6 +7,7 @@
 
 mod bpf;
 mod descriptors;
+mod ids;
 mod inherited;
 mod leases;
 mod loops;
@@ -21,6 +22,7 @@ use std::io;
 
 pub(crate) use self::bpf::{attach_device_program, load_device_program};
 pub(crate) use self::descriptors::{close_all_but, close_on_exec_from, duplicate, move_to};
+pub(crate) use self::ids::{fs_ids, set_fs_ids};
 pub(crate) use self::inherited::{
     RLIMITS, Rlimit, join_new_session_keyring, reset_scheduling, reset_securebits, rlimit_of, set_rlimit,
 };
