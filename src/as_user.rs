@@ -64,6 +64,8 @@ pub(crate) fn run<T: Send + 'static>(
 
 /// Makes the calling thread the user's, for files. For a user that is root the capabilities stay: they are root's.
 fn become_user(user: &Identity, task: &Task) -> Result<()> {
+    // A handler of the program's that happened to run here would run as somebody else.
+    sys::block_every_signal_of_this_thread();
     let groups: Vec<Gid> = user.groups().iter().map(|gid| Gid::from_raw(*gid)).collect();
     // Of this thread alone: rustix calls the kernel, where glibc's wrapper would change every thread.
     set_thread_groups(&groups).at(task.stage, &task.object, "setgroups")?;

@@ -73,7 +73,7 @@ fn clone_binds(spec: &LaunchSpec, files: Option<&HostFiles>) -> Result<Vec<BindS
         Mount::Tmpfs(_) => None,
     });
     match files {
-        None => binds.map(|bind| clone_path(bind)).collect(),
+        None => binds.map(clone_path).collect(),
         Some(files) => binds.zip(&files.binds).map(|(bind, source)| clone_opened(bind, source)).collect(),
     }
 }

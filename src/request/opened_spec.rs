@@ -82,7 +82,8 @@ impl OpenedSpec {
     /// Symbolic links are followed as the user, links of `/proc` to what a process has open are not.
     ///
     /// It happens on a thread of its own, so no other thread has these ids at any time. The kernel marks the process as not dumpable with it,
-    /// as it does whenever ids change. A FUSE file system that was not mounted with `allow_other` is closed to it, also to the user's own.
+    /// as it does whenever ids change. A FUSE file system that was not mounted with `allow_other` is closed to it, also the user's own.
+    /// The program must not change its own ids meanwhile: setuid(3) of a libc would ask the thread to follow.
     ///
     /// | | what the user has to be allowed |
     /// |---|---|
@@ -91,8 +92,8 @@ impl OpenedSpec {
     /// | pid file | to write to its directory, and to replace what is there, which has to be a regular file |
     /// | writable directory | it has to be the user's own, and writable: root makes a directory in it, and bounds what it holds |
     ///
-    /// Whether the user may have this cgroup, this worker's user, these limits, or a bind there is not asked here: that is for the program to
-    /// decide, by the spec and by [`OpenedSpec::binds`].
+    /// Whether the user may have this cgroup, this worker's user, these limits, a bind there or with these options (`dev`, `suid`) is not
+    /// asked here: that is for the program to decide, by the spec and by [`OpenedSpec::binds`].
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) with a problem for each thing that is refused; the fields are `layers[N]`, `mounts[N].source`,

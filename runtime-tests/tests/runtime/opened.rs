@@ -101,7 +101,7 @@ fn hundreds_of_files_reach_the_launch_process_through_the_spawner(bed: &Bed) {
         .map(|index| {
             bed.image(&format!("layer-{index}"), |writer| {
                 let attributes = squall::squashfs::Attributes::new(0o644);
-                writer.file(&format!("etc/{index}"), &attributes, b"x".as_slice()).unwrap();
+                writer.file(format!("etc/{index}"), &attributes, b"x".as_slice()).unwrap();
             })
         })
         .collect();
