@@ -79,3 +79,55 @@ pub(super) fn resolve(directory: &AbsolutePath, what: &str) -> Result<PathBuf> {
 pub(super) fn shown(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().escape_debug())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn astray(path: &Path, file: &File) -> Option<(PathBuf, Astray)> {
+        walk(path, file.as_fd(), |_, _| None).unwrap()
+    }
+
+    #[test]
+    fn an_open_file_is_found_by_its_path_and_what_has_no_path_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path().canonicalize().unwrap();
+        let (here, there) = (top.join("deep/file"), top.join("deep/moved"));
+        fs::create_dir(top.join("deep")).unwrap();
+        fs::write(&here, "").unwrap();
+        symlink(&here, top.join("link")).unwrap();
+        let file = File::open(top.join("link")).unwrap();
+        assert_eq!(path_of(file.as_fd()).unwrap(), here);
+        assert_eq!(astray(&here, &file), None);
+        assert_eq!(astray(&top.join("link"), &file), Some((top.join("link"), Astray::AnotherFile)));
+        fs::rename(&here, &there).unwrap();
+        assert_eq!(path_of(file.as_fd()).unwrap(), there);
+        assert_eq!(astray(&here, &file), Some((here.clone(), Astray::Gone)));
+        fs::remove_file(&there).unwrap();
+        let shown = path_of(file.as_fd()).unwrap();
+        assert_eq!(shown, top.join("deep/moved (deleted)"));
+        assert_eq!(astray(&shown, &file), Some((shown.clone(), Astray::Gone)));
+        fs::write(&shown, "").unwrap();
+        assert_eq!(astray(&shown, &file), Some((shown.clone(), Astray::AnotherFile)));
+        // What begins nowhere, as the kernel shows a directory outside of this process's root.
+        let nowhere = Path::new("(unreachable)/file");
+        assert_eq!(astray(nowhere, &file), Some((nowhere.to_owned(), Astray::Gone)));
+    }
+
+    #[test]
+    fn what_the_look_objects_to_comes_with_its_place() {
+        #[derive(Debug, PartialEq)]
+        struct Objection;
+        impl From<Astray> for Objection {
+            fn from(_: Astray) -> Objection {
+                Objection
+            }
+        }
+        let root = File::open("/").unwrap();
+        let found = walk(Path::new("/"), root.as_fd(), |_, _| Some(Objection)).unwrap();
+        assert_eq!(found, Some((PathBuf::from("/"), Objection)));
+    }
+}

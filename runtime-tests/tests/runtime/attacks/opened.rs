@@ -5,7 +5,7 @@ use std::fs::{self, File, Permissions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use runtime_tests::bed::text;
 use runtime_tests::{Bed, cases};
@@ -159,6 +159,15 @@ fn no_link_of_proc_leads_to_what_the_program_has_open(bed: &Bed) {
         let told = OpenedSpec::open(&spec).unwrap_err().to_string();
         assert!(told.contains("link in /proc") || link.starts_with("/proc/1/"), "{link}: {told}");
     }
+    // The same of everything else that a spec names; each of these the user could read or write to.
+    let image = File::open(bed.probe()).unwrap();
+    let open_to_all = File::open(directory(closed.join("open"), USER.0, USER.1, 0o777)).unwrap();
+    let below = format!("/proc/self/fd/{}", open_to_all.as_raw_fd());
+    let builder = spec(bed, "refused", &["exit", "0"]).layers([format!("/proc/self/fd/{}", image.as_raw_fd())]);
+    let builder = builder.root(RootMode::Directory(host_directory(Path::new(&below)))).pid_file(format!("{below}/pid"));
+    let refusals = refused(&builder.build().unwrap(), &user());
+    assert_eq!(refusals.keys().collect::<Vec<_>>(), ["layers[1]", "pid_file", "root"], "{refusals:?}");
+    assert!(refusals.values().all(|reason| reason.contains("link in /proc")), "{refusals:?}");
     // An ordinary link of /proc is one like any other.
     let spec = spec(bed, "accepted", &["exit", "0"]).bind("/proc/self/status", "/mnt", &[]).build().unwrap();
     let opened = OpenedSpec::open_as(&spec, &user()).unwrap();
@@ -310,30 +319,34 @@ fn threads() -> Vec<String> {
 fn no_other_thread_ever_has_the_users_ids(bed: &Bed) {
     let own = own_directory(bed.file("own"));
     let spec = spec(bed, "opened", &["exit", "0"]).bind(&text(&own), "/mnt", &[]).build().unwrap();
+    let seen_as_user = AtomicUsize::new(0);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            let known = threads();
-            let before: Vec<_> = known.iter().map(|thread| credentials(thread)).collect();
-            let mut seen_as_user = 0;
+            // The threads that there are before anything is opened, and after: this one and the first.
+            let known = [std::process::id().to_string(), rustix::thread::gettid().as_raw_pid().to_string()];
+            let of_known = || known.each_ref().map(|thread| credentials(thread));
+            let before = of_known();
+            assert!(before.iter().flatten().flatten().all(|line| !line.contains("4711")), "{before:?}");
             while !over.load(Ordering::Relaxed) {
-                let now: Vec<_> = known.iter().map(|thread| credentials(thread)).collect();
-                assert_eq!(now, before);
+                assert_eq!(of_known(), before);
                 let others = threads().into_iter().filter(|thread| !known.contains(thread));
                 let of_user = |lines: &Vec<String>| lines.iter().any(|line| line.ends_with("\t4711"));
-                seen_as_user += others.filter_map(|thread| credentials(&thread)).filter(of_user).count();
+                let seen = others.filter_map(|thread| credentials(&thread)).filter(of_user).count();
+                seen_as_user.fetch_add(seen, Ordering::Relaxed);
             }
-            seen_as_user
         });
-        let mut opened = 0;
-        while opened < 2000 {
+        // Until both have had their turns; the bound is for a thread that never has the ids.
+        for round in 0..5000 {
             OpenedSpec::open_as(&spec, &user()).unwrap();
-            assert!(File::open(bed.directory()).is_ok());
-            opened += 1;
+            if round > 100 && seen_as_user.load(Ordering::Relaxed) > 0 {
+                break;
+            }
         }
         over.store(true, Ordering::Relaxed);
-        assert!(watcher.join().unwrap() > 0, "the thread that opens has the user's ids");
+        watcher.join().unwrap();
     });
+    assert!(seen_as_user.into_inner() > 0, "the thread that opens has the user's ids");
 }
 
 fn without_image_roots_nothing_is_launched_for_others(bed: &Bed) {
