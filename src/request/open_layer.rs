@@ -1,6 +1,6 @@
 //! Opening the files of layers and looking at them before anything is mounted.
 //!
-//! The caller's effective ids count: a launcher that serves other users calls this as the user. A descriptor that comes out
+//! The calling thread's ids count: a launcher that serves other users makes an [`OpenedSpec`](super::OpenedSpec). A descriptor that comes out
 //! of here stands for the file that was checked, whatever happens to the path afterwards.
 
 use std::collections::HashSet;
