@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 use crate::stage::Stage;
 use crate::sys;
 
-/// A file or directory that a spec names, held by a descriptor that stands for what the path led to when it was opened (`O_PATH`): whatever
-/// happens to the path afterwards, this is what the container gets.
+/// A file or directory that a spec names, held by a descriptor that stands for what the path led to
+/// when it was opened (`O_PATH`): whatever happens to the path afterwards, this is what the
+/// container gets.
 #[derive(Debug)]
 pub struct HostFile {
     path: AbsolutePath,
@@ -44,8 +45,9 @@ impl HostFile {
         &self.path
     }
 
-    /// The path that led here when it was opened, without symbolic links: what an allow-list has to compare. By it the file itself was
-    /// found; one that had no name any more was refused. A rename later changes it, and not what is open here.
+    /// The path that led here when it was opened, without symbolic links: what an allow-list has to
+    /// compare. By it the file itself was found; one that had no name any more was refused. A
+    /// rename later changes it, and not what is open here.
     pub fn resolved(&self) -> &AbsolutePath {
         &self.resolved
     }
@@ -55,8 +57,9 @@ impl HostFile {
         self.is_directory
     }
 
-    /// Whether it is one of these directories or lies below one: whole components of the resolved path are compared with the directories,
-    /// which are resolved now, by the calling thread. `/srv/a` does not hold `/srv/ab`.
+    /// Whether it is one of these directories or lies below one: whole components of the resolved
+    /// path are compared with the directories, which are resolved now, by the calling thread.
+    /// `/srv/a` does not hold `/srv/ab`.
     ///
     /// # Errors
     /// `System` where a directory cannot be resolved.
@@ -69,8 +72,9 @@ impl HostFile {
         Ok(false)
     }
 
-    /// Opens what a path leads to, as the calling thread: symbolic links are followed, but not those of `/proc` to what a process has open,
-    /// which would lead to descriptors of this process that its caller could not have opened.
+    /// Opens what a path leads to, as the calling thread: symbolic links are followed, but not
+    /// those of `/proc` to what a process has open, which would lead to descriptors of this process
+    /// that its caller could not have opened.
     pub(super) fn open(path: &AbsolutePath, expected: Expected) -> std::result::Result<HostFile, Refusal> {
         let refused = |reason: String| Refusal::Because(format!("{} {reason}", shown(path.as_path())));
         let file = open_path(path.as_path(), expected).map_err(|errno| match errno {
@@ -116,8 +120,9 @@ impl AsFd for HostFile {
     }
 }
 
-/// `O_PATH` takes search permission on the way and nothing of the file itself, as a mount does not either: the worker meets the file's own
-/// mode. A directory is opened as one first, because only that mounts what an automounter keeps there.
+/// `O_PATH` takes search permission on the way and nothing of the file itself, as a mount does not
+/// either: the worker meets the file's own mode. A directory is opened as one first, because only
+/// that mounts what an automounter keeps there.
 fn open_path(path: &Path, expected: Expected) -> rustix::io::Result<OwnedFd> {
     let open = |more| {
         let flags = OFlags::PATH | OFlags::CLOEXEC | more;
@@ -129,7 +134,8 @@ fn open_path(path: &Path, expected: Expected) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-/// Opens a directory by its path as [`HostFile`]s are opened: links of `/proc` to what a process has open are not followed.
+/// Opens a directory by its path as [`HostFile`]s are opened: links of `/proc` to what a process
+/// has open are not followed.
 pub(crate) fn open_directory_as_user(path: &Path) -> rustix::io::Result<OwnedFd> {
     open_path(path, Expected::Directory)
 }

@@ -1,7 +1,9 @@
-//! Everything of the host that a spec names, opened before the launch, with the file-system ids of whoever asks for it.
+//! Everything of the host that a spec names, opened before the launch, with the file-system ids of
+//! whoever asks for it.
 //!
-//! A program that launches for others, a setuid program above all, must not reach for its caller what the caller could not, and must not
-//! look at a path now and use it later. So each path is resolved once, as the user, and the launch works from descriptors.
+//! A program that launches for others, a setuid program above all, must not reach for its caller
+//! what the caller could not, and must not look at a path now and use it later. So each path is
+//! resolved once, as the user, and the launch works from descriptors.
 //!
 //! | named by a spec | who opens it |
 //! |---|---|
@@ -14,8 +16,9 @@
 //! | files of a user of its own | none: [`Squall::launch_as_own_user`](crate::Squall::launch_as_own_user) takes no opened spec |
 //!
 //! One thing goes by path still, and opens nothing: for a worker whose uid is in the range of
-//! [`SquallBuilder::own_users`](crate::SquallBuilder::own_users) the run root remembers the directories that it could write to, and asks
-//! later whether they exist. A program that launches for others keeps its users out of that range.
+//! [`SquallBuilder::own_users`](crate::SquallBuilder::own_users) the run root remembers the
+//! directories that it could write to, and asks later whether they exist. A program that launches
+//! for others keeps its users out of that range.
 
 use std::time::Duration;
 
@@ -33,10 +36,12 @@ use crate::error::{Context, Error, Problem, Result};
 use crate::stage::Stage;
 use crate::sys;
 
-/// How long opening may take: as long as a cold network file system, and shorter than a caller waits for a launch.
+/// How long opening may take: as long as a cold network file system, and shorter than a caller
+/// waits for a launch.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A launch spec, and everything that it names on the host, open: for [`Squall::launch_opened`](crate::Squall::launch_opened).
+/// A launch spec, and everything that it names on the host, open: for
+/// [`Squall::launch_opened`](crate::Squall::launch_opened).
 ///
 /// ```no_run
 /// use squall::request::{AbsolutePath, Identity, LaunchSpec, OpenedSpec};
@@ -78,12 +83,15 @@ pub(crate) struct HostFiles {
 }
 
 impl OpenedSpec {
-    /// Opens what the spec names on the host as this user: fsuid, fsgid, supplementary groups, and no capability (unless the user is root).
-    /// Symbolic links are followed as the user, links of `/proc` to what a process has open are not.
+    /// Opens what the spec names on the host as this user: fsuid, fsgid, supplementary groups, and
+    /// no capability (unless the user is root). Symbolic links are followed as the user, links of
+    /// `/proc` to what a process has open are not.
     ///
-    /// It happens on a thread of its own, so no other thread has these ids at any time. The kernel marks the process as not dumpable with it,
-    /// as it does whenever ids change. A FUSE file system that was not mounted with `allow_other` is closed to it, also the user's own.
-    /// The program must not change its own ids meanwhile: setuid(3) of a libc would ask the thread to follow.
+    /// It happens on a thread of its own, so no other thread has these ids at any time. The kernel
+    /// marks the process as not dumpable with it, as it does whenever ids change. A FUSE file
+    /// system that was not mounted with `allow_other` is closed to it, also the user's own. The
+    /// program must not change its own ids meanwhile: setuid(3) of a libc would ask the thread to
+    /// follow.
     ///
     /// | | what the user has to be allowed |
     /// |---|---|
@@ -92,20 +100,24 @@ impl OpenedSpec {
     /// | pid file | to write to its directory, and to replace what is there, which has to be a regular file |
     /// | writable directory | it has to be the user's own, and writable: root makes a directory in it, and bounds what it holds |
     ///
-    /// Whether the user may have this cgroup, this worker's user, these limits, a bind there or with these options (`dev`, `suid`) is not
-    /// asked here: that is for the program to decide, by the spec and by [`OpenedSpec::binds`].
+    /// Whether the user may have this cgroup, this worker's user, these limits, a bind there or
+    /// with these options (`dev`, `suid`) is not asked here: that is for the program to decide, by
+    /// the spec and by [`OpenedSpec::binds`].
     ///
     /// # Errors
-    /// [`Invalid`](crate::ErrorKind::Invalid) with a problem for each thing that is refused; the fields are `layers[N]`, `mounts[N].source`,
-    /// `pid_file` and `root`. [`Privilege`](crate::ErrorKind::Privilege) without CAP_SETUID and CAP_SETGID.
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) after 20 seconds, in a file system that does not answer: the thread is left behind then, so
-    /// a program that has no spawner can launch nothing any more. [`Exhausted`](crate::ErrorKind::Exhausted) where this process may not have
-    /// as many open files: one for each layer and bind, and two more.
+    /// [`Invalid`](crate::ErrorKind::Invalid) with a problem for each thing that is refused; the
+    /// fields are `layers[N]`, `mounts[N].source`, `pid_file` and `root`.
+    /// [`Privilege`](crate::ErrorKind::Privilege) without CAP_SETUID and CAP_SETGID.
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) after 20 seconds, in a file system that does not
+    /// answer: the thread is left behind then, so a program that has no spawner can launch nothing
+    /// any more. [`Exhausted`](crate::ErrorKind::Exhausted) where this process may not have as many
+    /// open files: one for each layer and bind, and two more.
     pub fn open_as(spec: &LaunchSpec, user: &Identity) -> Result<OpenedSpec> {
         OpenedSpec::open_on_thread(spec, user.clone(), Some(user))
     }
 
-    /// As [`OpenedSpec::open_as`], with the ids and capabilities of the calling thread: for a program that works for nobody else.
+    /// As [`OpenedSpec::open_as`], with the ids and capabilities of the calling thread: for a
+    /// program that works for nobody else.
     ///
     /// # Errors
     /// As [`OpenedSpec::open_as`]; it needs no privilege.
@@ -137,14 +149,17 @@ impl OpenedSpec {
         &self.files.user
     }
 
-    /// The layers, in the spec's order. [`ImageRoots`](super::ImageRoots) check them with the launch.
+    /// The layers, in the spec's order. [`ImageRoots`](super::ImageRoots) check them with the
+    /// launch.
     pub fn layers(&self) -> &[OpenLayer] {
         &self.files.layers
     }
 
-    /// The sources of the binds, each with its place in [`LaunchSpec`]'s `mounts`, for a program that allows some and refuses others.
+    /// The sources of the binds, each with its place in [`LaunchSpec`]'s `mounts`, for a program
+    /// that allows some and refuses others.
     ///
-    /// A bind that is not recursive shows what lies below the mounts of the host there, and not what is mounted.
+    /// A bind that is not recursive shows what lies below the mounts of the host there, and not
+    /// what is mounted.
     pub fn binds(&self) -> impl Iterator<Item = (usize, &HostFile)> {
         let places = binds_of(&self.spec).map(|(index, _)| index);
         places.zip(&self.files.binds)
@@ -232,7 +247,8 @@ fn pid_directory(path: &AbsolutePath) -> std::result::Result<HostFile, Refusal> 
     }
 }
 
-/// A directory of the user's own. One that the user may only write to, like `/tmp`, must not do: its project quota would be everybody's.
+/// A directory of the user's own. One that the user may only write to, like `/tmp`, must not do:
+/// its project quota would be everybody's.
 fn writable_directory(path: &AbsolutePath, user: &Identity) -> std::result::Result<HostFile, Refusal> {
     let directory = HostFile::open(path, Expected::Directory)?;
     let owner = directory.stat().map_err(|errno| Refusal::Because(format!("cannot be looked at: fstat: {errno}")))?;

@@ -30,15 +30,16 @@ impl fmt::Display for Astray {
     }
 }
 
-/// The path that the kernel shows for an open file, without links. It may be out of date, end in ` (deleted)`, or begin nowhere:
-/// [`walk`] shows whether it leads to the file.
+/// The path that the kernel shows for an open file, without links. It may be out of date, end in `
+/// (deleted)`, or begin nowhere: [`walk`] shows whether it leads to the file.
 pub(super) fn path_of(file: BorrowedFd<'_>) -> rustix::io::Result<PathBuf> {
     let link = readlink(own_link(file), Vec::new())?;
     Ok(PathBuf::from(OsString::from_vec(link.into_bytes())))
 }
 
-/// Goes down from `/`, a descriptor at a time and following no link, has everything on the way looked at, and has to arrive at the file
-/// itself. The answer is what the look or the way objects to, and where.
+/// Goes down from `/`, a descriptor at a time and following no link, has everything on the way
+/// looked at, and has to arrive at the file itself. The answer is what the look or the way objects
+/// to, and where.
 pub(super) fn walk<W: From<Astray>>(
     path: &Path,
     file: BorrowedFd<'_>,
