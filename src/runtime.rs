@@ -17,12 +17,12 @@ use crate::exhausted::{AtLimit, Limit};
 use crate::host::monotonic_ns;
 use crate::launch;
 use crate::launch::default_limits::DefaultLimits;
-use crate::launch::{Job, Layers, Settings, progress, wire};
-use crate::layer::OpenLayer;
+use crate::launch::{Job, Settings, progress, wire};
 use crate::plan::Plan;
 use crate::privilege;
 use crate::request::{
-    ContainerId, ImageRoots, LaunchSpec, Mount, Propagation, UidRange, check_layers, check_streams, without_repeats,
+    ContainerId, HostFiles, ImageRoots, LaunchSpec, Mount, OpenedSpec, Propagation, UidRange, check_layers,
+    check_streams, without_repeats,
 };
 use crate::spawner::Spawner;
 use crate::stage::Stage;
@@ -228,7 +228,7 @@ impl Squall {
     /// 25 seconds (35 once there is an init), in a file system that does not answer for example: it is taken back as soon as it can be.
     /// A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
-        self.launch_since(monotonic_ns(), spec, None, Layers::ByPath, stdio, Vec::new())
+        self.launch_since(monotonic_ns(), spec, None, None, stdio, Vec::new())
     }
 
     /// As [`Squall::launch`], with a user that no other container of this run root has, instead of the spec's: a uid of
@@ -238,13 +238,28 @@ impl Squall {
     /// # Errors
     /// As [`Squall::launch`]; [`ErrorKind::Exhausted`] when each uid is taken.
     pub fn launch_as_own_user(&self, spec: &LaunchSpec, stdio: Stdio, own_user: OwnUser) -> Result<Running> {
-        self.launch_since(monotonic_ns(), spec, Some(own_user), Layers::ByPath, stdio, Vec::new())
+        self.launch_since(monotonic_ns(), spec, Some(own_user), None, stdio, Vec::new())
     }
 
-    /// As [`Squall::launch`], with layer files that are open already: the spec's layer paths are their names only.
-    pub fn launch_opened(&self, spec: &LaunchSpec, layers: Vec<OpenLayer>, stdio: Stdio) -> Result<Running> {
-        let notes = self.settings.check_image_roots(spec, &layers)?;
-        self.launch_since(monotonic_ns(), spec, None, Layers::Opened(without_repeats(layers)), stdio, notes)
+    /// As [`Squall::launch`], of a spec whose files on the host are open already: the launch works from the descriptors and resolves none of
+    /// the spec's paths again. The door for a program that launches for others, so it is closed without [`SquallBuilder::image_roots`].
+    ///
+    /// The pid file is made in the directory that is held, with the file-system ids by which the spec was opened, and belongs to that user
+    /// (mode 0644); so is it taken back when the launch fails. A file system that keeps it waiting for 10 seconds ends the launch
+    /// ([`ErrorKind::TimedOut`]), also after the workload was executed, which is killed then.
+    ///
+    /// # Errors
+    /// As [`Squall::launch`]; [`ErrorKind::Invalid`] without image roots, and for layers that they refuse, before anything is touched.
+    pub fn launch_opened(&self, opened: OpenedSpec, stdio: Stdio) -> Result<Running> {
+        let called_ns = monotonic_ns();
+        let OpenedSpec { spec, mut files } = opened;
+        if self.settings.image_roots.is_none() {
+            let text = "none are set: a program that launches for others names the directories that its images lie in";
+            return Err(Error::found(ErrorKind::Invalid, Stage::Request, "image roots", "check", text));
+        }
+        let notes = self.settings.check_image_roots(&spec, &files.layers)?;
+        files.layers = without_repeats(files.layers);
+        self.launch_since(called_ns, &spec, None, Some(files), stdio, notes)
     }
 
     fn launch_since(
@@ -252,7 +267,7 @@ impl Squall {
         called_ns: u64,
         spec: &LaunchSpec,
         own_user: Option<OwnUser>,
-        layers: Layers,
+        files: Option<HostFiles>,
         stdio: Stdio,
         mut notes: Vec<String>,
     ) -> Result<Running> {
@@ -267,8 +282,7 @@ impl Squall {
         }
         let filter = spec.seccomp.filter()?;
         notes.extend(spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")));
-        let job =
-            Job { called_ns, spec: spec.clone(), own_user, layers, stdio: stdio.streams, filter, notes, settings };
+        let job = Job { called_ns, spec: spec.clone(), own_user, files, stdio: stdio.streams, filter, notes, settings };
         let record = match &self.launcher {
             Launcher::Direct => launch_directly(job),
             Launcher::Spawner(spawner) => launch_by(spawner, &job),

@@ -311,7 +311,7 @@ impl Created {
         if let Some((cgroup, inode)) = notes.cgroup()? {
             cgroup::end(&Layout::detect()?, cgroup, inode)?;
         }
-        pid_file::take_back(&notes)?;
+        pid_file::take_back(&notes, None)?;
         claim::remove_directory(&self.directory)
     }
 }

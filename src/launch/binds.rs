@@ -1,8 +1,9 @@
 //! Host paths to be bound, cloned as detached mounts before the container has a mount namespace of its own.
 //!
-//! Runs in the launch process. What a path names is settled here once, by the descriptor; inside the container no host path exists.
+//! Runs in the launch process. What a path names is settled once, by the descriptor: here, or before the launch where the files came with the
+//! job; inside the container no host path exists.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
@@ -11,7 +12,9 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use crate::cgroup::{CgroupPath, Layout};
 use crate::error::{Context, Error, Result};
 use crate::exhausted::{AtLimit, Limit};
-use crate::request::{Access, BindOptions, LaunchSpec, Mount, MountFlag, Propagation, Recursion};
+use crate::request::{
+    Access, Bind, BindOptions, HostFile, HostFiles, LaunchSpec, Mount, MountFlag, Propagation, Recursion,
+};
 use crate::root::plan::shows_cgroups;
 use crate::root::target::TargetKind;
 use crate::stage::Stage;
@@ -32,13 +35,13 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// Clones every host path of the spec, and the container's cgroups, which have to exist.
-    pub(crate) fn clone_all(spec: &LaunchSpec, layout: &Layout) -> Result<Sources> {
+    /// Clones every host path of the spec, by the files that came with the job where they did, and the container's cgroups, which have to exist.
+    pub(crate) fn clone_all(spec: &LaunchSpec, files: Option<&HostFiles>, layout: &Layout) -> Result<Sources> {
         let cgroups = match shows_cgroups(spec) {
             true => clone_cgroups(layout, &spec.cgroup)?,
             false => Vec::new(),
         };
-        Ok(Sources { binds: clone_binds(spec)?, cgroups })
+        Ok(Sources { binds: clone_binds(spec, files)?, cgroups })
     }
 }
 
@@ -55,7 +58,7 @@ fn clone_cgroups(layout: &Layout, path: &CgroupPath) -> Result<Vec<BindSource>> 
     let attr = cgroup_attributes();
     let clone = |directory: String| {
         let object = format!("cgroup directory '{directory}'");
-        let mount = clone_tree(&directory, Recursion::Single)
+        let mount = clone_tree(rustix::fs::CWD, &directory, Recursion::Single)
             .at(Stage::Binds, &object, "open_tree")
             .at_limit(libc::ENOSPC, Limit::DetachedMounts)?;
         sys::mount_setattr(mount.as_fd(), false, attr).at(Stage::Binds, &object, "mount_setattr")?;
@@ -64,38 +67,62 @@ fn clone_cgroups(layout: &Layout, path: &CgroupPath) -> Result<Vec<BindSource>> 
     layout.hierarchies().iter().map(|hierarchy| clone(hierarchy.directory(path))).collect()
 }
 
-fn clone_binds(spec: &LaunchSpec) -> Result<Vec<BindSource>> {
+fn clone_binds(spec: &LaunchSpec, files: Option<&HostFiles>) -> Result<Vec<BindSource>> {
     let binds = spec.mounts.iter().filter_map(|mount| match mount {
-        Mount::Bind(bind) => Some(clone_path(bind.source.as_str(), &bind.options)),
+        Mount::Bind(bind) => Some(bind),
         Mount::Tmpfs(_) => None,
     });
-    binds.collect()
+    match files {
+        None => binds.map(clone_path).collect(),
+        Some(files) => binds.zip(&files.binds).map(|(bind, source)| clone_opened(bind, source)).collect(),
+    }
 }
 
-fn clone_path(source: &str, options: &BindOptions) -> Result<BindSource> {
-    let object = format!("bind source '{source}'");
-    let mount = clone_tree(source, options.recursion).map_err(|errno| match errno {
+fn clone_path(bind: &Bind) -> Result<BindSource> {
+    let mount = clone(bind, rustix::fs::CWD, bind.source.as_str())?;
+    let stat = fstat(&mount).at(Stage::Binds, object(bind), "fstat")?;
+    Ok(BindSource { mount, kind: kind_of(FileType::from_raw_mode(stat.st_mode) == FileType::Directory) })
+}
+
+/// By the descriptor alone; what it is was seen when it was opened, and nothing is asked of its file system again.
+fn clone_opened(bind: &Bind, source: &HostFile) -> Result<BindSource> {
+    let mount = clone(bind, source.as_fd(), "")?;
+    Ok(BindSource { mount, kind: kind_of(source.is_directory()) })
+}
+
+fn clone(bind: &Bind, at: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
+    let object = object(bind);
+    let mount = clone_tree(at, path, bind.options.recursion).map_err(|errno| match errno {
         Errno::NOENT => {
             Error::system(Stage::Binds, &object, "open_tree", errno).meaning("it does not exist on the host")
         }
         _ => Error::system(Stage::Binds, &object, "open_tree", errno).at_limit(libc::ENOSPC, Limit::DetachedMounts),
     })?;
-    let recursive = options.recursion == Recursion::Recursive;
-    sys::mount_setattr(mount.as_fd(), recursive, attributes(options)).at(Stage::Binds, &object, "mount_setattr")?;
-    let kind = match FileType::from_raw_mode(fstat(&mount).at(Stage::Binds, &object, "fstat")?.st_mode) {
-        FileType::Directory => TargetKind::Directory,
-        _ => TargetKind::File,
-    };
-    Ok(BindSource { mount, kind })
+    let recursive = bind.options.recursion == Recursion::Recursive;
+    sys::mount_setattr(mount.as_fd(), recursive, attributes(&bind.options)).at(
+        Stage::Binds,
+        object,
+        "mount_setattr",
+    )?;
+    Ok(mount)
 }
 
-/// A detached copy of the mount, or mount tree, at a host path.
-pub(crate) fn clone_tree(path: &str, recursion: Recursion) -> rustix::io::Result<OwnedFd> {
+fn object(bind: &Bind) -> String {
+    format!("bind source '{}'", bind.source.as_str())
+}
+
+fn kind_of(is_directory: bool) -> TargetKind {
+    if is_directory { TargetKind::Directory } else { TargetKind::File }
+}
+
+/// A detached copy of the mount, or mount tree, at a host path, or of the descriptor itself where the path is empty.
+fn clone_tree(at: BorrowedFd<'_>, path: &str, recursion: Recursion) -> rustix::io::Result<OwnedFd> {
     let recursive = match recursion {
         Recursion::Recursive => OpenTreeFlags::AT_RECURSIVE,
         Recursion::Single => OpenTreeFlags::empty(),
     };
-    open_tree(rustix::fs::CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive)
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(at, path, flags | recursive)
 }
 
 /// Read-only reaches every mount below the source, as for `docker run -v` since version 25: a submount of the host must not stay writable

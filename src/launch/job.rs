@@ -8,7 +8,7 @@ use super::default_limits::DefaultLimits;
 use crate::cgroup::CgroupPath;
 use crate::error::Result;
 use crate::layer::OpenLayer;
-use crate::request::{ImageRoots, LaunchSpec, UidRange};
+use crate::request::{HostFiles, ImageRoots, LaunchSpec, UidRange};
 use crate::seccomp::Filter;
 use crate::state::own_users::{OwnUser, Users};
 use crate::state::run_root::RunRoot;
@@ -49,30 +49,13 @@ pub(crate) struct Job {
     pub(crate) spec: LaunchSpec,
     /// Where the spec's user is only a stand-in for one that the container is to have for itself.
     pub(crate) own_user: Option<OwnUser>,
-    pub(crate) layers: Layers,
+    /// What the spec names on the host, where the caller has opened it, each layer once. Otherwise the launch process opens it by its paths: a
+    /// file system that hangs can hold up nobody else then.
+    pub(crate) files: Option<HostFiles>,
     pub(crate) stdio: [OwnedFd; 3],
     /// The spec's seccomp profile, compiled.
     pub(crate) filter: Option<Filter>,
     /// What the caller should know and the record keeps.
     pub(crate) notes: Vec<String>,
     pub(crate) settings: Settings,
-}
-
-/// The layers' files, base first and each once.
-#[derive(Debug)]
-pub(crate) enum Layers {
-    /// Where the spec says. The launch process opens them: a file system that hangs can hold up nobody else then.
-    ByPath,
-    /// Opened by the caller.
-    Opened(Vec<OpenLayer>),
-}
-
-impl Layers {
-    /// The files that came with the job.
-    pub(crate) fn opened(&self) -> &[OpenLayer] {
-        match self {
-            Layers::ByPath => &[],
-            Layers::Opened(layers) => layers,
-        }
-    }
 }

@@ -44,7 +44,7 @@ use crate::sys::{self, Cloned, Fork};
 use crate::systemd;
 use binds::Sources;
 use init::Init;
-pub(crate) use job::{Job, Layers, Settings};
+pub(crate) use job::{Job, Settings};
 use pid_file::Place;
 use progress::{Answer, Line};
 use report::{Outcome, Report, read_report};
@@ -140,20 +140,21 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let foreseen = job.own_user.as_ref().map(|_| users.foresee(job.spec.clone())).transpose()?;
     let spec = foreseen.as_ref().unwrap_or(&job.spec);
     notes.extend(spec.root.note());
-    let by_path = match &job.layers {
-        Layers::ByPath => {
+    let files = job.files.as_ref();
+    let by_path = match files {
+        None => {
             let layers = check_layers(spec)?;
             notes.extend(job.settings.check_image_roots(spec, &layers)?);
             without_repeats(layers)
         }
-        Layers::Opened(_) => Vec::new(),
+        Some(_) => Vec::new(),
     };
-    let layer_files = if by_path.is_empty() { job.layers.opened() } else { &by_path };
+    let layer_files = files.map_or(&by_path, |files| &files.layers);
     clock.lap(Stage::Request);
 
     line.enter(Stage::Claim)?;
     check_proc()?;
-    let pid_place = spec.pid_file.as_ref().map(Place::find).transpose()?;
+    let pid_place = Place::of_job(spec, files)?;
     job.settings.run_root.prepare()?;
     let (layout, scope) = (Layout::detect()?, spec.scope());
     // Whoever the caller's cgroup is delegated to can stop what is in it at any moment, with every lock that it holds.
@@ -170,7 +171,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     notes.extend(users.note(spec)?);
     let removed = job.settings.run_root.removed();
     removed.forget(spec.id.as_str())?;
-    let mut pid_file = pid_place.map(|place| place.make(&spec.id, &claim)).transpose()?;
+    pid_place.iter().for_each(|place| undo.pid_place(place));
+    let pid_file = pid_place.map(|place| place.make(&spec.id, &claim)).transpose()?;
     clock.lap(Stage::Claim);
 
     line.enter(Stage::Layers)?;
@@ -187,11 +189,11 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let cgroup_inode = crate::cgroup::inode_of(&layout, &spec.cgroup);
     undo.cgroup(&layout, &spec.cgroup, cgroup_inode);
     claim.note_cgroup(cgroup_inode)?;
-    let above = writable::above_overlay(spec)?;
+    let above = writable::above_overlay(spec, files)?;
     clock.lap(Stage::Cgroup);
 
     line.enter(Stage::Binds)?;
-    let sources = Sources::clone_all(spec, &layout)?;
+    let sources = Sources::clone_all(spec, files, &layout)?;
     let masked = crate::oci::masked_paths(&spec.user);
     clock.lap(Stage::Binds);
 
@@ -240,7 +242,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     }
     notes.extend(protect_from_oom_killer());
     line.enter(Stage::Monitor)?;
-    if let Some(file) = &mut pid_file {
+    if let Some(file) = &pid_file {
         file.write(child.pid, &claim)?;
     }
     let mut record = LaunchRecord {

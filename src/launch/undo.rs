@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use super::pid_file;
+use super::pid_file::{self, Place};
 use crate::cgroup::{self, CgroupPath, Layout};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::stage::Stage;
@@ -27,51 +27,60 @@ enum Made {
 
 /// What a launch has made so far.
 #[derive(Default)]
-pub(super) struct Undo(Vec<Made>);
+pub(super) struct Undo {
+    made: Vec<Made>,
+    /// The directory of the pid file, which is held: its path may lead elsewhere by now.
+    pid_place: Option<Place>,
+}
 
 impl Undo {
     pub(super) fn directory(&mut self, path: &Path) {
-        self.0.push(Made::Directory(path.to_owned()));
+        self.made.push(Made::Directory(path.to_owned()));
     }
 
     pub(super) fn cgroup(&mut self, layout: &Layout, cgroup: &CgroupPath, inode: Option<u64>) {
-        self.0.push(Made::Cgroup(layout.clone(), cgroup.clone(), inode));
+        self.made.push(Made::Cgroup(layout.clone(), cgroup.clone(), inode));
+    }
+
+    /// Where the pid file is made.
+    pub(super) fn pid_place(&mut self, place: &Place) {
+        self.pid_place = Some(place.clone());
     }
 
     /// A descriptor that cannot be duplicated leaves init to die with its parent's cgroup.
     pub(super) fn child(&mut self, child: &Cloned) {
         if let Ok(pidfd) = child.pidfd.try_clone() {
-            self.0.push(Made::Child(pidfd));
+            self.made.push(Made::Child(pidfd));
         }
     }
 
     /// The second name of the exit record.
     pub(super) fn removed_exit(&mut self, path: PathBuf) {
-        self.0.push(Made::RemovedExit(path));
+        self.made.push(Made::RemovedExit(path));
     }
 
     /// Takes everything back and returns the error that made it necessary, with what is left. Where something is, the container's directory
     /// stays as well: reaping finds the rest by it.
     pub(super) fn take_back(self, error: Error) -> Error {
         let mut left = Vec::new();
-        for made in self.0.into_iter().rev() {
+        for made in self.made.into_iter().rev() {
             if matches!(made, Made::Directory(_)) && !left.is_empty() {
                 continue;
             }
-            left.extend(take_back(made).err());
+            left.extend(take_back(made, self.pid_place.as_ref()).err());
         }
         left.into_iter().fold(error, Error::leaving)
     }
 }
 
-fn take_back(made: Made) -> Result<()> {
+fn take_back(made: Made, pid_place: Option<&Place>) -> Result<()> {
     match made {
         Made::Child(pidfd) => kill_and_reap(pidfd.as_fd()),
         Made::RemovedExit(path) => std::fs::remove_file(&path).at(Stage::Remove, path.display(), "unlink"),
         Made::Cgroup(layout, cgroup, inode) => cgroup::end(&layout, &cgroup, inode),
         // What is noted there goes first.
         Made::Directory(path) => {
-            pid_file::take_back(&Notes::read(&path)?)?;
+            pid_file::take_back(&Notes::read(&path)?, pid_place)?;
             std::fs::remove_dir_all(&path).at(Stage::Remove, path.display(), "rmdir")
         }
     }

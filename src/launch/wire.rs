@@ -18,10 +18,10 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::job::{Job, Layers, Settings};
+use super::job::{Job, Settings};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
-use crate::request::{LaunchSpec, LayerPath};
+use crate::request::{AbsolutePath, HostFile, HostFiles, Identity, LaunchSpec, LayerPath};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::state::own_users::OwnUser;
@@ -29,7 +29,7 @@ use crate::state::own_users::OwnUser;
 /// Descriptors in one message; the kernel takes 253 (SCM_MAX_FD).
 const BATCH: usize = 200;
 
-/// Standard streams come first, then layers.
+/// Standard streams come first, then layers, bind sources, the pid file's directory and the writable directory.
 const STREAMS: usize = 3;
 
 const OBJECT: &str = "launch request";
@@ -40,10 +40,27 @@ struct Text {
     spec: LaunchSpec,
     own_user: Option<OwnUser>,
     /// Nothing: the launch process opens them.
-    layers: Option<Vec<LayerText>>,
+    files: Option<FilesText>,
     filter: Option<Filter>,
     notes: Vec<String>,
     settings: Settings,
+}
+
+/// [`HostFiles`] without their descriptors.
+#[derive(Serialize, Deserialize)]
+struct FilesText {
+    user: Identity,
+    layers: Vec<LayerText>,
+    binds: Vec<FileText>,
+    pid_directory: Option<FileText>,
+    writable: Option<FileText>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FileText {
+    path: AbsolutePath,
+    resolved: AbsolutePath,
+    is_directory: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,24 +72,18 @@ struct LayerText {
 
 /// Sends the job.
 pub(crate) fn send_job(stream: &UnixStream, job: &Job) -> Result<()> {
-    let text_of =
-        |layer: &OpenLayer| LayerText { path: layer.path.clone(), identity: layer.identity, format: layer.format };
-    let layers = match &job.layers {
-        Layers::ByPath => None,
-        Layers::Opened(layers) => Some(layers.iter().map(text_of).collect()),
-    };
     let text = Text {
         called_ns: job.called_ns,
         spec: job.spec.clone(),
         own_user: job.own_user.clone(),
-        layers,
+        files: job.files.as_ref().map(FilesText::of),
         filter: job.filter.clone(),
         notes: job.notes.clone(),
         settings: job.settings.clone(),
     };
     let text = serde_json::to_vec(&text).expect("a job is plain data");
-    let descriptors: Vec<BorrowedFd<'_>> =
-        job.stdio.iter().map(AsFd::as_fd).chain(job.layers.opened().iter().map(|layer| layer.file.as_fd())).collect();
+    let files = job.files.iter().flat_map(descriptors_of);
+    let descriptors: Vec<BorrowedFd<'_>> = job.stdio.iter().map(AsFd::as_fd).chain(files).collect();
     let lengths = [text.len() as u32, descriptors.len() as u32].map(u32::to_le_bytes).concat();
     let mut writer = stream;
     writer.write_all(&lengths).at(Stage::Request, OBJECT, "write")?;
@@ -132,31 +143,74 @@ pub(crate) fn descriptors(control: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd>
 }
 
 fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Job> {
-    if received.len() != STREAMS + text.layers.as_ref().map_or(0, Vec::len) {
-        return Err(malformed("not as many descriptors as layers and streams"));
+    if received.len() < STREAMS {
+        return Err(malformed("standard streams are missing"));
     }
-    let files = received.split_off(STREAMS);
+    let mut rest = received.split_off(STREAMS).into_iter();
     let stdio = <[OwnedFd; STREAMS]>::try_from(received).map_err(|_| malformed("standard streams are missing"))?;
-    let opened = |(layer, file): (LayerText, OwnedFd)| OpenLayer {
-        path: layer.path,
-        file,
-        identity: layer.identity,
-        format: layer.format,
-    };
-    let layers = match text.layers {
-        None => Layers::ByPath,
-        Some(layers) => Layers::Opened(layers.into_iter().zip(files).map(opened).collect()),
-    };
+    let files = text.files.map(|files| files.with(&mut rest)).transpose()?;
+    if rest.next().is_some() || files.as_ref().is_some_and(|files| !files.fit(&text.spec)) {
+        return Err(malformed("not as many descriptors as files and streams"));
+    }
     Ok(Job {
         called_ns: text.called_ns,
         spec: text.spec,
         own_user: text.own_user,
-        layers,
+        files,
         stdio,
         filter: text.filter,
         notes: text.notes,
         settings: text.settings,
     })
+}
+
+/// In the order in which [`FilesText::with`] takes them.
+fn descriptors_of(files: &HostFiles) -> impl Iterator<Item = BorrowedFd<'_>> {
+    let layers = files.layers.iter().map(|layer| layer.file.as_fd());
+    let others = files.binds.iter().chain(&files.pid_directory).chain(&files.writable);
+    layers.chain(others.map(AsFd::as_fd))
+}
+
+impl FilesText {
+    fn of(files: &HostFiles) -> FilesText {
+        FilesText {
+            user: files.user.clone(),
+            layers: files.layers.iter().map(LayerText::of).collect(),
+            binds: files.binds.iter().map(FileText::of).collect(),
+            pid_directory: files.pid_directory.as_ref().map(FileText::of),
+            writable: files.writable.as_ref().map(FileText::of),
+        }
+    }
+
+    fn with(self, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<HostFiles> {
+        let mut next = || descriptors.next().ok_or_else(|| malformed("descriptors are missing"));
+        let layers = self.layers.into_iter().map(|layer| Ok(layer.with(next()?))).collect::<Result<_>>()?;
+        let binds = self.binds.into_iter().map(|bind| Ok(bind.with(next()?))).collect::<Result<_>>()?;
+        let pid_directory = self.pid_directory.map(|file| Ok(file.with(next()?))).transpose()?;
+        let writable = self.writable.map(|file| Ok(file.with(next()?))).transpose()?;
+        Ok(HostFiles { user: self.user, layers, binds, pid_directory, writable })
+    }
+}
+
+impl LayerText {
+    fn of(layer: &OpenLayer) -> LayerText {
+        LayerText { path: layer.path.clone(), identity: layer.identity, format: layer.format }
+    }
+
+    fn with(self, file: OwnedFd) -> OpenLayer {
+        OpenLayer { path: self.path, file, identity: self.identity, format: self.format }
+    }
+}
+
+impl FileText {
+    fn of(file: &HostFile) -> FileText {
+        let (path, resolved, is_directory) = file.parts();
+        FileText { path: path.clone(), resolved: resolved.clone(), is_directory }
+    }
+
+    fn with(self, file: OwnedFd) -> HostFile {
+        HostFile::of_parts(self.path, self.resolved, self.is_directory, file)
+    }
 }
 
 fn malformed(text: &str) -> Error {

@@ -2,7 +2,8 @@
 //!
 //! In a directory of the host the overlay's upper and work directories lie one level down, in a directory of root's that nobody else can enter
 //! (0700): the upper has owner and mode of the image's root, and what a worker leaves in it belongs to the worker, setuid bits and all. The
-//! caller's directory is opened by its path once; everything after that goes by descriptors and follows no link. Runs in the launch process.
+//! caller's directory is opened by its path once, here or before the launch; everything after that goes by descriptors and follows no link.
+//! Runs in the launch process.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -13,7 +14,7 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::fsmount::NewFilesystem;
-use crate::request::{HostDirectory, LaunchSpec, RootMode};
+use crate::request::{HostDirectory, HostFile, HostFiles, LaunchSpec, RootMode};
 use crate::root::{plan, quota};
 use crate::stage::Stage;
 
@@ -29,12 +30,15 @@ pub(crate) struct Above {
     pub(crate) upper: OwnedFd,
 }
 
-/// A file system for the writes of a writable root, if that is what the spec asks for. The launch process leaves it to the monitor.
-pub(crate) fn above_overlay(spec: &LaunchSpec) -> Result<Option<Above>> {
+/// A file system for the writes of a writable root, if that is what the spec asks for. The launch process leaves it to the monitor. A directory
+/// that came with the job is used by its descriptor.
+pub(crate) fn above_overlay(spec: &LaunchSpec, files: Option<&HostFiles>) -> Result<Option<Above>> {
     match &spec.root {
         RootMode::ReadOnly => Ok(None),
         RootMode::Writable { size_bytes } => in_memory(*size_bytes).map(Some),
-        RootMode::Directory(directory) => in_directory(directory).map(Some),
+        RootMode::Directory(directory) => {
+            in_directory(directory, files.and_then(|files| files.writable.as_ref())).map(Some)
+        }
     }
 }
 
@@ -48,10 +52,15 @@ fn in_memory(size_bytes: Option<u64>) -> Result<Above> {
     Ok(Above { mount, upper })
 }
 
-fn in_directory(HostDirectory { path, size_bytes }: &HostDirectory) -> Result<Above> {
+fn in_directory(HostDirectory { path, size_bytes }: &HostDirectory, opened: Option<&HostFile>) -> Result<Above> {
     let object = format!("writable directory '{}'", path.as_str());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let upper = open(path.as_str(), flags, Mode::empty()).at(Stage::Root, &object, "open")?;
+    // Opened anew where it came with the job: a lock belongs to one opening, and this one is for locks.
+    let upper = match opened {
+        None => open(path.as_str(), flags, Mode::empty()),
+        Some(directory) => openat(directory, ".", flags, Mode::empty()),
+    };
+    let upper = upper.at(Stage::Root, &object, "open")?;
     if flock(&upper, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         let text = "another container writes to it";
         return Err(Error::found(ErrorKind::Exists, Stage::Root, object, "flock", text));

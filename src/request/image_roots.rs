@@ -8,21 +8,20 @@
 //! What is looked at is the opened file, by its descriptor, and the directories that lead to it now: what is checked is what is mounted.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat, readlink};
-use rustix::io::Errno;
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Facts, Way, own_link};
+use super::facts::{Facts, Way};
 use super::identity::Identity;
 use super::open_layer::OpenLayer;
 use super::path::AbsolutePath;
 use super::spec::LaunchSpec;
+use super::trace::{Astray, path_of, resolve, shown, walk};
 use crate::document::BadValue;
-use crate::error::{Context, Error, Problem, Result};
-use crate::stage::Stage;
+use crate::error::{Error, Problem, Result};
 use crate::sys;
 
 /// Directories below which layers have to lie, at least one, and whom they may belong to besides root.
@@ -91,7 +90,8 @@ impl ImageRoots {
     /// # Errors
     /// `Invalid` with a problem for each layer that is refused, its field `layers[N]`. `System` where an image root cannot be resolved.
     pub fn check(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<Vec<String>> {
-        let roots = self.directories.iter().map(resolve).collect::<Result<Vec<PathBuf>>>()?;
+        let roots =
+            self.directories.iter().map(|root| resolve(root, "image root")).collect::<Result<Vec<PathBuf>>>()?;
         let refused = |(index, layer): (usize, &OpenLayer)| {
             let reason = self.refusal(&roots, layer.file.as_fd(), &spec.user)?;
             Some(Problem {
@@ -117,9 +117,9 @@ impl ImageRoots {
             return Some(format!("is {}, which lies outside the image roots {}", shown(&path), roots.join(", ")));
         }
         let trust = Trust { worker, owners: &self.owners };
-        match walk(&path, file, &trust) {
+        match walk(&path, file, |fd, stat| trust.why_not(&Facts::of(fd, stat))) {
             Ok(None) => None,
-            Ok(Some(Untrusted { path, why })) => Some(format!("is not to be trusted: {} {why}", shown(&path))),
+            Ok(Some((path, why))) => Some(format!("is not to be trusted: {} {why}", shown(&path))),
             Err(errno) => Some(format!("cannot be traced to {}: {errno}", shown(&path))),
         }
     }
@@ -145,70 +145,27 @@ fn no_writers(spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<Vec<String>> {
     if problems.is_empty() { Ok(notes) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
 }
 
-fn resolve(root: &AbsolutePath) -> Result<PathBuf> {
-    std::fs::canonicalize(root.as_path()).at(Stage::Request, format!("image root '{root}'"), "realpath")
-}
-
-/// A path in an error. It is shown whole: which directory it was is what the reader needs.
-fn shown(path: &Path) -> String {
-    format!("'{}'", path.to_string_lossy().escape_debug())
-}
-
-/// The path that leads to an open file now, without links.
-fn path_of(file: BorrowedFd<'_>) -> rustix::io::Result<PathBuf> {
-    let link = readlink(own_link(file), Vec::new())?;
-    link.into_string().map(PathBuf::from).map_err(|_| Errno::ILSEQ)
-}
-
-/// What on the way is not to be trusted.
-struct Untrusted {
-    path: PathBuf,
-    why: Why,
-}
-
-/// Goes down from `/`, a descriptor at a time and following no link, looks at everything on the way, and has to arrive at the file itself:
-/// one that was deleted or replaced in the meantime is not to be found by its path.
-fn walk(path: &Path, file: BorrowedFd<'_>, trust: &Trust<'_>) -> rustix::io::Result<Option<Untrusted>> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut at = PathBuf::from("/");
-    let mut here: OwnedFd = open("/", flags, Mode::empty())?;
-    let mut names = path.components().filter(|component| *component != Component::RootDir);
-    loop {
-        let stat = fstat(&here)?;
-        if let Some(why) = trust.why_not(&Facts::of(here.as_fd(), &stat)) {
-            return Ok(Some(Untrusted { path: at, why }));
-        }
-        let Some(name) = names.next() else {
-            let file = fstat(file)?;
-            let same = (stat.st_dev, stat.st_ino) == (file.st_dev, file.st_ino);
-            return Ok((!same).then_some(Untrusted { path: at, why: Why::AnotherFile }));
-        };
-        at.push(name);
-        here = match openat(&here, name.as_os_str(), flags, Mode::empty()) {
-            Ok(next) => next,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Some(Untrusted { path: at, why: Why::Gone })),
-            Err(errno) => return Err(errno),
-        };
-    }
-}
-
 /// Why something on the way to a layer is not to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     Link,
-    Gone,
-    AnotherFile,
+    Astray(Astray),
     Owner(u32),
     Stranger(u32),
     Written(Way),
+}
+
+impl From<Astray> for Why {
+    fn from(astray: Astray) -> Why {
+        Why::Astray(astray)
+    }
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Why::Link => f.write_str("has become a symbolic link"),
-            Why::Gone => f.write_str("does not exist: the file that was opened has been deleted or moved"),
-            Why::AnotherFile => f.write_str("is another file than the one that was opened"),
+            Why::Astray(astray) => astray.fmt(f),
             Why::Owner(uid) => write!(f, "belongs to the worker's user {uid}"),
             Why::Stranger(uid) => write!(f, "belongs to user {uid}, who is neither root nor an owner of images"),
             Why::Written(way) => way.fmt(f),

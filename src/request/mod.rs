@@ -6,7 +6,7 @@
 //!
 //! Owns: the types of a request, their rules and bounds, the parsing of documents and values. Never does: change anything, need a
 //! privilege, decide who may ask for what (allow-lists belong to the programs). It touches the file system in few places only:
-//! where a door reads its document, in [`check_layers`] and [`ImageRoots`], for descriptors of streams, and for `..` in a path that
+//! where a door reads its document, in [`check_layers`], [`OpenedSpec`] and [`ImageRoots`], for descriptors of streams, and for `..` in a path that
 //! somebody typed ([`values::host_path`]); the user database is asked in [`Identity`]. Runs in the caller's process, and in the spawner
 //! for the second check.
 
@@ -15,6 +15,7 @@ mod bind_options;
 mod builder;
 mod environment;
 mod facts;
+mod host_file;
 mod host_path;
 mod hostname;
 mod id;
@@ -23,12 +24,14 @@ mod image_roots;
 mod mount;
 mod mount_text;
 mod open_layer;
+mod opened_spec;
 mod path;
 mod rules;
 mod seccomp;
 mod spec;
 pub mod storm;
 mod streams;
+mod trace;
 mod uid_range;
 pub mod values;
 
@@ -36,12 +39,16 @@ pub use crate::document::BadValue;
 pub use bind_options::{Access, BindOptions, MountFlag, MountFlags, Propagation, Recursion};
 pub use builder::{Builder, Door};
 pub use environment::{Environment, Variable};
+pub use host_file::HostFile;
+pub(crate) use host_file::open_directory_as_user;
 pub use hostname::Hostname;
 pub use id::ContainerId;
 pub use identity::Identity;
 pub use image_roots::ImageRoots;
 pub use mount::{Bind, Mount, Tmpfs};
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
+pub(crate) use opened_spec::HostFiles;
+pub use opened_spec::OpenedSpec;
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;
 pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode, SetuidBits};

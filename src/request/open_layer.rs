@@ -1,6 +1,6 @@
 //! Opening the files of layers and looking at them before anything is mounted.
 //!
-//! The caller's effective ids count: a launcher that serves other users calls this as the user. A descriptor that comes out
+//! The calling thread's ids count: a launcher that serves other users makes an [`OpenedSpec`](super::OpenedSpec). A descriptor that comes out
 //! of here stands for the file that was checked, whatever happens to the path afterwards.
 
 use std::collections::HashSet;
@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fcntl_setfl, fstat, open};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fcntl_setfl, fstat, openat2};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,7 @@ use crate::document::quoted;
 use crate::error::{Error, Problem, Result};
 use crate::host::kind_of_file;
 use crate::stage::Stage;
+use crate::sys;
 
 /// Where EROFS keeps its superblock (`EROFS_SUPER_OFFSET`).
 const EROFS_OFFSET: usize = 1024;
@@ -87,10 +88,16 @@ pub struct OpenLayer {
 /// layer, or shorter than its superblock says. The problems' fields are `layers[N]`. `Exhausted` where this process may not have as many
 /// open files: that says nothing about the layer.
 pub fn check_layers(spec: &LaunchSpec) -> Result<Vec<OpenLayer>> {
+    let (layers, problems) = open_layers(spec, ResolveFlags::empty())?;
+    if problems.is_empty() { Ok(layers) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
+}
+
+/// As [`check_layers`], with paths resolved as `resolve` says, and the problems apart.
+pub(super) fn open_layers(spec: &LaunchSpec, resolve: ResolveFlags) -> Result<(Vec<OpenLayer>, Vec<Problem>)> {
     let mut layers = Vec::new();
     let mut problems = Vec::new();
     for (index, path) in spec.layers.iter().enumerate() {
-        match open_layer(path) {
+        match open_layer(path, resolve) {
             Ok(layer) => layers.push(layer),
             Err(Unfit::Unknown(error)) => return Err(error),
             Err(Unfit::Because(reason)) => {
@@ -99,7 +106,7 @@ pub fn check_layers(spec: &LaunchSpec) -> Result<Vec<OpenLayer>> {
             }
         }
     }
-    if problems.is_empty() { Ok(layers) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
+    Ok((layers, problems))
 }
 
 /// The layers without those that occur again further up. The order stays.
@@ -129,10 +136,11 @@ impl From<String> for Unfit {
 }
 
 /// Opens and checks one layer, or says what is wrong with it.
-fn open_layer(path: &LayerPath) -> std::result::Result<OpenLayer, Unfit> {
+fn open_layer(path: &LayerPath, resolve: ResolveFlags) -> std::result::Result<OpenLayer, Unfit> {
     // O_NONBLOCK: a FIFO or a device must not make us wait. O_NOCTTY: a terminal must not become ours.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = open(path.as_path(), flags, Mode::empty()).map_err(|errno| unopenable(errno, path))?;
+    let opened = openat2(CWD, path.as_path(), flags, Mode::empty(), resolve);
+    let fd = opened.map_err(|errno| unopenable(errno, path, resolve))?;
     let stat = fstat(&fd).map_err(|errno| format!("fstat: {errno}"))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
@@ -146,8 +154,12 @@ fn open_layer(path: &LayerPath) -> std::result::Result<OpenLayer, Unfit> {
     Ok(OpenLayer { path: path.clone(), file: file.into(), identity, format })
 }
 
+/// What ELOOP means where links of `/proc` are not followed.
+pub(super) const LOOP_OR_MAGIC: &str =
+    "is a loop of symbolic links, or leads through a link in /proc to what some process has open";
+
 /// A device on a file system without devices, and what nobody can open, are told by what they are.
-fn unopenable(errno: Errno, path: &LayerPath) -> Unfit {
+fn unopenable(errno: Errno, path: &LayerPath, resolve: ResolveFlags) -> Unfit {
     if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM) {
         return Unfit::Unknown(Error::system(Stage::Request, format!("layer '{}'", path.as_str()), "open", errno));
     }
@@ -158,7 +170,8 @@ fn unopenable(errno: Errno, path: &LayerPath) -> Unfit {
         }
         Errno::NOENT => "does not exist".into(),
         Errno::NOTDIR => "does not exist: a part of the path is not a directory".into(),
-        Errno::ACCESS => format!("may not be read by user {}", rustix::process::geteuid().as_raw()),
+        Errno::ACCESS => format!("may not be read by user {}", sys::fs_ids().0),
+        Errno::LOOP if resolve.contains(ResolveFlags::NO_MAGICLINKS) => LOOP_OR_MAGIC.into(),
         Errno::LOOP => "is a loop of symbolic links".into(),
         errno => format!("cannot be opened: {errno}"),
     };

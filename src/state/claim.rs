@@ -18,7 +18,7 @@ use super::run_root::RunRoot;
 use crate::cgroup::CgroupPath;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::boot_id;
-use crate::request::{AbsolutePath, ContainerId, LaunchSpec};
+use crate::request::{AbsolutePath, ContainerId, Identity, LaunchSpec};
 use crate::stage::Stage;
 
 /// The file with the notes: a line of JSON each, which is only ever added to. So a note is there as a whole or not at all, and a file system
@@ -49,6 +49,9 @@ pub(crate) struct Notes {
     /// What it may be called before, in the same directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     temporary: Option<String>,
+    /// With whose file-system ids it is made and removed, if not root's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pid_file_user: Option<Identity>,
     /// What will be in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
@@ -74,6 +77,7 @@ impl Notes {
             cgroup_inode: later.cgroup_inode.or(self.cgroup_inode),
             pid_file: later.pid_file.or(self.pid_file),
             temporary: later.temporary.or(self.temporary),
+            pid_file_user: later.pid_file_user.or(self.pid_file_user),
             pid: later.pid.or(self.pid),
         }
     }
@@ -87,6 +91,11 @@ impl Notes {
     /// The pid file and its temporary name.
     pub(crate) fn pid_file(&self) -> Option<(&AbsolutePath, &str)> {
         Some((self.pid_file.as_ref()?, self.temporary.as_deref()?))
+    }
+
+    /// With whose file-system ids the pid file was made; nothing where they were root's.
+    pub(crate) fn pid_file_user(&self) -> Option<&Identity> {
+        self.pid_file_user.as_ref()
     }
 
     /// What the pid file holds if it is ours; nothing before the pid is known.
@@ -148,10 +157,10 @@ impl Claim {
         self.note(Stage::Cgroup, &Notes { cgroup_inode: inode, ..Notes::default() })
     }
 
-    /// Notes that a pid file is about to be made, and what it may be called until it has its name.
-    pub(crate) fn note_pid_file(&self, path: &AbsolutePath, temporary: &str) -> Result<()> {
+    /// Notes that a pid file is about to be made, what it may be called until it has its name, and as whom it is made, if not as root.
+    pub(crate) fn note_pid_file(&self, path: &AbsolutePath, temporary: &str, user: Option<&Identity>) -> Result<()> {
         let (pid_file, temporary) = (Some(path.clone()), Some(temporary.to_owned()));
-        self.note(Stage::Claim, &Notes { pid_file, temporary, ..Notes::default() })
+        self.note(Stage::Claim, &Notes { pid_file, temporary, pid_file_user: user.cloned(), ..Notes::default() })
     }
 
     /// Notes what is about to be written to it.

@@ -7,6 +7,7 @@
 
 mod bpf;
 mod descriptors;
+mod ids;
 mod inherited;
 pub(crate) mod instruction;
 mod leases;
@@ -22,6 +23,7 @@ use std::io;
 
 pub(crate) use bpf::{attach_device_program, load_device_program};
 pub(crate) use descriptors::{close_all_but, close_on_exec_from, duplicate, move_to};
+pub(crate) use ids::{fs_ids, set_fs_ids};
 pub(crate) use inherited::{
     RLIMITS, Rlimit, join_new_session_keyring, reset_scheduling, reset_securebits, rlimit_of, set_rlimit,
 };
@@ -36,8 +38,8 @@ pub(crate) use process::{
 pub(crate) use quota::{QUOTA_BLOCK_BYTES, project_of, project_quota_is_on, set_project, set_project_quota};
 pub(crate) use seccomp::install_seccomp_filter;
 pub(crate) use signals::{
-    Addressee, block_signals, forget_pending, ignore_children, pidfd_send_signal, reap_children_again,
-    reset_dispositions, signal_fd, unblock_signals,
+    Addressee, block_every_signal_of_this_thread, block_signals, forget_pending, ignore_children, pidfd_send_signal,
+    reap_children_again, reset_dispositions, signal_fd, unblock_signals,
 };
 
 /// The result of a raw call: the errno as `io::Error`.

@@ -41,6 +41,16 @@ pub(crate) fn block_signals() {
     }
 }
 
+/// Keeps the calling thread, and no other, from running the handler of any signal.
+pub(crate) fn block_every_signal_of_this_thread() {
+    // SAFETY: the set is initialised by the call that fills it; only the calling thread's mask changes.
+    unsafe {
+        let mut every: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut every);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const every, std::ptr::null_mut());
+    }
+}
+
 /// Forgets a blocked signal that is pending.
 pub(crate) fn forget_pending(signal: i32) {
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };

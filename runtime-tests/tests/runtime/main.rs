@@ -19,6 +19,7 @@ mod life_cycle;
 mod limits;
 mod mounts;
 mod namespaces;
+mod opened;
 mod oracle;
 mod packages;
 mod pid_file;
@@ -52,6 +53,8 @@ fn every_case() -> Vec<runtime_tests::Case> {
         attacks::image_roots::CASES,
         attacks::worker::CASES,
         attacks::caller::CASES,
+        attacks::opened::CASES,
+        opened::CASES,
         life_cycle::CASES,
         endings::CASES,
         foreground::CASES,

@@ -9,7 +9,7 @@ use runtime_tests::bed::text;
 use runtime_tests::{Bed, cases};
 use rustix::fs::{XattrFlags, setxattr};
 use squall::ErrorKind;
-use squall::request::{Identity, LaunchSpec, check_layers};
+use squall::request::{Identity, LaunchSpec, OpenedSpec};
 
 cases![
     a_layer_outside_the_image_roots_is_refused_by_whichever_path,
@@ -309,9 +309,9 @@ fn the_library_checks_layers_that_were_opened_before(bed: &Bed) {
     let user = Identity::new(WORKER.0, WORKER.1, []).unwrap();
     let builder = LaunchSpec::builder("worker").layers([&inside, &beside]).args(["/bin/probe"]).user(user);
     let spec = builder.cgroup(format!("{}/worker", bed.cgroup())).build().unwrap();
-    let opened = check_layers(&spec).unwrap();
+    let opened = OpenedSpec::open_as(&spec, &spec.user).unwrap();
     let squall = bed.library().image_roots([inside.parent().unwrap()]).build().unwrap();
-    let error = squall.launch_opened(&spec, opened, squall::Stdio::null().unwrap()).unwrap_err();
+    let error = squall.launch_opened(opened, squall::Stdio::null().unwrap()).unwrap_err();
     assert_eq!((error.kind(), error.problems().len()), (ErrorKind::Invalid, 1), "{error}");
     assert_eq!(error.problems()[0].field, "layers[1]");
     assert!(!bed.run_root().exists());

@@ -9,13 +9,14 @@ use runtime_tests::{Bed, Case, cases};
 pub mod caller;
 pub mod image;
 pub mod image_roots;
+pub mod opened;
 pub mod worker;
 
 cases![every_line_of_the_list_of_attacks_names_a_test_and_every_attack_is_in_it];
 
 /// All tests of all attackers.
 pub fn all() -> Vec<Case> {
-    [image::CASES, image_roots::CASES, worker::CASES, caller::CASES].concat()
+    [image::CASES, image_roots::CASES, worker::CASES, caller::CASES, opened::CASES].concat()
 }
 
 const LIST: &str = include_str!("../../../ATTACKS.md");

@@ -1,0 +1,88 @@
+//! Work with another user's file-system ids, on a short-lived thread of its own.
+//!
+//! Credentials belong to threads in the kernel. The thread takes the user's groups, fsgid and
+//! fsuid, gives up every capability, works, and ends: no other thread is ever somebody else, and
+//! nothing has to be restored. All capabilities go, not only those that the kernel drops with the
+//! fsuid: CAP_SYS_PTRACE would lead through `/proc` to what other processes have open, and with the
+//! securebit `NO_SETUID_FIXUP` the kernel drops none.
+//!
+//! Real, effective and saved ids stay as they are, as whoever has one of them could send the
+//! process signals. So a FUSE file system that its user has not mounted with `allow_other` is
+//! closed to this thread: the kernel goes by those ids there.
+//!
+//! The wait for the thread has a bound, because a user can name a file system that never answers. A
+//! thread that is late is left behind: it ends when the file system answers, or with the process.
+
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, set_capabilities, set_thread_groups};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::request::Identity;
+use crate::stage::Stage;
+use crate::sys;
+
+/// What is done in a user's name, for errors.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) stage: Stage,
+    pub(crate) object: String,
+    /// How long it may take.
+    pub(crate) patience: Duration,
+}
+
+/// Does the work with the user's file-system ids; with the calling thread's own where none is
+/// given.
+///
+/// # Errors
+/// `Privilege` without CAP_SETUID and CAP_SETGID. `TimedOut` when the work takes too long.
+/// `Exhausted` where no thread can be made.
+pub(crate) fn run<T: Send + 'static>(
+    user: Option<&Identity>,
+    task: Task,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (answer, answered) = sync_channel(1);
+    let (user, doing) = (user.cloned(), task.clone());
+    let done = move || user.as_ref().map_or(Ok(()), |user| become_user(user, &doing)).and_then(|()| work());
+    let spawned = thread::Builder::new().spawn(move || answer.send(done()));
+    let thread = spawned.at(task.stage, &task.object, "clone(thread)")?;
+    match answered.recv_timeout(task.patience) {
+        Ok(result) => {
+            // Until it is gone this process counts as one with several threads.
+            let _ = thread.join();
+            result
+        }
+        Err(RecvTimeoutError::Timeout) => {
+            let seconds = task.patience.as_secs();
+            let text = format!("no answer within {seconds} s: the file system does not answer, perhaps");
+            Err(Error::found(ErrorKind::TimedOut, task.stage, task.object, "open", text))
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(Error::found(ErrorKind::System, task.stage, task.object, "join", "the thread died"))
+        }
+    }
+}
+
+/// Makes the calling thread the user's, for files. For a user that is root the capabilities stay:
+/// they are root's.
+fn become_user(user: &Identity, task: &Task) -> Result<()> {
+    // A handler of the program's that happened to run here would run as somebody else.
+    sys::block_every_signal_of_this_thread();
+    let groups: Vec<Gid> = user.groups().iter().map(|gid| Gid::from_raw(*gid)).collect();
+    // Of this thread alone: rustix calls the kernel, where glibc's wrapper would change every
+    // thread.
+    set_thread_groups(&groups).at(task.stage, &task.object, "setgroups")?;
+    if !sys::set_fs_ids(user.uid(), user.gid()) {
+        let text = format!("file-system ids {}:{} were not taken: it needs CAP_SETUID", user.uid(), user.gid());
+        return Err(Error::found(ErrorKind::Privilege, task.stage, &task.object, "setfsuid", text));
+    }
+    if user.uid() == 0 {
+        return Ok(());
+    }
+    let none = CapabilitySet::empty();
+    let nothing = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    set_capabilities(None, nothing).at(task.stage, &task.object, "capset")
+}
