@@ -8,19 +8,23 @@ use std::path::Path;
 /// File systems, with the module that brings them.
 const FILE_SYSTEMS: [&str; 5] = ["squashfs", "erofs", "overlay", "tmpfs", "mqueue"];
 
-/// Programs that make a caller's circumstances, with Debian's package.
-const PROGRAMS: [(&str, &str); 11] = [
+/// Programs that make a caller's circumstances, with Debian's package. `runtime-tests/run` installs them.
+const PROGRAMS: [(&str, &str); 15] = [
     ("nice", "coreutils"),
     ("env", "coreutils"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("setsid", "util-linux"),
     ("mount", "mount"),
+    ("losetup", "mount"),
     ("taskset", "util-linux"),
     ("ionice", "util-linux"),
     ("choom", "util-linux"),
     ("unsquashfs", "squashfs-tools"),
     ("mkfs.erofs", "erofs-utils"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
 ];
 
 /// The oldest kernel: `mount_setattr(2)`, which the container's read-only mounts need.

@@ -117,10 +117,10 @@ impl Running {
         loop {
             let last = self.clone();
             let found = self.refresh();
-            if !matches!(found, Ok(Container::Running(_) | Container::Exited(_))) {
-                if let Some(exit) = open.as_ref().and_then(|open| open.read(&last.record)) {
-                    return Ok(Some(Ended::Exited(last.exited(exit))));
-                }
+            if !matches!(found, Ok(Container::Running(_) | Container::Exited(_)))
+                && let Some(exit) = open.as_ref().and_then(|open| open.read(&last.record))
+            {
+                return Ok(Some(Ended::Exited(last.exited(exit))));
             }
             self = match found? {
                 Container::Running(running) => running,

@@ -182,7 +182,7 @@ impl Users {
     fn search(&self) -> Result<u32> {
         let uid = self.free_from(self.next())?;
         let next = self.range.after(uid);
-        if next % SWEEP_EVERY == 0 {
+        if next.is_multiple_of(SWEEP_EVERY) {
             self.held().into_iter().try_for_each(|uid| self.forget_if_free(uid))?;
         }
         fs::write(self.directory().join(NEXT), next.to_string()).at(Stage::Claim, self.object(), "write(next)")?;

@@ -31,12 +31,12 @@ fn assert_named(output: &Output, words: &[&str]) {
     assert!(words.iter().all(|word| output.stderr.contains(word)), "not all of {words:?}: {output}");
 }
 
-/// Fills its mount namespace, which has to be its own, with copies of a mount at a directory, until not one more fits; then executes the
+/// Fills a mount namespace of its own with copies of a mount at a directory, until not one more fits; then executes the
 /// rest of its arguments. A recursive bind of a mount below itself doubles what is there.
 fn fill_mounts(args: &[String]) {
     let (directory, rest) = args.split_first().unwrap();
     let directory = Path::new(directory);
-    runtime_tests::namespace::make_private().unwrap();
+    runtime_tests::namespace::own().unwrap();
     mount("fill", directory, "tmpfs", MountFlags::empty(), None).unwrap();
     let place = |number: usize| {
         let place = directory.join(number.to_string());
@@ -75,7 +75,7 @@ fn a_mount_namespace_without_room_is_named_as_the_limit(bed: &Bed) {
     let filled = bed.file("filled");
     fs::create_dir(&filled).unwrap();
     let filler = std::env::current_exe().unwrap();
-    let under = ["unshare", "--mount", "--propagation", "private", filler.to_str().unwrap(), &filled];
+    let under = [filler.to_str().unwrap(), &filled];
     let run = || bed.run(&["--rm"], &["exit", "7"]);
     let output = run().under(&under).env(roles::ROLE, "fill-mounts").output();
     assert_named(&output, &["squall: root: staging file system: move_mount", "fs.mount-max"]);

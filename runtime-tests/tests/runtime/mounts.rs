@@ -8,7 +8,6 @@ use std::process::Command;
 use runtime_tests::bed::add_probe;
 use runtime_tests::{Bed, cases, needs};
 use rustix::mount::{MountFlags, mount};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde_json::Value;
 use squall::squashfs::Attributes;
 
@@ -166,9 +165,7 @@ fn masked_paths_are_empty_even_for_root(bed: &Bed) {
 /// A virtual machine shows no heat, so this test brings its own; a container's own `/sys` would not have it, and gets the machine's.
 fn the_heat_of_a_processor_is_masked_where_the_machine_shows_it(bed: &Bed) {
     const CPUS: &str = "/sys/devices/system/cpu";
-    // SAFETY: only the mount namespace of this process, which has one thread, is unshared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
-    runtime_tests::namespace::make_private().unwrap();
+    runtime_tests::namespace::own().unwrap();
     mount("none", CPUS, "tmpfs", MountFlags::empty(), None).unwrap();
     for cpu in ["cpu0", "cpu1"] {
         let directory = format!("{CPUS}/{cpu}/thermal_throttle");

@@ -27,7 +27,6 @@ use std::time::Duration;
 use runtime_tests::{Bed, Call, cases, host, roles, until};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde_json::{Value, json};
 use squall::request::{Builder, Identity, LaunchSpec};
 use squall::{Error, ErrorKind, Squall};
@@ -205,9 +204,7 @@ fn read_in_a_launch(squall: &Squall, bed: &Bed) -> usize {
 
 /// By what is read, because time says little on a busy machine: libcontainer's own create reads the table twice for each controller.
 fn the_mount_table_of_the_host_is_not_read_for_every_controller(bed: &Bed) {
-    // SAFETY: only the mount namespace of this process, which has one thread, is unshared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
-    runtime_tests::namespace::make_private().unwrap();
+    runtime_tests::namespace::own().unwrap();
     let squall = bed.library().build().unwrap();
     let table = || fs::read("/proc/self/mountinfo").unwrap().len();
     let (small, read_of_small) = (table(), read_in_a_launch(&squall, bed));

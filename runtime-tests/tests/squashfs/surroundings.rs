@@ -6,10 +6,10 @@ use std::process::Command;
 
 /// Runs `body` as root with a mount namespace of its own and a directory that is removed afterwards.
 ///
-/// The test runs itself again below `unshare`; a test that dies half-way takes its mounts with it.
+/// The test runs itself again, in another process; a test that dies half-way takes its mounts with it.
 pub fn isolated(test: &str, body: impl FnOnce(&Path)) {
     if let Some(directory) = std::env::var_os("SQUALL_ISOLATED") {
-        runtime_tests::namespace::make_private().unwrap();
+        runtime_tests::namespace::own().unwrap();
         return body(Path::new(&directory));
     }
     assert!(
@@ -17,10 +17,9 @@ pub fn isolated(test: &str, body: impl FnOnce(&Path)) {
         "mounting needs root: run the tests with sudo, or as runtime-tests/run does"
     );
     let directory = tempfile::tempdir().unwrap();
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--propagation", "unchanged", "--"]).arg(std::env::current_exe().unwrap());
-    unshare.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("SQUALL_ISOLATED", directory.path());
-    let told = String::from_utf8_lossy(&run(&mut unshare)).into_owned();
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("SQUALL_ISOLATED", directory.path());
+    let told = String::from_utf8_lossy(&run(&mut again)).into_owned();
     assert!(told.contains("1 passed"), "{test} did not run in its own mount namespace: {told}");
 }
 

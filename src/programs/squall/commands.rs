@@ -104,10 +104,10 @@ fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Res
         report_out_of_memory(&exited.record().id, exited.exit());
     }
     let code = end.code_by_signal().map_or_else(|| exit_code(&end.ended), Ok);
-    if arguments.rm {
-        if let Err(error) = end.ended.remove() {
-            tell!("warning: {error}");
-        }
+    if arguments.rm
+        && let Err(error) = end.ended.remove()
+    {
+        tell!("warning: {error}");
     }
     code
 }

@@ -27,8 +27,7 @@ pub fn lines(text: impl std::fmt::Display) {
 pub fn line(text: std::fmt::Arguments<'_>) {
     let mut output = std::io::stdout().lock();
     let text = OneLine(text);
-    let text = format_args!("{text}");
-    let written = output.write_fmt(text).and_then(|()| output.write_all(b"\n")).and_then(|()| output.flush());
+    let written = write!(output, "{text}").and_then(|()| output.write_all(b"\n")).and_then(|()| output.flush());
     match written {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(128 + libc::SIGPIPE),

@@ -20,12 +20,12 @@ pub struct CallData {
 impl CallData {
     /// The word at this offset, in the order of a little-endian machine.
     fn word(&self, offset: u32) -> Option<u32> {
-        let half = |number: u64| if offset % 8 == 0 { number as u32 } else { (number >> 32) as u32 };
+        let half = |number: u64| if offset.is_multiple_of(8) { number as u32 } else { (number >> 32) as u32 };
         match offset {
             0 => Some(self.number),
             4 => Some(self.architecture),
             8 | 12 => Some(half(self.instruction_pointer)),
-            16..64 if offset % 4 == 0 => Some(half(self.args[(offset as usize - 16) / 8])),
+            16..64 if offset.is_multiple_of(4) => Some(half(self.args[(offset as usize - 16) / 8])),
             _ => None,
         }
     }

@@ -104,10 +104,10 @@ impl<'t, 'p> Code<'t, 'p> {
     }
 
     fn treatment(&mut self, treatment: &'t Treatment<'p>) -> Result<Label, Problem> {
-        if let [only] = treatment.clauses.as_slice() {
-            if only.conditions.is_empty() {
-                return Ok(self.assembly.answer(only.rule.action));
-            }
+        if let [only] = treatment.clauses.as_slice()
+            && only.conditions.is_empty()
+        {
+            return Ok(self.assembly.answer(only.rule.action));
         }
         let otherwise = self.treatments.action(treatment.otherwise);
         if treatment.clauses.is_empty() {

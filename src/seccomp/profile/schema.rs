@@ -82,10 +82,10 @@ fn architectures(profile: &Place<'_, '_>) {
 
 fn listener(profile: &Place<'_, '_>) {
     for key in ["listenerPath", "listenerMetadata"] {
-        if let Some(place) = profile.member(key) {
-            if place.text().is_some_and(|text| !text.is_empty()) {
-                place.findings().warn(Warning::WithoutListener { field: place.field() });
-            }
+        if let Some(place) = profile.member(key)
+            && place.text().is_some_and(|text| !text.is_empty())
+        {
+            place.findings().warn(Warning::WithoutListener { field: place.field() });
         }
     }
 }

@@ -15,7 +15,6 @@ use runtime_tests::Bed;
 use runtime_tests::roles::{self, Role};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, WaitOptions, waitpid};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::caller;
 
@@ -88,9 +87,7 @@ fn build(args: &[String]) {
 
 /// What a launch does with its layers: an overlay that gives neither devices nor setuid.
 fn mount_root(directory: &Path) {
-    // SAFETY: only the mount namespace of this process, which has one thread, is unshared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
-    runtime_tests::namespace::make_private().unwrap();
+    runtime_tests::namespace::own().unwrap();
     std::env::set_current_dir(directory).unwrap();
     mount("tmpfs", "above", "tmpfs", MountFlags::empty(), c"mode=755").unwrap();
     fs::create_dir("above/upper").unwrap();

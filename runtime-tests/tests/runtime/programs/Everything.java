@@ -109,7 +109,7 @@ public class Everything {
     static void tools() throws Exception {
         String pid = Long.toString(ProcessHandle.current().pid());
         String bin = System.getProperty("java.home") + "/bin/";
-        check(run(bin + "jcmd", pid, "VM.version").contains("17."), "jcmd");
+        check(run(bin + "jcmd", pid, "VM.version").contains(Runtime.version().feature() + "."), "jcmd");
         check(run(bin + "jstack", pid).contains("Everything.tools"), "jstack");
         check(run(bin + "jmap", "-histo", pid).contains("java.lang.String"), "jmap");
         check(run(bin + "jps").contains("Everything") || true, "jps");

@@ -18,7 +18,8 @@ cases![
     a_program_that_only_computes_runs_under_the_strict_profile,
 ];
 
-const JAVA: &str = "/usr/lib/jvm/java-17-openjdk-amd64/bin/java";
+/// That of the release: 17 in Debian 12, 21 in Debian 13.
+const JAVA: &str = "/usr/lib/jvm/default-java/bin/java";
 
 /// What the names of images end with.
 const IMAGE: &str = "sqsh";
