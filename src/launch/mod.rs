@@ -44,6 +44,7 @@ use crate::cgroup::{Cgroup, Joining, Layout, Scope};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerStore, OpenLayer};
 use crate::limit::{AtLimit, Limit};
+use crate::lsm::Confinement;
 use crate::record::{Draft, LaunchRecord, LayerRecord, MOST_REMOVED, ProcessId, SCHEMA, StageTime, microseconds};
 use crate::request::{LaunchSpec, Network, OnExit, check_layers, without_repeats};
 use crate::stage::Stage;
@@ -243,6 +244,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     if let Some(file) = &mut pid_file {
         file.write(child.pid, &claim)?;
     }
+    let confinement = Confinement::of(spec);
     let mut record = LaunchRecord {
         schema: SCHEMA,
         id: spec.id.as_str().to_owned(),
@@ -257,6 +259,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
         layers: layer_records(layer_files, &layer_sources),
         adjustments,
         notes,
+        // As long as the kernel's words will be, or nearly: room is taken for it.
+        confined_by: confinement.as_ref().map(|confinement| confinement.name().to_owned()),
         launch_microseconds: 0,
         stages: Vec::new(),
         spec: spec.clone(),
@@ -280,6 +284,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<watch::Watched> {
     succeeded(report.outcome, &child)?;
     record.started_boot_ns = nanoseconds(ClockId::Boottime);
     record.notes.extend(check_owner(&child, spec)?);
+    record.confined_by = confinement.and_then(|confinement| confinement.in_force(child.pid));
 
     line.enter(Stage::PidFile)?;
     pid_file.map_or(Ok(()), |file| file.publish())?;

@@ -11,6 +11,7 @@
 //! for the second check.
 
 mod acl;
+mod apparmor;
 mod bad_value;
 mod bind_options;
 mod builder;
@@ -28,6 +29,7 @@ mod open_layer;
 mod path;
 mod rules;
 mod seccomp;
+mod selinux;
 mod spec;
 pub mod storm;
 mod streams;
@@ -35,6 +37,7 @@ pub(crate) mod text_file;
 mod uid_range;
 pub mod values;
 
+pub use apparmor::{AppArmor, AppArmorProfile};
 pub use bad_value::BadValue;
 pub(crate) use bad_value::quoted;
 pub use bind_options::{Access, BindOptions, MountFlag, MountFlags, Propagation, Recursion};
@@ -50,6 +53,7 @@ pub(crate) use open_layer::kind;
 pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;
+pub use selinux::{Selinux, SelinuxLabel};
 pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode, SetuidBits};
 pub(crate) use streams::{check_streams, may_be_reopened_for_writing};
 pub use uid_range::UidRange;
