@@ -52,6 +52,15 @@
 //! one of the two. [`cgroup::Manager::of_this_machine`] says which of them suits the machine, and the program `squall` goes by it. A worker
 //! and its monitor are never in their caller's cgroup, so that no service manager ends them with it.
 //!
+//! # Security modules
+//!
+//! [`Builder::apparmor`](request::Builder::apparmor) and
+//! [`Builder::selinux`](request::Builder::selinux) name a profile or a label that confines the
+//! worker from its exec on; [`SquallBuilder::default_apparmor`] and
+//! [`SquallBuilder::default_selinux`] one for workers that name none. Where the host cannot apply
+//! it the launch is refused, before anything is touched where that can be known.
+//! [`record::LaunchRecord::confined_by`] is what the kernel says is in force.
+//!
 //! # What the kernel has to have
 //!
 //! | feature | since | used for | without |
@@ -92,6 +101,7 @@ mod host;
 pub mod kernel;
 mod launch;
 pub mod layer;
+pub mod lsm;
 pub mod monitor;
 pub mod oci;
 mod one_line;

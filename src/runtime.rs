@@ -1,5 +1,6 @@
 //! The way in: a [`Squall`] knows a run root and how launches are forked.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -18,11 +19,12 @@ use crate::host::monotonic_ns;
 use crate::launch;
 use crate::launch::default_limits::DefaultLimits;
 use crate::launch::{Job, Settings, progress, wire};
+use crate::lsm::{self, Confinement};
 use crate::plan::Plan;
 use crate::privilege;
 use crate::request::{
-    ContainerId, HostFiles, ImageRoots, LaunchSpec, Mount, OpenedSpec, Propagation, UidRange, check_layers,
-    check_streams, without_repeats,
+    AppArmor, AppArmorProfile, ContainerId, HostFiles, ImageRoots, LaunchSpec, Mount, OpenedSpec, Propagation, Selinux,
+    SelinuxLabel, UidRange, check_layers, check_streams, without_repeats,
 };
 use crate::spawner::Spawner;
 use crate::stage::Stage;
@@ -51,6 +53,8 @@ const DEVICES: [&str; 14] = [
 pub struct Squall {
     settings: Settings,
     launcher: Launcher,
+    default_apparmor: AppArmor,
+    default_selinux: Selinux,
 }
 
 #[derive(Debug)]
@@ -119,6 +123,8 @@ pub struct SquallBuilder {
     own_users: UidRange,
     image_owners: Vec<u32>,
     default_limits: DefaultLimits,
+    default_apparmor: AppArmor,
+    default_selinux: Selinux,
 }
 
 impl SquallBuilder {
@@ -173,6 +179,24 @@ impl SquallBuilder {
         self
     }
 
+    /// The AppArmor profile of workers whose spec does not say ([`AppArmor::Default`]); none
+    /// otherwise. For programs that launch for others: a spec that says is taken at its word, so
+    /// such a program looks at [`Fields::apparmor`](crate::request::Fields::apparmor) of what it is
+    /// given. On a host without AppArmor, or where the profile is not loaded, the launches are
+    /// refused.
+    pub fn default_apparmor(mut self, profile: AppArmorProfile) -> SquallBuilder {
+        self.default_apparmor = AppArmor::Profile(profile);
+        self
+    }
+
+    /// The SELinux label of workers whose spec does not say ([`Selinux::Default`]); none otherwise.
+    /// For programs that launch for others, as [`SquallBuilder::default_apparmor`]. On a host
+    /// without SELinux, or where its policy does not know the label, the launches are refused.
+    pub fn default_selinux(mut self, label: SelinuxLabel) -> SquallBuilder {
+        self.default_selinux = Selinux::Label(label);
+        self
+    }
+
     /// Checks what was set; touches nothing.
     pub fn build(self) -> Result<Squall> {
         let monitors = CgroupPath::new(self.monitors).map_err(|problem| {
@@ -191,7 +215,8 @@ impl SquallBuilder {
             default_limits: self.default_limits,
         };
         let launcher = self.spawner.map_or(Launcher::Direct, Launcher::Spawner);
-        Ok(Squall { settings, launcher })
+        let (default_apparmor, default_selinux) = (self.default_apparmor, self.default_selinux);
+        Ok(Squall { settings, launcher, default_apparmor, default_selinux })
     }
 }
 
@@ -207,6 +232,8 @@ impl Squall {
             own_users: UidRange::default(),
             image_owners: Vec::new(),
             default_limits: DefaultLimits::default(),
+            default_apparmor: AppArmor::Default,
+            default_selinux: Selinux::Default,
         }
     }
 
@@ -221,7 +248,9 @@ impl Squall {
     /// Runs a worker. Returns when the workload has been executed, the pid file is written and the record is on disk.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for what is wrong with the spec or its layers, before anything is touched; [`ErrorKind::Privilege`] names the
+    /// [`ErrorKind::Invalid`] for what is wrong with the spec or its layers, before anything is
+    /// touched; [`ErrorKind::Unsupported`] for an AppArmor profile or an SELinux label that this
+    /// host cannot apply, before anything is touched; [`ErrorKind::Privilege`] names the
     /// capabilities that are missing; [`ErrorKind::Exists`] for an id in use; [`ErrorKind::ProgramNotFound`] and
     /// [`ErrorKind::ProgramNotExecutable`] for the program; [`ErrorKind::Phase`] when this program has threads and no spawner was set;
     /// [`ErrorKind::Exhausted`] names the limit of the system that was reached; [`ErrorKind::TimedOut`] when the launch got no further for
@@ -272,10 +301,12 @@ impl Squall {
         mut notes: Vec<String>,
     ) -> Result<Running> {
         crash::point(Role::Caller, Stage::Request);
+        let spec = &*self.with_default_confinement(spec)?;
         check_supported(spec, &self.settings.monitors)?;
         check_streams(&stdio.streams, &format!("container '{}'", spec.id))?;
         privilege::check(spec.network)?;
         spec.scope().as_ref().map_or(Ok(()), systemd::check)?;
+        Confinement::of(spec).as_ref().map_or(Ok(()), |confinement| lsm::Host::this().check(confinement))?;
         let mut settings = self.settings.clone();
         if let Some(keep) = spec.keep_layers {
             settings.keep_layers = keep as usize;
@@ -295,6 +326,7 @@ impl Squall {
     /// # Errors
     /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].
     pub fn plan(&self, spec: &LaunchSpec) -> Result<Plan> {
+        let spec = &*self.with_default_confinement(spec)?;
         let layers = check_layers_apart(spec).and_then(|()| check_layers(spec))?;
         let notes = self.settings.check_image_roots(spec, &layers)?;
         check_supported(spec, &self.settings.monitors)?;
@@ -348,6 +380,24 @@ impl Squall {
             .containers
             .sort_by_key(|container| container.record().map_or(u64::MAX, |record| record.created_unix_ns));
         Ok(listing)
+    }
+
+    /// The spec with the profile and the label that it does not say. Where there is no default it
+    /// is the caller's own: no launch pays for what nobody asked for.
+    fn with_default_confinement<'a>(&self, spec: &'a LaunchSpec) -> Result<Cow<'a, LaunchSpec>> {
+        let apparmor = spec.apparmor == AppArmor::Default && self.default_apparmor != AppArmor::Default;
+        let selinux = spec.selinux == Selinux::Default && self.default_selinux != Selinux::Default;
+        if !apparmor && !selinux {
+            return Ok(Cow::Borrowed(spec));
+        }
+        let mut fields = spec.clone().into_fields();
+        if apparmor {
+            fields.apparmor = self.default_apparmor.clone();
+        }
+        if selinux {
+            fields.selinux = self.default_selinux.clone();
+        }
+        LaunchSpec::try_from(fields).map(Cow::Owned)
     }
 
     pub(crate) fn settings(&self) -> &Settings {

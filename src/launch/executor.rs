@@ -38,6 +38,9 @@ pub(crate) struct Workload {
     pub(crate) root_filter: Option<Rc<Filter>>,
     /// The worker's filter, installed by the program in between, as the very last thing.
     pub(crate) filter: Option<Rc<Filter>>,
+    /// The attribute that confines the worker from its exec on, below `/proc`, and what the program
+    /// in between writes to it.
+    pub(crate) confinement: Option<[CString; 2]>,
 }
 
 impl Executor for Workload {
@@ -201,6 +204,7 @@ mod tests {
             step: Rc::new(reading),
             root_filter: None,
             filter: None,
+            confinement: None,
         }
     }
 

@@ -28,6 +28,7 @@ use crate::cgroup::Layout;
 use crate::crash;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::LayerMount;
+use crate::lsm::Confinement;
 use crate::oci;
 use crate::request::{LaunchSpec, Network};
 use crate::root::target::open_in_root;
@@ -161,6 +162,10 @@ fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Resu
         texts.map_err(|_| Error::found(ErrorKind::Invalid, Stage::Exec, "argument", "check", "it holds a NUL byte"))
     };
     let environment = spec.env.variables().iter().map(|variable| variable.as_str().to_owned()).chain(home).collect();
+    let confinement = Confinement::of(spec)
+        .map(|confinement| strings(vec![confinement.attribute(), confinement.text()]))
+        .transpose()?
+        .and_then(|words| <[CString; 2]>::try_from(words).ok());
     Ok(Workload {
         argv: strings(spec.args.clone())?,
         envp: strings(environment)?,
@@ -168,6 +173,7 @@ fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Resu
         step: Rc::new(step),
         root_filter: init.root_filter.cloned().map(Rc::new),
         filter: init.filter.cloned().map(Rc::new),
+        confinement,
     })
 }
 

@@ -34,6 +34,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::{ClockId, boot_id, check_proc, monotonic_ns, nanoseconds, pid_namespace};
 use crate::layer::{LayerStore, OpenLayer};
+use crate::lsm::Confinement;
 use crate::request::{LaunchSpec, Network, OnExit, check_layers, without_repeats};
 use crate::stage::Stage;
 use crate::state::claim::Claim;
@@ -245,6 +246,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     if let Some(file) = &pid_file {
         file.write(child.pid, &claim)?;
     }
+    let confinement = Confinement::of(spec);
     let mut record = LaunchRecord {
         schema: SCHEMA,
         id: spec.id.as_str().to_owned(),
@@ -259,6 +261,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
         layers: layer_records(layer_files, &layer_sources),
         adjustments,
         notes,
+        // As long as the kernel's words will be, or nearly: room is taken for it.
+        confined_by: confinement.as_ref().map(|confinement| confinement.name().to_owned()),
         launch_microseconds: 0,
         stages: Vec::new(),
         spec: spec.clone(),
@@ -282,6 +286,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     succeeded(report.outcome, &child)?;
     record.started_boot_ns = nanoseconds(ClockId::Boottime);
     record.notes.extend(note_owner(&child, spec));
+    record.confined_by = confinement.and_then(|confinement| confinement.in_force(child.pid));
 
     line.enter(Stage::PidFile)?;
     pid_file.map_or(Ok(()), |file| file.publish())?;

@@ -10,6 +10,7 @@ use super::executor::refused;
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::monotonic_ns;
+use crate::lsm::Confinement;
 use crate::request::LaunchSpec;
 use crate::seccomp;
 use crate::stage::Stage;
@@ -18,9 +19,13 @@ use crate::wait::is_readable_by;
 
 const STAGE_RECORD: usize = 1 + 8;
 const ERROR_MARK: u8 = 0xff;
-/// An errno follows, of execve or of seccomp: what the program between init and the workload has to say (`step/main.rs`).
+/// An errno follows, of execve, seccomp, looking at `/proc`, opening and writing the attribute that
+/// confines the worker: what the program between init and the workload has to say (`step/main.rs`).
 const EXECVE_MARK: u8 = 0xfe;
 const SECCOMP_MARK: u8 = 0xfd;
+const PROC_MARK: u8 = 0xfc;
+const ATTRIBUTE_MARK: u8 = 0xfb;
+const LABEL_MARK: u8 = 0xfa;
 
 /// The writing end, held by init.
 pub(crate) struct Reporter<'a>(pub(crate) BorrowedFd<'a>);
@@ -78,11 +83,8 @@ pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, patience: Duration)
             let error = serde_json::from_slice(&rest[1..]).unwrap_or_else(|_| cut_short());
             return Ok(Report { entered, outcome: Outcome::Failed(error) });
         }
-        if let [mark @ (EXECVE_MARK | SECCOMP_MARK), a, b, c, d] = rest {
-            let errno = std::io::Error::from_raw_os_error(i32::from_le_bytes([*a, *b, *c, *d]));
-            let program = CString::new(spec.args[0].as_str()).unwrap_or_default();
-            let error =
-                if *mark == SECCOMP_MARK { seccomp::refused(errno) } else { refused(&program, "execve", errno) };
+        if let [mark @ LABEL_MARK..=EXECVE_MARK, a, b, c, d] = rest {
+            let error = said_in_between(*mark, i32::from_le_bytes([*a, *b, *c, *d]), spec);
             return Ok(Report { entered, outcome: Outcome::Failed(error) });
         }
         let (Some(stage), Some(instant)) = (Stage::from_byte(*mark), rest.get(1..STAGE_RECORD)) else { break };
@@ -96,6 +98,27 @@ pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, patience: Duration)
         None => Outcome::Vanished(Stage::Clone),
     };
     Ok(Report { entered, outcome })
+}
+
+/// The error behind a mark of the program between init and the workload.
+fn said_in_between(mark: u8, errno: i32, spec: &LaunchSpec) -> Error {
+    let confinement = Confinement::of(spec);
+    match (mark, confinement) {
+        (PROC_MARK, Some(confinement)) if errno == 0 => confinement.no_procfs(),
+        (PROC_MARK, Some(confinement)) => confinement.not_applied("openat(/proc)", errno),
+        (ATTRIBUTE_MARK, Some(confinement)) => {
+            confinement.not_applied(&format!("openat(/proc/{})", confinement.attribute()), errno)
+        }
+        (LABEL_MARK, Some(confinement)) => {
+            confinement.not_applied(&format!("write(/proc/{})", confinement.attribute()), errno)
+        }
+        (SECCOMP_MARK, _) => seccomp::refused(std::io::Error::from_raw_os_error(errno)),
+        (_, confinement) => {
+            let program = CString::new(spec.args[0].as_str()).unwrap_or_default();
+            let error = refused(&program, "execve", std::io::Error::from_raw_os_error(errno));
+            confinement.map_or(error.clone(), |confinement| confinement.explain(error))
+        }
+    }
 }
 
 fn read_to_end(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>> {
@@ -143,6 +166,25 @@ mod tests {
         let Outcome::Failed(error) = report.outcome else { panic!("it did not fail") };
         assert_eq!((error.kind(), error.errno()), (ErrorKind::ProgramNotExecutable, Some(libc::ENOEXEC)));
         assert_eq!(error.object(), "program '/program'");
+    }
+
+    #[test]
+    fn what_could_not_be_applied_is_named_with_its_call() {
+        let spec = LaunchSpec::try_from(crate::request::Fields {
+            apparmor: crate::request::AppArmor::new("x").unwrap(),
+            ..spec().into_fields()
+        });
+        let spec = spec.unwrap();
+        for (mark, errno, call) in [
+            (PROC_MARK, 0, "fstatfs(/proc)"),
+            (PROC_MARK, libc::ENOENT, "openat(/proc)"),
+            (ATTRIBUTE_MARK, libc::EXDEV, "openat(/proc/self/attr/apparmor/exec)"),
+            (LABEL_MARK, libc::EACCES, "write(/proc/self/attr/apparmor/exec)"),
+        ] {
+            let error = said_in_between(mark, errno, &spec);
+            assert_eq!((error.object(), error.call()), ("AppArmor profile 'x'", call));
+            assert_eq!((error.stage(), error.errno().unwrap_or(0)), (Stage::Exec, errno), "{error}");
+        }
     }
 
     fn report_of(write: impl FnOnce(&Reporter<'_>)) -> Report {

@@ -33,6 +33,7 @@ use oci_spec::runtime::{
 };
 
 use crate::error::{Error, ErrorKind, Problem, Result};
+use crate::lsm::Confinement;
 use crate::request::{Identity, LaunchSpec, Network, RootMode};
 use crate::root::staging::ROOT;
 use crate::stage::Stage;
@@ -91,6 +92,12 @@ pub fn document(spec: &LaunchSpec, root: &Path) -> Result<Spec> {
         let env = spec.env.variables().iter().map(|variable| variable.as_str().to_owned()).collect();
         let mut process = process(spec, env, spec.user.groups().to_vec())?;
         process.set_oom_score_adj(Some(0));
+        // Not in init's document: libcontainer would apply them a program too early (`lsm`).
+        match Confinement::of(spec) {
+            Some(Confinement::AppArmor(profile)) => process.set_apparmor_profile(Some(profile.into())),
+            Some(Confinement::Selinux(label)) => process.set_selinux_label(Some(label.into())),
+            None => &mut process,
+        };
         let mut linux = linux(&namespaces(spec))?;
         linux
             .set_masked_paths(Some(masked_paths(&spec.user)))

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cgroup::{DeviceRules, Limits, SwapLimit};
-use crate::request::{Builder, Identity, Seccomp};
+use crate::request::{AppArmor, Builder, Identity, Seccomp, Selinux, SelinuxLabel};
 
 fn minimal() -> Builder {
     let user = Identity::new(1000, 1001, [27, 1001]).unwrap();
@@ -147,6 +147,19 @@ fn what_is_not_limited_is_absent() {
     assert_eq!(linux["resources"], json!({}));
     assert_eq!(linux["cgroupsPath"], "/squall/c1");
     assert_eq!(linux.get("seccomp"), None);
+}
+
+#[test]
+fn what_confines_the_worker_is_in_the_complete_document_and_not_in_inits() {
+    let profile = minimal().apparmor(AppArmor::new("worker").unwrap());
+    let label = minimal().selinux(Selinux::Label(SelinuxLabel::new("u:r:t").unwrap()));
+    for (builder, key, name) in [(profile, "apparmorProfile", "worker"), (label, "selinuxLabel", "u:r:t")] {
+        assert_eq!(json_of(builder.clone())["process"][key], name);
+        let init = serde_json::to_value(init_document(&builder.build().unwrap()).unwrap()).unwrap();
+        assert_eq!(init["process"][key], Value::Null, "libcontainer would apply it too early");
+    }
+    let plain = json_of(minimal());
+    assert_eq!((&plain["process"]["apparmorProfile"], &plain["process"]["selinuxLabel"]), (&Value::Null, &Value::Null));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! unknown. What is true now may not be when the launch comes.
 
 mod cgroups;
+mod confinement;
 mod features;
 mod filter;
 mod layers;
@@ -23,6 +24,7 @@ use crate::launch::Settings;
 use crate::oci;
 use crate::request::{Home, Identity, LaunchSpec, OpenLayer};
 pub use cgroups::PlannedCgroups;
+pub use confinement::PlannedConfinement;
 pub use features::PlannedFeature;
 pub use filter::PlannedFilter;
 pub use layers::{PlannedLayer, PlannedOverlay};
@@ -59,6 +61,9 @@ pub struct Plan {
     pub cgroups: PlannedCgroups,
     /// What becomes of each system call; nothing where nothing is filtered.
     pub filter: Option<PlannedFilter>,
+    /// What confines the worker from its exec on, and where it is named to the kernel; nothing
+    /// where no profile and no label is asked for.
+    pub confinement: Option<PlannedConfinement>,
     /// What of the kernel is used, what instead of it, and why.
     pub features: Vec<PlannedFeature>,
     /// Limits that will not be applied as asked.
@@ -91,6 +96,7 @@ impl Plan {
             layers,
             mounts: mounts::of(spec, &machine.layout),
             filter: filter::of(spec)?,
+            confinement: confinement::of(spec),
             features: features::of(spec, &machine.layout),
             notes: obstacles::notes(&spec.root),
             obstacles: obstacles::of(spec, settings, &machine, foresight.obstacles),

@@ -11,6 +11,7 @@ use super::cgroups::Machine;
 use crate::error::Error;
 use crate::launch::pid_file::Place;
 use crate::launch::{Settings, inheritance};
+use crate::lsm::{Confinement, Host};
 use crate::privilege;
 use crate::request::{AbsolutePath, HostDirectory, LaunchSpec, Mount, RootMode};
 use crate::root::quota;
@@ -18,6 +19,8 @@ use crate::root::quota;
 /// Why the launch would fail now: each in the words of an error, but all of them.
 pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine, cgroups: Vec<String>) -> Vec<String> {
     let mut obstacles: Vec<String> = privilege::check(spec.network).err().iter().map(ToString::to_string).collect();
+    let confinement = Confinement::of(spec).and_then(|confinement| Host::this().check(&confinement).err());
+    obstacles.extend(confinement.map(|error| error.to_string()));
     obstacles.extend(machine.trouble.clone());
     obstacles.extend(cgroups);
     let claimed = settings.run_root.container(&spec.id);

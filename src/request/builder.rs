@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::apparmor::AppArmor;
 use super::environment::{Environment, Variable};
 use super::hostname::Hostname;
 use super::id::ContainerId;
@@ -11,6 +12,7 @@ use super::mount::{Bind, Mount, Tmpfs};
 use super::path::{AbsolutePath, Destination, LayerPath};
 use super::rules::{Rules, mount_problems};
 use super::seccomp::Seccomp;
+use super::selinux::Selinux;
 use super::spec::{Fields, Home, LaunchSpec, Network, OnExit, RootMode, SetuidBits};
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope, Slice};
 use crate::document::Capped;
@@ -97,6 +99,8 @@ pub struct Builder {
     pid_file: Option<AbsolutePath>,
     timeout: Option<Duration>,
     seccomp: Seccomp,
+    apparmor: AppArmor,
+    selinux: Selinux,
     keep_layers: Option<u32>,
     on_exit: OnExit,
     setuid_bits: SetuidBits,
@@ -131,6 +135,8 @@ impl Builder {
             pid_file: None,
             timeout: None,
             seccomp: Seccomp::Default,
+            apparmor: AppArmor::Default,
+            selinux: Selinux::Default,
             keep_layers: None,
             on_exit: OnExit::Keep,
             setuid_bits: SetuidBits::Denied,
@@ -292,6 +298,20 @@ impl Builder {
         self
     }
 
+    /// The AppArmor profile that the worker runs under; [`AppArmor::Default`] otherwise. Field
+    /// `apparmor`.
+    pub fn apparmor(mut self, apparmor: AppArmor) -> Builder {
+        self.apparmor = apparmor;
+        self
+    }
+
+    /// The SELinux label that the worker runs under; [`Selinux::Default`] otherwise. Not beside an
+    /// AppArmor profile. Field `selinux`.
+    pub fn selinux(mut self, selinux: Selinux) -> Builder {
+        self.selinux = selinux;
+        self
+    }
+
     /// How many idle layers stay mounted.
     pub fn keep_layers(mut self, count: u32) -> Builder {
         self.keep_layers = Some(count);
@@ -367,6 +387,8 @@ impl Builder {
             limits: &self.limits,
             timeout: self.timeout,
             seccomp: &self.seccomp,
+            apparmor: &self.apparmor,
+            selinux: &self.selinux,
         }
     }
 
@@ -394,6 +416,8 @@ impl Builder {
             pid_file: self.pid_file,
             timeout: self.timeout,
             seccomp: self.seccomp,
+            apparmor: self.apparmor,
+            selinux: self.selinux,
             keep_layers: self.keep_layers,
             on_exit: self.on_exit,
             setuid_bits: self.setuid_bits,
@@ -403,6 +427,7 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::selinux::SelinuxLabel;
     use super::*;
     use crate::error::ErrorKind;
 
@@ -425,6 +450,25 @@ mod tests {
         assert_eq!((spec.network, &spec.root, spec.cwd.as_str()), (Network::None, &RootMode::ReadOnly, "/"));
         assert_eq!(spec.user.groups(), [1000]);
         assert!(spec.mounts.is_empty() && spec.env.variables().is_empty() && spec.seccomp == Seccomp::Default);
+    }
+
+    #[test]
+    fn a_profile_and_a_label_together_are_refused_and_each_alone_is_read_back() {
+        let profile = AppArmor::new("worker").unwrap();
+        let label = Selinux::Label(SelinuxLabel::new("u:r:t:s0").unwrap());
+        let builder = complete().apparmor(profile.clone());
+        assert_eq!(fields(builder.clone().selinux(label.clone()).build()), ["selinux"]);
+        assert!(builder.clone().selinux(Selinux::Disable).build().is_ok());
+        assert!(complete().apparmor(AppArmor::Unconfined).selinux(label.clone()).build().is_ok());
+        for spec in [builder.build().unwrap(), complete().selinux(label).build().unwrap()] {
+            assert_eq!(LaunchSpec::from_json(&spec.to_json()).unwrap(), spec);
+        }
+        // As records have it that were written before there were such fields.
+        let mut old = serde_json::to_value(complete().build().unwrap()).unwrap();
+        for field in ["apparmor", "selinux"] {
+            old.as_object_mut().unwrap().remove(field).unwrap();
+        }
+        assert_eq!(serde_json::from_value::<LaunchSpec>(old).unwrap(), complete().build().unwrap());
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! for the second check.
 
 mod acl;
+mod apparmor;
 mod bind_options;
 mod builder;
 mod environment;
@@ -28,6 +29,7 @@ mod opened_spec;
 mod path;
 mod rules;
 mod seccomp;
+mod selinux;
 mod spec;
 pub mod storm;
 mod streams;
@@ -36,6 +38,7 @@ mod uid_range;
 pub mod values;
 
 pub use crate::document::BadValue;
+pub use apparmor::{AppArmor, AppArmorProfile};
 pub use bind_options::{Access, BindOptions, MountFlag, MountFlags, Propagation, Recursion};
 pub use builder::{Builder, Door};
 pub use environment::{Environment, Variable};
@@ -51,6 +54,7 @@ pub(crate) use opened_spec::HostFiles;
 pub use opened_spec::OpenedSpec;
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;
+pub use selinux::{Selinux, SelinuxLabel};
 pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode, SetuidBits};
 pub(crate) use streams::{check_streams, may_be_reopened_for_writing};
 pub use uid_range::UidRange;

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::apparmor::AppArmor;
 use super::environment::Environment;
 use super::mount::Mount;
 use super::path::LayerPath;
 use super::seccomp::Seccomp;
+use super::selinux::Selinux;
 use super::spec::{Fields, HostDirectory, RootMode};
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope, SwapLimit};
 use crate::document::Capped;
@@ -73,6 +75,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) timeout: Option<Duration>,
     pub(crate) seccomp: &'a Seccomp,
+    pub(crate) apparmor: &'a AppArmor,
+    pub(crate) selinux: &'a Selinux,
 }
 
 impl<'a> Rules<'a> {
@@ -88,6 +92,8 @@ impl<'a> Rules<'a> {
             limits: &fields.limits,
             timeout: fields.timeout,
             seccomp: &fields.seccomp,
+            apparmor: &fields.apparmor,
+            selinux: &fields.selinux,
         }
     }
 
@@ -115,6 +121,14 @@ impl<'a> Rules<'a> {
         found.counts(self.limits);
         found.timeout(self.timeout);
         found.seccomp(self.seccomp);
+        // AppArmor and SELinux exclude each other (LSM_FLAG_EXCLUSIVE): one of the two could never
+        // be applied.
+        if let (AppArmor::Profile(profile), Selinux::Label(_)) = (self.apparmor, self.selinux) {
+            found.add(
+                "selinux",
+                format!("the AppArmor profile '{profile}' is named as well: a kernel has one of the two in force"),
+            );
+        }
         found.0.into_problems()
     }
 }

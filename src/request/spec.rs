@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::apparmor::AppArmor;
 use super::builder::Builder;
 use super::environment::Environment;
 use super::hostname::Hostname;
@@ -14,6 +15,7 @@ use super::mount::Mount;
 use super::path::{AbsolutePath, LayerPath};
 use super::rules::Rules;
 use super::seccomp::Seccomp;
+use super::selinux::Selinux;
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope};
 use crate::document::BadValue;
 use crate::error::{Error, Result};
@@ -176,6 +178,12 @@ pub struct Fields {
     pub timeout: Option<Duration>,
     /// The system calls that the worker may make.
     pub seccomp: Seccomp,
+    /// The AppArmor profile that the worker runs under.
+    #[serde(default)]
+    pub apparmor: AppArmor,
+    /// The SELinux label that the worker runs under. Not beside an AppArmor profile.
+    #[serde(default)]
+    pub selinux: Selinux,
     /// How many idle layers stay mounted; the configuration's number where absent.
     pub keep_layers: Option<u32>,
     /// What becomes of the record in the end.

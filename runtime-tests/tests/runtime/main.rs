@@ -2,6 +2,7 @@
 
 mod attacks;
 mod binds;
+mod confinement;
 mod corrupt;
 mod crashes;
 mod doctor;
@@ -46,6 +47,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         identity::CASES,
         mounts::CASES,
         binds::CASES,
+        confinement::CASES,
         inheritance::CASES,
         streams::CASES,
         attacks::CASES,

@@ -149,7 +149,8 @@ fn obstacles_are_named_and_no_error(bed: &Bed) {
 }
 
 fn a_person_gets_every_part(bed: &Bed) {
-    let page = plan(bed, &["--volume", "/etc:/mnt:ro", "-m", "64m"]).under(&NOBODY).ok().text();
+    let flags = ["--volume", "/etc:/mnt:ro", "-m", "64m", "--security-opt", "apparmor=squall-test"];
+    let page = plan(bed, &flags).under(&NOBODY).ok().text();
     for part in [
         "user        uid 65534",
         "namespaces",
@@ -158,6 +159,7 @@ fn a_person_gets_every_part(bed: &Bed) {
         "rbind of /etc",
         "seccomp filter\n  allow (",
         "by arguments: socket",
+        "security module\n  AppArmor squall-test: write  /proc/self/attr/apparmor/exec  exec squall-test",
         "kernel features",
         "forced fallbacks",
         "memory",

@@ -207,7 +207,7 @@ fn what_is_wrong_with_a_profile_is_told_by_its_place_before_anything_is_touched(
         assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{output}");
         assert!(output.stderr.contains(odd), "{output}");
     }
-    let output = bed.run(&["--security-opt", "apparmor=x"], &["exit", "0"]).output();
+    let output = bed.run(&["--security-opt", "systempaths=unconfined"], &["exit", "0"]).output();
     assert!(output.code() == 125 && output.stderr.contains("--security-opt"), "{output}");
     assert!(!bed.run_root().exists());
 }

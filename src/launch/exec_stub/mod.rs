@@ -56,10 +56,18 @@ fn execute(step: &OwnedFd, program: &CString, workload: &Workload) -> Result<std
             "fcntl(F_SETFD)",
         )?;
     }
-    let number = |fd: i32| CString::new(fd.to_string()).unwrap_or_default();
-    let ours = [program.clone(), number(report.as_raw_fd()), number(filter.as_ref().map_or(0, AsRawFd::as_raw_fd))];
-    let argv: Vec<CString> = ours.into_iter().chain(workload.argv.iter().cloned()).collect();
-    Ok(sys::execveat(step.as_fd(), &argv, &workload.envp))
+    let numbers = [report.as_raw_fd(), filter.as_ref().map_or(0, AsRawFd::as_raw_fd)];
+    Ok(sys::execveat(step.as_fd(), &arguments(program, numbers, workload), &workload.envp))
+}
+
+/// What the program in between takes (`main.rs`): the numbers are those of the report and of the
+/// filter.
+fn arguments(program: &CString, [report, filter]: [i32; 2], workload: &Workload) -> Vec<CString> {
+    let number = |number: usize| CString::new(number.to_string()).unwrap_or_default();
+    let [attribute, label] = workload.confinement.clone().unwrap_or_default();
+    let length = number(label.as_bytes().len());
+    let ours = [program.clone(), number(report as usize), number(filter as usize), attribute, label, length];
+    ours.into_iter().chain(workload.argv.iter().cloned()).collect()
 }
 
 /// The filter as the program in between reads it: the flags in eight bytes, then the instructions.
@@ -71,4 +79,74 @@ fn filter_file(filter: &Filter) -> Result<OwnedFd> {
     write_all(file.as_fd(), &bytes).at(Stage::Exec, OBJECT, "write")?;
     rustix::fs::seek(&file, SeekFrom::Start(0)).at(Stage::Exec, OBJECT, "lseek")?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Output};
+
+    use super::*;
+
+    /// What `step/main.rs` writes before an errno.
+    const PROC_MARK: u8 = 0xfc;
+    const ATTRIBUTE_MARK: u8 = 0xfb;
+    const LABEL_MARK: u8 = 0xfa;
+
+    /// The program in between as a file, which executes itself once more: without arguments enough
+    /// it then ends with 64.
+    struct Step(tempfile::TempDir);
+
+    impl Step {
+        fn new() -> Step {
+            let (directory, file) = (tempfile::tempdir().unwrap(), file().unwrap());
+            // By another process: one that this one has open for writing while it forks elsewhere
+            // could not be executed.
+            let memory = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            let copied = Command::new("cp").arg(memory).arg(directory.path().join("step")).status().unwrap();
+            assert!(copied.success());
+            Step(directory)
+        }
+
+        /// Runs it behind a shell's script in a mount namespace of its own, with its report on
+        /// standard output.
+        fn run(&self, script: &str, attribute: &str, label: &str) -> Output {
+            let root = rustix::process::geteuid().is_root();
+            let mut command = Command::new("unshare");
+            command.args((!root).then_some("--map-root-user")).args(["--mount", "sh", "-ec"]);
+            command.arg(format!("{script}\nexec \"$0\" \"$@\"")).arg(self.0.path().join("step"));
+            command.args(["1", "0", attribute, label, &label.len().to_string(), "workload"]).output().unwrap()
+        }
+    }
+
+    fn message(mark: u8, errno: i32) -> Vec<u8> {
+        [&[mark], errno.to_le_bytes().as_slice()].concat()
+    }
+
+    #[test]
+    fn the_workload_is_executed_when_the_attribute_is_written_and_only_then() {
+        let step = Step::new();
+        // An attribute that every kernel has, and every process may set for itself.
+        let written = step.run("", "self/oom_score_adj", "500");
+        assert_eq!((written.status.code(), written.stdout), (Some(64), Vec::new()), "executed once more");
+        let bound = "mount --bind /dev/null /proc/$$/oom_score_adj";
+        let table = [
+            ("", "self/oom_score_adj", "x", message(LABEL_MARK, libc::EINVAL)),
+            ("", "self/none", "500", message(ATTRIBUTE_MARK, libc::ENOENT)),
+            ("", "self/root/dev/null", "500", message(ATTRIBUTE_MARK, libc::EXDEV)),
+            ("", "../dev/null", "500", message(ATTRIBUTE_MARK, libc::EXDEV)),
+            (bound, "self/oom_score_adj", "500", message(ATTRIBUTE_MARK, libc::EXDEV)),
+        ];
+        for (script, attribute, label, said) in table {
+            let output = step.run(script, attribute, label);
+            assert_eq!((output.status.code(), output.stdout), (Some(1), said), "{script} {attribute} {label}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_proc_that_is_none() {
+        let step = Step::new();
+        let tmpfs = "mount -t tmpfs none /proc; mkdir /proc/self; : >/proc/self/oom_score_adj";
+        let output = step.run(tmpfs, "self/oom_score_adj", "500");
+        assert_eq!((output.status.code(), output.stdout), (Some(1), message(PROC_MARK, 0)));
+    }
 }

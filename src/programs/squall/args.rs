@@ -153,8 +153,11 @@ pub struct Run {
     /// The network: the host's, or one of its own with only a loopback device [default: none]
     #[arg(long, visible_alias = "net", value_name = "host|none")]
     pub network: Option<String>,
-    /// The system calls that the worker may make: seccomp=FILE (an OCI or Docker profile), seccomp=unconfined, or seccomp=default; with
-    /// --spec for a document that has no profile
+    /// What confines the worker. Its system calls: seccomp=FILE (an OCI or Docker profile),
+    /// seccomp=unconfined or seccomp=default. A profile that is loaded on the host:
+    /// apparmor=PROFILE, or apparmor=unconfined. A whole SELinux label:
+    /// label=context:USER:ROLE:TYPE[:LEVEL], or label=disable. With --spec for a document that does
+    /// not say. Repeatable
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security_options: Vec<String>,
     /// Let a worker of uid 0 give files setuid and setgid bits, also in directories of the host: otherwise the calls fail with EPERM

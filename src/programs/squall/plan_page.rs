@@ -18,6 +18,13 @@ pub fn show(plan: &Plan) {
         Some(filter) => show_filter(filter),
         None => say!("  none"),
     }
+    section("security module");
+    match &plan.confinement {
+        Some(confinement) => {
+            say!("  {} {}: write  {}  {}", confinement.module, confinement.name, confinement.file, confinement.text);
+        }
+        None => say!("  none"),
+    }
     section("kernel features");
     for feature in &plan.features {
         say!("  {:16}  {}  ({})", feature.name, feature.chosen, feature.why);

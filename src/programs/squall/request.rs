@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
 use squall::request::{
-    AbsolutePath, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec, Network,
-    OnExit, RootMode, Seccomp, SetuidBits, UidRange, storm, values,
+    AbsolutePath, AppArmor, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec,
+    Network, OnExit, RootMode, Seccomp, Selinux, SelinuxLabel, SetuidBits, UidRange, storm, values,
 };
 use squall::seccomp::{Profile, brief_warnings};
 use squall::{DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
@@ -43,6 +43,8 @@ const DOOR: Door<'static> = Door {
         ("pid_file", "--pidfile"),
         ("timeout", "--timeout"),
         ("seccomp", "--security-opt seccomp"),
+        ("apparmor", "--security-opt apparmor"),
+        ("selinux", "--security-opt label"),
         ("limits.memory_bytes", "--memory"),
         ("limits.memory_swap_bytes", "--memory-swap"),
         ("limits.cpu_quota_us", "--cpus"),
@@ -122,9 +124,17 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
     if run.allow_setuid_bits {
         fields.setuid_bits = SetuidBits::Allowed;
     }
-    if let Some(asked) = seccomp(&run.security_options)?.filter(|_| fields.seccomp == Seccomp::Unconfined) {
+    let security = Security::of(&run.security_options)?;
+    if let Some(asked) = security.seccomp.filter(|_| fields.seccomp == Seccomp::Unconfined) {
         warnings.extend(asked.warnings);
         fields.seccomp = asked.seccomp;
+    }
+    // A document's own word comes first.
+    if let Some(apparmor) = security.apparmor.filter(|_| fields.apparmor == AppArmor::Default) {
+        fields.apparmor = apparmor;
+    }
+    if let Some(selinux) = security.selinux.filter(|_| fields.selinux == Selinux::Default) {
+        fields.selinux = selinux;
     }
     Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings, names: Names::Document, own_user: false })
 }
@@ -143,9 +153,8 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         .limits(limits(run, &mut flags));
     builder = with_cgroup(builder, run, &id, monitor_cgroup, &mut flags);
     let mut warnings = Vec::new();
-    if let Some(asked) = flags.take("--security-opt", seccomp(&run.security_options)).flatten() {
-        warnings = asked.warnings;
-        builder = builder.seccomp(asked.seccomp);
+    if let Some(security) = flags.take("--security-opt", Security::of(&run.security_options)) {
+        (builder, warnings) = security.apply(builder);
     }
     let own_user = wants_own_user(run.user.as_deref());
     if let Some(user) = flags.take("--user", user(run.user.as_deref(), own_user)) {
@@ -338,30 +347,84 @@ struct AskedSeccomp {
     warnings: Vec<String>,
 }
 
-/// `seccomp=…`, the last of several; `no-new-privileges` holds for every worker and may be said all the same.
-fn seccomp(options: &[String]) -> Result<Option<AskedSeccomp>> {
-    let plain = |seccomp| Some(AskedSeccomp { seccomp, warnings: Vec::new() });
-    let mut asked = None;
-    for option in options {
+/// What `--security-opt` asks for: of each kind the last of several.
+#[derive(Default)]
+struct Security {
+    seccomp: Option<AskedSeccomp>,
+    apparmor: Option<AppArmor>,
+    selinux: Option<Selinux>,
+}
+
+impl Security {
+    fn of(options: &[String]) -> Result<Security> {
+        let mut security = Security::default();
+        options.iter().try_for_each(|option| security.add(option)).map(|()| security)
+    }
+
+    /// `no-new-privileges` holds for every worker and may be said all the same.
+    fn add(&mut self, option: &str) -> Result<()> {
         match option.split_once(['=', ':']) {
-            Some(("seccomp", "unconfined")) => asked = plain(Seccomp::Unconfined),
-            Some(("seccomp", "default")) => asked = plain(Seccomp::Default),
-            Some(("seccomp", path)) => {
-                let profile = Profile::read(profile_path(path)?.as_path()).map_err(|error| within_file(error, path))?;
-                let warnings = brief_warnings(profile.warnings());
-                let warnings = warnings.into_iter().map(|warning| format!("'{path}': {warning}")).collect();
-                asked = Some(AskedSeccomp { seccomp: Seccomp::Profile(profile.to_value()), warnings });
-            }
-            None | Some(("no-new-privileges", "true")) if option.starts_with("no-new-privileges") => {}
+            Some(("seccomp", what)) => self.seccomp = Some(seccomp(what)?),
+            Some(("apparmor", profile)) => self.apparmor = Some(AppArmor::new(profile).map_err(bad_option)?),
+            Some(("label", what)) => self.selinux = Some(label(what).map_err(bad_option)?),
+            None if option == "no-new-privileges" => {}
+            Some(("no-new-privileges", "true")) => {}
             _ => {
-                let bad = BadValue::new(format!(
-                    "'{option}' is not known: expected seccomp=FILE, seccomp=unconfined or seccomp=default"
-                ));
-                return Err(Error::invalid("command line", vec![bad.at("--security-opt")]));
+                return Err(bad_option(BadValue::new(format!(
+                    "'{option}' is not known: expected seccomp=FILE, seccomp=unconfined, seccomp=default, apparmor=PROFILE, \
+                     apparmor=unconfined, label=context:USER:ROLE:TYPE[:LEVEL] or label=disable"
+                ))));
             }
         }
+        Ok(())
     }
-    Ok(asked)
+
+    /// The builder with all of it, and the warnings.
+    fn apply(self, mut builder: Builder) -> (Builder, Vec<String>) {
+        let mut warnings = Vec::new();
+        if let Some(asked) = self.seccomp {
+            warnings = asked.warnings;
+            builder = builder.seccomp(asked.seccomp);
+        }
+        builder = self.apparmor.into_iter().fold(builder, Builder::apparmor);
+        builder = self.selinux.into_iter().fold(builder, Builder::selinux);
+        (builder, warnings)
+    }
+}
+
+fn bad_option(bad: BadValue) -> Error {
+    Error::invalid(DOOR.object, vec![bad.at("--security-opt")])
+}
+
+fn seccomp(what: &str) -> Result<AskedSeccomp> {
+    let plain = |seccomp| Ok(AskedSeccomp { seccomp, warnings: Vec::new() });
+    match what {
+        "unconfined" => plain(Seccomp::Unconfined),
+        "default" => plain(Seccomp::Default),
+        path => {
+            let profile = Profile::read(profile_path(path)?.as_path()).map_err(|error| within_file(error, path))?;
+            let warnings = brief_warnings(profile.warnings());
+            let warnings = warnings.into_iter().map(|warning| format!("'{path}': {warning}")).collect();
+            Ok(AskedSeccomp { seccomp: Seccomp::Profile(profile.to_value()), warnings })
+        }
+    }
+}
+
+/// A whole label, or none. podman replaces parts of one that it takes from a file of the policy's;
+/// which that is, Squall does not know.
+fn label(what: &str) -> std::result::Result<Selinux, BadValue> {
+    match what.split_once(':') {
+        None if what == "disable" => Ok(Selinux::Disable),
+        Some(("context", context)) => SelinuxLabel::new(context).map(Selinux::Label),
+        Some(("user" | "role" | "type" | "level" | "filetype", _)) => Err(BadValue::new(format!(
+            "'label={}' is a part of a label, and there is none to put it into: expected label=context:USER:ROLE:TYPE[:LEVEL]",
+            what.escape_debug()
+        ))),
+        _ => Err(BadValue::new(format!(
+            "'label={}' is not known: expected label=context:USER:ROLE:TYPE[:LEVEL] or label=disable",
+            what.escape_debug()
+        ))),
+    }
 }
 
 fn profile_path(path: &str) -> Result<AbsolutePath> {

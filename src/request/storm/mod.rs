@@ -2,8 +2,10 @@
 //!
 //! Owns: the file's grammar and schema, field by field as Storm's own launcher takes them. Stricter than that one: paths are absolute
 //! and without `..`, mount options exist, the command fits execve(2), limits are possible. Milder: a keep count that is
-//! missing is 0, because Java leaves out a 0. Never does: decide whether the user, the sources of mounts, the layers or the cgroup are
-//! allowed; that takes the root-owned configuration.
+//! missing is 0, because Java leaves out a 0. What confines the worker (`process.apparmorProfile`,
+//! `process.selinuxLabel`) is applied, where that one leaves it out. Never does: decide whether the user,
+//! the sources of mounts, the layers or the cgroup are allowed; that takes the root-owned
+//! configuration.
 //!
 //! Runs in the launcher. [`read`] uses the effective ids of the moment, so the launcher becomes the supervisor's user first.
 
@@ -43,6 +45,8 @@ const DOOR: Door<'static> = Door {
         ("mounts", "ociRuntimeConfig.mounts"),
         ("cgroup", "ociRuntimeConfig.linux.cgroupsPath"),
         ("seccomp", "ociRuntimeConfig.linux.seccomp"),
+        ("apparmor", "ociRuntimeConfig.process.apparmorProfile"),
+        ("selinux", "ociRuntimeConfig.process.selinuxLabel"),
         ("limits.memory_bytes", "ociRuntimeConfig.linux.resources.memory.limit"),
         ("limits.memory_swap_bytes", "ociRuntimeConfig.linux.resources.memory.swap"),
         ("limits.memory_reservation_bytes", "ociRuntimeConfig.linux.resources.memory.reservation"),

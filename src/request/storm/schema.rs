@@ -6,7 +6,9 @@ use super::document::Node;
 use super::findings::{Findings, Place};
 use super::{DOOR, StormCommand, resources};
 use crate::document::{BadValue, quoted};
-use crate::request::{AbsolutePath, Bind, Builder, ContainerId, LayerPath, Mount, Network, Seccomp};
+use crate::request::{
+    AbsolutePath, AppArmor, Bind, Builder, ContainerId, LayerPath, Mount, Network, Seccomp, Selinux, SelinuxLabel,
+};
 
 /// The media type of a layer, the one that there is.
 const LAYER_TYPE: &str = "application/vnd.squashfs";
@@ -157,7 +159,7 @@ fn bind_options<'a>(place: &Place<'a>) -> Option<Vec<&'a str>> {
 }
 
 fn with_process(mut builder: Builder, process: &Place<'_>) -> Builder {
-    dropped(process, &["args", "cwd", "env"]);
+    dropped(process, &["args", "cwd", "env", "apparmorProfile", "selinuxLabel"]);
     if let Some(args) = process.needed("args").and_then(|place| place.texts()) {
         builder = builder.args(args);
     }
@@ -167,12 +169,39 @@ fn with_process(mut builder: Builder, process: &Place<'_>) -> Builder {
     if let Some(cwd) = process.needed("cwd").and_then(|place| place.text()) {
         builder = builder.cwd(cwd);
     }
+    // Storm's own launcher leaves them out. A worker that runs without what was to confine it is
+    // worse than none.
+    if let Some(apparmor) = named(process, "apparmorProfile", AppArmor::new) {
+        builder = builder.apparmor(apparmor);
+    }
+    if let Some(label) = named(process, "selinuxLabel", SelinuxLabel::new) {
+        builder = builder.selinux(Selinux::Label(label));
+    }
     builder
 }
 
+/// The label of every file in the container. It would be an option of each mount, and what the
+/// layers hold is shared with other containers.
+fn mount_label(place: &Place<'_>) {
+    let unset = matches!(place.node(), Node::Null) || place.text().is_none_or(str::is_empty);
+    if !unset {
+        place.problem("mounts are given no label: they have what the host's policy gives them; leave it out");
+    }
+}
+
+/// A text that may be missing, null or empty: a writer in Go or Java means the same by all three.
+fn named<'a, T>(object: &Place<'a>, key: &str, read: impl FnOnce(&'a str) -> Result<T, BadValue>) -> Option<T> {
+    let place = object.member(key).filter(|place| !matches!(place.node(), Node::Null))?;
+    let text = place.text().filter(|text| !text.is_empty())?;
+    checked(&place, read(text))
+}
+
 fn with_linux(mut builder: Builder, linux: &Place<'_>) -> Builder {
-    for (_, place) in linux.members().filter(|(key, _)| !LINUX.contains(key)) {
-        place.problem(format!("is not allowed: expected only {}", LINUX.join(", ")));
+    for (key, place) in linux.members().filter(|(key, _)| !LINUX.contains(key)) {
+        match key {
+            "mountLabel" => mount_label(&place),
+            _ => place.problem(format!("is not allowed: expected only {}", LINUX.join(", "))),
+        }
     }
     // Java joins paths with '/', so the plain form is what counts.
     if let Some(path) = linux.needed("cgroupsPath").and_then(|place| path(&place)) {

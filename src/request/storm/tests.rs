@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cgroup::SwapLimit;
-use crate::request::{Access, BindOptions, Mount, Network, RootMode, Variable};
+use crate::request::{Access, AppArmor, BindOptions, Mount, Network, RootMode, Selinux, SelinuxLabel, Variable};
 
 const ID: &str = "6700-0b1d2c3e-4f50-6172-8394-a5b6c7d8e9f0";
 const PROCESS: &str = "ociRuntimeConfig.process";
@@ -418,6 +418,33 @@ fn all_problems_of_a_document_come_at_once() {
 fn of_equal_keys_the_first_counts_for_security_too() {
     let text = document().to_string().replacen('{', r#"{"username":"first","#, 1);
     assert_eq!(parse(text.as_bytes()).unwrap().username(), "first");
+}
+
+#[test]
+fn what_is_to_confine_the_worker_is_read_and_a_label_of_mounts_is_refused() {
+    let confined = with("/ociRuntimeConfig/process/apparmorProfile", Some(json!("storm-worker")));
+    assert_eq!(spec(&confined).apparmor, AppArmor::new("storm-worker").unwrap());
+    assert_eq!(spec(&confined).selinux, Selinux::Default);
+    let label = "system_u:system_r:container_t:s0";
+    let labelled = with("/ociRuntimeConfig/process/selinuxLabel", Some(json!(label)));
+    assert_eq!(spec(&labelled).selinux, Selinux::Label(SelinuxLabel::new(label).unwrap()));
+    let unconfined = with("/ociRuntimeConfig/process/apparmorProfile", Some(json!("unconfined")));
+    assert_eq!(spec(&unconfined).apparmor, AppArmor::Unconfined);
+    for place in ["process/apparmorProfile", "process/selinuxLabel", "linux/mountLabel"] {
+        let pointer = format!("/ociRuntimeConfig/{place}");
+        for unset in [json!(null), json!("")] {
+            let document = with(&pointer, Some(unset));
+            assert_eq!(spec(&document), spec(&self::document()), "{place}");
+            assert!(parsed(&document).unwrap().warnings().is_empty(), "{place}");
+        }
+        let field = format!("ociRuntimeConfig.{}: ", place.replace('/', "."));
+        for (value, reason) in [(json!(1), "expected a string, found a number"), (json!(" a\n"), "")] {
+            let problems = problems(&with(&pointer, Some(value)));
+            assert!(problems.len() == 1 && problems[0].starts_with(&format!("{field}{reason}")), "{problems:?}");
+        }
+    }
+    let problems = problems(&with("/ociRuntimeConfig/linux/mountLabel", Some(json!(label))));
+    assert!(problems[0].contains("mounts are given no label"), "{problems:?}");
 }
 
 #[test]

@@ -80,6 +80,11 @@ pub struct LaunchRecord {
     pub adjustments: Vec<Adjustment>,
     /// What else could not be done as it should be, and is not fatal.
     pub notes: Vec<String>,
+    /// The AppArmor profile with its mode, or the SELinux label, that the worker was under right
+    /// after its exec, in the kernel's words: `docker-default (enforce)`. `None` where neither was
+    /// asked for, and for a worker that had ended by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confined_by: Option<String>,
     /// How long each stage took, in the order in which they ended. The launch process works while init does, so they overlap.
     pub stages: Vec<StageTime>,
     /// From the caller's call to the workload's exec, and the pid file if there is one, in microseconds.

@@ -2,6 +2,7 @@
 
 use super::finding::Finding;
 use super::machine::Machine;
+use squall::lsm::{Host, SelinuxMode};
 
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     vec![modules(machine), apparmor(machine), selinux(machine)]
@@ -16,13 +17,15 @@ fn modules(machine: &Machine) -> Finding {
 
 fn apparmor(machine: &Machine) -> Finding {
     const NAME: &str = "AppArmor";
-    let on = machine.text("/sys/module/apparmor/parameters/enabled").is_ok_and(|flag| flag == "Y");
-    if !on {
+    if !host(machine).has_apparmor() {
         return Finding::ok(NAME, "not there");
     }
     let own = machine.text("/proc/self/attr/apparmor/current").or_else(|_| machine.text("/proc/self/attr/current"));
     match own.as_deref() {
-        Ok("unconfined") => Finding::ok(NAME, "on; this process is not confined, and its workers are not"),
+        Ok("unconfined") => Finding::ok(
+            NAME,
+            "on; this process is not confined, and its workers are by the profiles that their specs name",
+        ),
         Ok(profile) => Finding::limited(
             NAME,
             format!("on; this process is confined by {profile}, which may deny mounts, and its workers are too"),
@@ -34,15 +37,19 @@ fn apparmor(machine: &Machine) -> Finding {
 
 fn selinux(machine: &Machine) -> Finding {
     const NAME: &str = "SELinux";
-    match machine.number("/sys/fs/selinux/enforce") {
+    match host(machine).selinux() {
         None => Finding::ok(NAME, "not there"),
-        Some(0) => Finding::ok(NAME, "permissive: it denies nothing"),
-        Some(_) => Finding::limited(
+        Some(SelinuxMode::Permissive) => Finding::ok(NAME, "permissive: it denies nothing"),
+        Some(SelinuxMode::Enforcing) => Finding::limited(
             NAME,
-            "enforcing: Squall sets no labels, so that the policy may deny workers their own layers",
-            "give the service a domain that may run them, or setenforce 0 to see whether it matters",
+            "enforcing: Squall labels workers whose specs name a label, and no files, so that the policy may deny workers their own layers",
+            "give the service or its workers a domain that may read them, or setenforce 0 to see whether it matters",
         ),
     }
+}
+
+fn host(machine: &Machine) -> Host {
+    Host { top: machine.path("/") }
 }
 
 #[cfg(test)]
