@@ -1,5 +1,5 @@
 //! Compiles the programs that the library carries inside itself into `OUT_DIR`: `squall-monitor` (src/monitor/main.rs) and `squall-step`
-//! (src/launch/exec_stub/main.rs).
+//! (src/launch/init/exec_stub/main.rs).
 //!
 //! They are no cargo targets: they have no standard library, no libc and link arguments of their own, whatever the profile and the flags of
 //! the program around them are.
@@ -12,10 +12,10 @@ fn main() {
     // Whole directories: every file of the monitor is part of the program, of the library, or of both.
     println!("cargo::rerun-if-changed=src/monitor");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
-    println!("cargo::rerun-if-changed=src/launch/exec_stub");
+    println!("cargo::rerun-if-changed=src/launch/init/exec_stub");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     compile(freestanding("src/monitor/main.rs", "squall_monitor", &out.join("squall-monitor")), "squall-monitor");
-    compile(freestanding("src/launch/exec_stub/main.rs", "squall_step", &out.join("squall-step")), "squall-step");
+    compile(freestanding("src/launch/init/exec_stub/main.rs", "squall_step", &out.join("squall-step")), "squall-step");
 }
 
 fn compile(mut rustc: Command, what: &str) {

@@ -88,7 +88,6 @@
 //! made.
 #![deny(unsafe_code)]
 
-mod as_user;
 pub mod cgroup;
 pub mod child_task;
 pub mod container;
@@ -98,6 +97,7 @@ pub mod error;
 mod exhausted;
 mod fsmount;
 mod host;
+mod host_files;
 pub mod kernel;
 mod launch;
 pub mod layer;
@@ -105,6 +105,7 @@ pub mod lsm;
 pub mod monitor;
 pub mod oci;
 mod one_line;
+mod opened;
 pub mod plan;
 pub mod privilege;
 mod process;
@@ -113,6 +114,7 @@ pub mod request;
 mod root;
 mod runtime;
 pub mod seccomp;
+mod settings;
 mod signal_stream;
 mod spawner;
 pub mod squashfs;
@@ -124,11 +126,13 @@ mod wait;
 
 pub use container::{Container, Created, Delivery, Ended, Exited, Lost, Phase, Running};
 pub use error::{Cause, Context, Error, ErrorKind, Problem, Result};
-pub use launch::default_limits::DefaultLimits;
+pub use host_files::HostFile;
 pub use layer::Trim;
 pub use one_line::OneLine;
+pub use opened::OpenedSpec;
 pub use reap::{ReapKind, Reaped};
 pub use runtime::{DEFAULT_KEEP_LAYERS, DEFAULT_MONITORS, Listing, Squall, SquallBuilder, Stdio};
+pub use settings::default_limits::DefaultLimits;
 pub use signal_stream::{Sender, SignalStream, TakenSignal};
 pub use spawner::{LIBEXEC, Spawner, serve_standard_input};
 pub use stage::Stage;

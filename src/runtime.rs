@@ -16,16 +16,19 @@ use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Problem, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::monotonic_ns;
+use crate::host_files::check_streams;
 use crate::launch;
-use crate::launch::default_limits::DefaultLimits;
-use crate::launch::{Job, Settings, progress, wire};
+use crate::launch::{Job, progress, wire};
+use crate::layer::{ImageRoots, check_layers, without_repeats};
 use crate::lsm::{self, Confinement};
+use crate::opened::{HostFiles, OpenedSpec};
 use crate::plan::Plan;
 use crate::privilege;
 use crate::request::{
-    AppArmor, AppArmorProfile, ContainerId, HostFiles, ImageRoots, LaunchSpec, Mount, OpenedSpec, Propagation, Selinux,
-    SelinuxLabel, UidRange, check_layers, check_streams, without_repeats,
+    AppArmor, AppArmorProfile, ContainerId, LaunchSpec, Mount, Propagation, Selinux, SelinuxLabel, UidRange,
 };
+use crate::settings::Settings;
+use crate::settings::default_limits::DefaultLimits;
 use crate::spawner::Spawner;
 use crate::stage::Stage;
 use crate::state::claim;

@@ -2,44 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
-use serde::{Deserialize, Serialize};
-
-use super::default_limits::DefaultLimits;
-use crate::cgroup::CgroupPath;
-use crate::error::Result;
-use crate::layer::OpenLayer;
-use crate::request::{HostFiles, ImageRoots, LaunchSpec, UidRange};
+use crate::opened::HostFiles;
+use crate::request::LaunchSpec;
 use crate::seccomp::Filter;
-use crate::state::own_users::{OwnUser, Users};
-use crate::state::run_root::RunRoot;
-
-/// What does not change from launch to launch.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Settings {
-    pub(crate) run_root: RunRoot,
-    /// How many idle layers stay mounted.
-    pub(crate) keep_layers: usize,
-    /// The cgroup in which monitors live.
-    pub(crate) monitors: CgroupPath,
-    /// Where layers may lie; anywhere, if nothing is said.
-    pub(crate) image_roots: Option<ImageRoots>,
-    /// Of which containers get users of their own.
-    pub(crate) own_users: UidRange,
-    /// What a container is limited to whose spec does not say.
-    pub(crate) default_limits: DefaultLimits,
-}
-
-impl Settings {
-    /// Who has which uid of the range.
-    pub(crate) fn users(&self) -> Users {
-        Users::new(&self.run_root, self.own_users)
-    }
-
-    /// Whether the layers, all those of the spec in its order, may be mounted for its user. Gives notes.
-    pub(crate) fn check_image_roots(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<Vec<String>> {
-        self.image_roots.as_ref().map_or(Ok(Vec::new()), |roots| roots.check(spec, layers))
-    }
-}
+use crate::settings::Settings;
+use crate::state::own_users::OwnUser;
 
 /// One container to be launched.
 #[derive(Debug)]

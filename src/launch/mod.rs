@@ -4,15 +4,9 @@
 //! libcontainer, which clones without exec and changes what is the process's own. On success it never returns: its last act is to execute
 //! the monitor, which keeps its pid and with it the parenthood of init. On failure it takes back every step and reports.
 
-pub(crate) mod binds;
-pub(crate) mod default_limits;
-mod exec_stub;
-mod executor;
 pub(crate) mod handoff;
-mod home;
 pub(crate) mod inheritance;
 mod init;
-mod interpreter;
 pub(crate) mod job;
 pub(crate) mod pid_file;
 pub(crate) mod progress;
@@ -22,7 +16,6 @@ mod root_guard;
 mod streams;
 mod undo;
 pub(crate) mod wire;
-mod writable;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -34,8 +27,12 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::{ClockId, boot_id, check_proc, monotonic_ns, nanoseconds, pid_namespace};
 use crate::layer::{LayerStore, OpenLayer};
+use crate::layer::{check_layers, without_repeats};
 use crate::lsm::Confinement;
-use crate::request::{LaunchSpec, Network, OnExit, check_layers, without_repeats};
+use crate::request::{LaunchSpec, Network, OnExit};
+use crate::root::binds::Sources;
+use crate::root::upper;
+use crate::settings::Settings;
 use crate::stage::Stage;
 use crate::state::claim::Claim;
 use crate::state::record::{
@@ -43,9 +40,8 @@ use crate::state::record::{
 };
 use crate::sys::{self, Cloned, Fork};
 use crate::systemd;
-use binds::Sources;
 use init::Init;
-pub(crate) use job::{Job, Settings};
+pub(crate) use job::Job;
 use pid_file::Place;
 use progress::{Answer, Line};
 use report::{Outcome, Report, read_report};
@@ -190,7 +186,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let cgroup_inode = crate::cgroup::inode_of(&layout, &spec.cgroup);
     undo.cgroup(&layout, &spec.cgroup, cgroup_inode);
     claim.note_cgroup(cgroup_inode)?;
-    let above = writable::above_overlay(spec, files)?;
+    let above = upper::above_overlay(spec, files)?;
     clock.lap(Stage::Cgroup);
 
     line.enter(Stage::Binds)?;
@@ -199,7 +195,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     clock.lap(Stage::Binds);
 
     line.enter(Stage::Clone)?;
-    let step = exec_stub::file()?;
+    let step = init::exec_stub::file()?;
     let root_filter = root_guard::filter_for(spec)?;
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
     let (gate, gate_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "gate", "pipe2")?;

@@ -4,7 +4,7 @@
 //! that, so being killed leaves nothing; elsewhere (NFS, some of FUSE) it has another name, which the claim notes. An old pid file is
 //! replaced, and nothing else is: a link, a directory or a device in its place is refused.
 //!
-//! Of an opened spec ([`OpenedSpec`](crate::request::OpenedSpec)) the directory came with the job, and everything happens in it with the user's
+//! Of an opened spec ([`OpenedSpec`](crate::opened::OpenedSpec)) the directory came with the job, and everything happens in it with the user's
 //! file-system ids: the file is the user's own then, root's otherwise. Root making it would be a way to make files where the user may not, and
 //! a file of root's in a sticky directory could not be replaced by the user's next launch. The same holds for taking it back: in the launch
 //! process by the held directory, later by the path of the claim's notes, as the user that is noted there.
@@ -22,9 +22,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::as_user::{self, Task};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::request::{AbsolutePath, ContainerId, HostFiles, Identity, LaunchSpec, open_directory_as_user};
+use crate::host_files::as_user;
+use crate::host_files::as_user::Task;
+use crate::host_files::open_directory_as_user;
+use crate::opened::HostFiles;
+use crate::request::{AbsolutePath, ContainerId, Identity, LaunchSpec};
 use crate::stage::Stage;
 use crate::state::claim::{Claim, Notes, pid_line};
 

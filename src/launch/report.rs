@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::executor::refused;
+use super::init::workload::refused;
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::monotonic_ns;

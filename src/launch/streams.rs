@@ -13,7 +13,8 @@ use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use crate::error::{Context, Error, Result};
-use crate::request::{Identity, may_be_reopened_for_writing};
+use crate::host_files::may_be_reopened_for_writing;
+use crate::request::Identity;
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
 

@@ -18,11 +18,14 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::job::{Job, Settings};
+use super::job::Job;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host_files::HostFile;
 use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
-use crate::request::{AbsolutePath, HostFile, HostFiles, Identity, LaunchSpec, LayerPath};
+use crate::opened::HostFiles;
+use crate::request::{AbsolutePath, Identity, LaunchSpec, LayerPath};
 use crate::seccomp::Filter;
+use crate::settings::Settings;
 use crate::stage::Stage;
 use crate::state::own_users::OwnUser;
 

@@ -99,7 +99,8 @@ fn bound(number: u32, layer: &OpenLayer, sysfs: &Path) -> Forecast {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{LayerFormat, LayerIdentity, LayerPath};
+    use crate::layer::{LayerFormat, LayerIdentity};
+    use crate::request::LayerPath;
 
     /// A store, a layer, and a sysfs, all in one directory.
     fn scene() -> (tempfile::TempDir, LayerStore, OpenLayer) {

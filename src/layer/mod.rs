@@ -19,7 +19,9 @@
 //! Runs in the launch process, as root, in the host's mount namespace. It has one thread but for the time in which devices are bound:
 //! several layers are attached at a time then, because the kernel spends most of that time waiting.
 
+pub(crate) mod file;
 mod forecast;
+pub(crate) mod image_roots;
 mod lock;
 mod loopdev;
 mod pins;
@@ -37,8 +39,9 @@ use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, o
 
 use crate::error::Result;
 use crate::fsmount::NewFilesystem;
-pub use crate::request::{LayerFormat, LayerIdentity, OpenLayer};
 use crate::stage::Stage;
+pub use file::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
+pub use image_roots::ImageRoots;
 use loopdev::{BoundDevices, LoopDevice};
 pub(crate) use pins::Look;
 pub use pins::{Trim, TrimmedLayer};

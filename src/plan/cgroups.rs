@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::cgroup::{Act, Foresight, Layout, Manager, frozen_words};
-use crate::launch::Settings;
 use crate::request::LaunchSpec;
+use crate::settings::Settings;
 
 /// The machine's hierarchies, and what kept them from being found.
 pub(super) struct Machine {

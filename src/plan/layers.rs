@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use crate::launch::Settings;
 use crate::layer::{LayerFormat, LayerSource, LayerStore};
-use crate::request::{LaunchSpec, OpenLayer, RootMode, without_repeats};
+use crate::layer::{OpenLayer, without_repeats};
+use crate::request::{LaunchSpec, RootMode};
 use crate::root::staging;
+use crate::settings::Settings;
 
 /// One layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,7 +89,8 @@ pub(super) fn overlay(spec: &LaunchSpec, layers: usize) -> PlannedOverlay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Identity, check_layers};
+    use crate::layer::check_layers;
+    use crate::request::Identity;
 
     #[test]
     fn a_layer_that_occurs_again_further_up_is_shown_and_not_used() {

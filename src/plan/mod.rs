@@ -20,9 +20,10 @@ use serde_json::Value;
 
 use crate::cgroup::Adjustment;
 use crate::error::Result;
-use crate::launch::Settings;
+use crate::layer::OpenLayer;
 use crate::oci;
-use crate::request::{Home, Identity, LaunchSpec, OpenLayer};
+use crate::request::{Home, Identity, LaunchSpec};
+use crate::settings::Settings;
 pub use cgroups::PlannedCgroups;
 pub use confinement::PlannedConfinement;
 pub use features::PlannedFeature;

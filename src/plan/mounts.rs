@@ -4,8 +4,8 @@ use rustix::mount::MountAttrFlags;
 use serde::Serialize;
 
 use crate::cgroup::Layout;
-use crate::launch::binds;
 use crate::request::{Bind, LaunchSpec, Mount, Propagation, Recursion};
+use crate::root::binds;
 use crate::root::plan::{self, MountStep, What};
 use crate::root::target::Links;
 use crate::sys::MountAttr;

@@ -9,12 +9,13 @@ use rustix::process::geteuid;
 
 use super::cgroups::Machine;
 use crate::error::Error;
+use crate::launch::inheritance;
 use crate::launch::pid_file::Place;
-use crate::launch::{Settings, inheritance};
 use crate::lsm::{Confinement, Host};
 use crate::privilege;
 use crate::request::{AbsolutePath, HostDirectory, LaunchSpec, Mount, RootMode};
 use crate::root::quota;
+use crate::settings::Settings;
 
 /// Why the launch would fail now: each in the words of an error, but all of them.
 pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine, cgroups: Vec<String>) -> Vec<String> {

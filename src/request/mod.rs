@@ -10,30 +10,22 @@
 //! somebody typed ([`values::host_path`]); the user database is asked in [`Identity`]. Runs in the caller's process, and in the spawner
 //! for the second check.
 
-mod acl;
 mod apparmor;
 mod bind_options;
 mod builder;
 mod environment;
-mod facts;
-mod host_file;
 mod host_path;
 mod hostname;
 mod id;
 mod identity;
-mod image_roots;
 mod mount;
 mod mount_text;
-mod open_layer;
-mod opened_spec;
 mod path;
 mod rules;
 mod seccomp;
 mod selinux;
 mod spec;
 pub mod storm;
-mod streams;
-mod trace;
 mod uid_range;
 pub mod values;
 
@@ -42,19 +34,12 @@ pub use apparmor::{AppArmor, AppArmorProfile};
 pub use bind_options::{Access, BindOptions, MountFlag, MountFlags, Propagation, Recursion};
 pub use builder::{Builder, Door};
 pub use environment::{Environment, Variable};
-pub use host_file::HostFile;
-pub(crate) use host_file::open_directory_as_user;
 pub use hostname::Hostname;
 pub use id::ContainerId;
 pub use identity::Identity;
-pub use image_roots::ImageRoots;
 pub use mount::{Bind, Mount, Tmpfs};
-pub use open_layer::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
-pub(crate) use opened_spec::HostFiles;
-pub use opened_spec::OpenedSpec;
 pub use path::{AbsolutePath, Destination, LayerPath};
 pub use seccomp::Seccomp;
 pub use selinux::{Selinux, SelinuxLabel};
 pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode, SetuidBits};
-pub(crate) use streams::{check_streams, may_be_reopened_for_writing};
 pub use uid_range::UidRange;

@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, statat, symlinkat};
 use rustix::mount::{MountAttrFlags, MoveMountFlags, move_mount};
 
+use super::binds::Sources;
 use super::devices::{self, DEV};
 use super::plan::{MountStep, What};
 use super::target::{Links, Place, Target, TargetKind, open_target};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::fsmount::{NewFilesystem, attach};
-use crate::launch::binds::Sources;
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
 

@@ -5,7 +5,7 @@ use std::io;
 use super::{Io, check};
 
 /// seccomp(2): from now on the calling thread's system calls go through this program too.
-pub(crate) fn install_seccomp_filter(program: &[crate::seccomp::Instruction], flags: u32) -> Io<()> {
+pub(crate) fn install_seccomp_filter(program: &[super::instruction::Instruction], flags: u32) -> Io<()> {
     // The kernel refuses what is longer than 4096.
     let len = u16::try_from(program.len()).unwrap_or(u16::MAX);
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };

@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, symlink};
 
 use runtime_tests::bed::text;
 use runtime_tests::{Bed, cases};
-use squall::request::{AbsolutePath, Identity, OpenedSpec, RootMode};
+use squall::OpenedSpec;
+use squall::request::{AbsolutePath, Identity, RootMode};
 
 use crate::attacks::opened::{USER, directory, libraries, said, spec, user};
 

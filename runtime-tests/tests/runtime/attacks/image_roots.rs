@@ -9,7 +9,8 @@ use runtime_tests::bed::text;
 use runtime_tests::{Bed, cases};
 use rustix::fs::{XattrFlags, setxattr};
 use squall::ErrorKind;
-use squall::request::{Identity, LaunchSpec, OpenedSpec};
+use squall::OpenedSpec;
+use squall::request::{Identity, LaunchSpec};
 
 cases![
     a_layer_outside_the_image_roots_is_refused_by_whichever_path,

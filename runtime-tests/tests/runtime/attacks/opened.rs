@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use runtime_tests::bed::text;
 use runtime_tests::{Bed, cases};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use squall::OpenedSpec;
 use squall::record::Exit;
-use squall::request::{AbsolutePath, Builder, HostDirectory, Identity, LaunchSpec, OpenedSpec, RootMode};
+use squall::request::{AbsolutePath, Builder, HostDirectory, Identity, LaunchSpec, RootMode};
 use squall::{Ended, ErrorKind, Running, Spawner, Squall, Stdio};
 
 cases![

@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Facts, Way};
-use super::identity::Identity;
-use super::open_layer::OpenLayer;
-use super::path::AbsolutePath;
-use super::spec::LaunchSpec;
-use super::trace::{Astray, path_of, resolve, shown, walk};
+use super::file::OpenLayer;
 use crate::document::BadValue;
 use crate::error::{Error, Problem, Result};
+use crate::host_files::facts::{Facts, Way};
+use crate::host_files::trace::{Astray, path_of, resolve, shown, walk};
+use crate::request::AbsolutePath;
+use crate::request::Identity;
+use crate::request::LaunchSpec;
 use crate::sys;
 
 /// Directories below which layers have to lie, at least one, and whom they may belong to besides root.
@@ -203,10 +203,10 @@ impl Trust<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::acl::Acl;
-    use super::super::check_layers;
     use super::*;
     use crate::error::ErrorKind;
+    use crate::host_files::acl::Acl;
+    use crate::layer::check_layers;
 
     fn worker() -> Identity {
         Identity::new(1000, 100, [200]).unwrap()
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn an_access_control_list_counts_and_its_mask_is_not_the_group() {
         let with = |entries: &[(u16, u16, u32)]| {
-            let acl = Some(Acl::parse(&super::super::acl::tests::bytes(entries)).ok_or(()));
+            let acl = Some(Acl::parse(&crate::host_files::acl::tests::bytes(entries)).ok_or(()));
             Facts { acl, ..facts(FileType::RegularFile, 0, 100, 0o664) }
         };
         let named = |id, perm, mask| {

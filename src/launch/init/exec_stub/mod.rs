@@ -9,9 +9,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create};
 
-use super::executor::Workload;
-use super::handoff::write_all;
+use super::workload::Workload;
 use crate::error::{Context, Error, Result};
+use crate::launch::handoff::write_all;
 use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys;
@@ -23,7 +23,7 @@ const STEP_NAME: &str = "squall-step";
 const STEP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/squall-step"));
 
 /// The program in a sealed file. Made by the launch process.
-pub(super) fn file() -> Result<OwnedFd> {
+pub(in crate::launch) fn file() -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Before 6.3 every memfd can be executed, and the flag is unknown.
     let file = match memfd_create(STEP_NAME, flags | MemfdFlags::EXEC) {
@@ -38,10 +38,10 @@ pub(super) fn file() -> Result<OwnedFd> {
 }
 
 /// Becomes the program in between, which installs the worker's filter and becomes the workload; returns only with why it could not.
-pub(super) fn become_it(step: &OwnedFd, program: &CString, workload: &Workload) -> Error {
+pub(in crate::launch) fn become_it(step: &OwnedFd, program: &CString, workload: &Workload) -> Error {
     match execute(step, program, workload) {
         Err(error) => error,
-        Ok(error) => crate::launch::executor::refused(program, "execveat(squall-step)", error),
+        Ok(error) => crate::launch::init::workload::refused(program, "execveat(squall-step)", error),
     }
 }
 

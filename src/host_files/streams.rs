@@ -22,9 +22,9 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::termios::isatty;
 
 use super::facts::Facts;
-use super::identity::Identity;
 use crate::error::{Error, Problem, Result};
 use crate::host::kind_of_file;
+use crate::request::Identity;
 
 /// What the streams are called, by number.
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];

@@ -18,7 +18,7 @@ const PASSWD: &str = "/etc/passwd";
 const MAX_BYTES: u64 = 1 << 20;
 
 /// `HOME=…`, if the spec wants one and its environment has none. An image without a user database is nothing unusual.
-pub(super) fn variable(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Option<String> {
+pub(in crate::launch) fn variable(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Option<String> {
     let Home::OfImage { otherwise } = &spec.home else { return None };
     if spec.env.get("HOME").is_some() {
         return None;

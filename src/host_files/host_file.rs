@@ -6,12 +6,15 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, accessat, fstat, openat2};
 use rustix::io::Errno;
 
-use super::open_layer::LOOP_OR_MAGIC;
-use super::path::AbsolutePath;
 use super::trace::{Astray, path_of, resolve, shown, walk};
 use crate::error::{Error, Result};
+use crate::request::AbsolutePath;
 use crate::stage::Stage;
 use crate::sys;
+
+/// What ELOOP means where links of `/proc` are not followed.
+pub(crate) const LOOP_OR_MAGIC: &str =
+    "is a loop of symbolic links, or leads through a link in /proc to what some process has open";
 
 /// A file or directory that a spec names, held by a descriptor that stands for what the path led to
 /// when it was opened (`O_PATH`): whatever happens to the path afterwards, this is what the
@@ -26,13 +29,13 @@ pub struct HostFile {
 
 /// What a path has to lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(crate) enum Expected {
     Anything,
     Directory,
 }
 
 /// Why a path is refused.
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// For what it leads to; the path is in the text.
     Because(String),
     /// For a reason that lies elsewhere.
@@ -75,7 +78,7 @@ impl HostFile {
     /// Opens what a path leads to, as the calling thread: symbolic links are followed, but not
     /// those of `/proc` to what a process has open, which would lead to descriptors of this process
     /// that its caller could not have opened.
-    pub(super) fn open(path: &AbsolutePath, expected: Expected) -> std::result::Result<HostFile, Refusal> {
+    pub(crate) fn open(path: &AbsolutePath, expected: Expected) -> std::result::Result<HostFile, Refusal> {
         let refused = |reason: String| Refusal::Because(format!("{} {reason}", shown(path.as_path())));
         let file = open_path(path.as_path(), expected).map_err(|errno| match errno {
             Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
@@ -90,7 +93,7 @@ impl HostFile {
     }
 
     /// Why the calling thread may not make files in this directory, if that is so.
-    pub(super) fn write_refusal(&self) -> Option<String> {
+    pub(crate) fn write_refusal(&self) -> Option<String> {
         let errno = accessat(&self.file, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).err()?;
         let user = sys::fs_ids().0;
         Some(match errno {
@@ -99,7 +102,7 @@ impl HostFile {
         })
     }
 
-    pub(super) fn stat(&self) -> rustix::io::Result<Stat> {
+    pub(crate) fn stat(&self) -> rustix::io::Result<Stat> {
         fstat(&self.file)
     }
 

@@ -1,6 +1,6 @@
 //! Opening the files of layers and looking at them before anything is mounted.
 //!
-//! The calling thread's ids count: a launcher that serves other users makes an [`OpenedSpec`](super::OpenedSpec). A descriptor that comes out
+//! The calling thread's ids count: a launcher that serves other users makes an [`OpenedSpec`](crate::opened::OpenedSpec). A descriptor that comes out
 //! of here stands for the file that was checked, whatever happens to the path afterwards.
 
 use std::collections::HashSet;
@@ -13,11 +13,12 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fcntl_setfl, f
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::path::LayerPath;
-use super::spec::LaunchSpec;
 use crate::document::quoted;
 use crate::error::{Error, Problem, Result};
 use crate::host::kind_of_file;
+use crate::host_files::host_file::LOOP_OR_MAGIC;
+use crate::request::LaunchSpec;
+use crate::request::LayerPath;
 use crate::stage::Stage;
 use crate::sys;
 
@@ -93,7 +94,7 @@ pub fn check_layers(spec: &LaunchSpec) -> Result<Vec<OpenLayer>> {
 }
 
 /// As [`check_layers`], with paths resolved as `resolve` says, and the problems apart.
-pub(super) fn open_layers(spec: &LaunchSpec, resolve: ResolveFlags) -> Result<(Vec<OpenLayer>, Vec<Problem>)> {
+pub(crate) fn open_layers(spec: &LaunchSpec, resolve: ResolveFlags) -> Result<(Vec<OpenLayer>, Vec<Problem>)> {
     let mut layers = Vec::new();
     let mut problems = Vec::new();
     for (index, path) in spec.layers.iter().enumerate() {
@@ -153,10 +154,6 @@ fn open_layer(path: &LayerPath, resolve: ResolveFlags) -> std::result::Result<Op
     let format = format_of(&head, identity.size_bytes)?;
     Ok(OpenLayer { path: path.clone(), file: file.into(), identity, format })
 }
-
-/// What ELOOP means where links of `/proc` are not followed.
-pub(super) const LOOP_OR_MAGIC: &str =
-    "is a loop of symbolic links, or leads through a link in /proc to what some process has open";
 
 /// A device on a file system without devices, and what nobody can open, are told by what they are.
 fn unopenable(errno: Errno, path: &LayerPath, resolve: ResolveFlags) -> Unfit {
@@ -262,9 +259,9 @@ mod tests {
 
     use rustix::fs::{CWD, fcntl_getfl, mknodat};
 
-    use super::super::Identity;
     use super::*;
     use crate::error::ErrorKind;
+    use crate::request::Identity;
 
     fn spec(paths: &[&Path]) -> LaunchSpec {
         let user = Identity::new(1000, 1000, []).unwrap();

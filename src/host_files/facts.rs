@@ -7,22 +7,22 @@ use rustix::fs::{FileType, Stat, getxattr};
 use rustix::io::Errno;
 
 use super::acl::Acl;
-use super::identity::Identity;
+use crate::request::Identity;
 
 /// The link in `/proc` that leads to what is open here.
-pub(super) fn own_link(file: BorrowedFd<'_>) -> String {
+pub(crate) fn own_link(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// Who may change something, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Facts {
-    pub(super) kind: FileType,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) mode: u32,
+pub(crate) struct Facts {
+    pub(crate) kind: FileType,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mode: u32,
     /// None where there is none, or where the file system has none.
-    pub(super) acl: Option<std::result::Result<Acl, ()>>,
+    pub(crate) acl: Option<std::result::Result<Acl, ()>>,
 }
 
 /// Room for 127 entries, and for as many as an attribute holds (XATTR_SIZE_MAX).
@@ -44,7 +44,7 @@ fn access_list(fd: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
 }
 
 impl Facts {
-    pub(super) fn of(fd: BorrowedFd<'_>, stat: &Stat) -> Facts {
+    pub(crate) fn of(fd: BorrowedFd<'_>, stat: &Stat) -> Facts {
         let acl = match access_list(fd) {
             Ok(value) => Some(Acl::parse(&value).ok_or(())),
             Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
@@ -71,7 +71,7 @@ impl Facts {
 
     /// How a worker may write, apart from being the owner. Any way counts, also where a narrower entry would come before it: whose groups may
     /// write today, may tomorrow.
-    pub(super) fn way_to_write(&self, worker: &Identity) -> Option<Way> {
+    pub(crate) fn way_to_write(&self, worker: &Identity) -> Option<Way> {
         let in_group = |gid: u32| worker.groups().contains(&gid);
         let acl = match self.list() {
             Ok(acl) => acl,
@@ -87,7 +87,7 @@ impl Facts {
     }
 
     /// How somebody may write who is neither root nor one of the owners.
-    pub(super) fn way_of_strangers(&self, owners: &[u32]) -> Option<Way> {
+    pub(crate) fn way_of_strangers(&self, owners: &[u32]) -> Option<Way> {
         let trusted = |uid: &u32| *uid == 0 || owners.contains(uid);
         let acl = match self.list() {
             Ok(acl) => acl,
@@ -100,14 +100,14 @@ impl Facts {
     }
 
     /// Whether a worker may write, now or once it has changed the mode as the owner.
-    pub(super) fn may_be_changed_by(&self, worker: &Identity) -> bool {
+    pub(crate) fn may_be_changed_by(&self, worker: &Identity) -> bool {
         self.uid == worker.uid() || self.way_to_write(worker).is_some()
     }
 }
 
 /// A way to write to a file of somebody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     Everybody,
     Group(u32),
     UserEntry(u32),

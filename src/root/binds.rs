@@ -9,14 +9,14 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
+use super::plan::shows_cgroups;
+use super::target::TargetKind;
 use crate::cgroup::{CgroupPath, Layout};
 use crate::error::{Context, Error, Result};
 use crate::exhausted::{AtLimit, Limit};
-use crate::request::{
-    Access, Bind, BindOptions, HostFile, HostFiles, LaunchSpec, Mount, MountFlag, Propagation, Recursion,
-};
-use crate::root::plan::shows_cgroups;
-use crate::root::target::TargetKind;
+use crate::host_files::HostFile;
+use crate::opened::HostFiles;
+use crate::request::{Access, Bind, BindOptions, LaunchSpec, Mount, MountFlag, Propagation, Recursion};
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
 

@@ -10,13 +10,13 @@ use rustix::fs::{Mode, OFlags, Stat, fstat, open, openat, readlink};
 use rustix::io::Errno;
 
 use super::facts::own_link;
-use super::path::AbsolutePath;
 use crate::error::{Context, Result};
+use crate::request::AbsolutePath;
 use crate::stage::Stage;
 
 /// Why the path that the kernel shows for an open file does not lead to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Astray {
+pub(crate) enum Astray {
     Gone,
     AnotherFile,
 }
@@ -32,7 +32,7 @@ impl fmt::Display for Astray {
 
 /// The path that the kernel shows for an open file, without links. It may be out of date, end in `
 /// (deleted)`, or begin nowhere: [`walk`] shows whether it leads to the file.
-pub(super) fn path_of(file: BorrowedFd<'_>) -> rustix::io::Result<PathBuf> {
+pub(crate) fn path_of(file: BorrowedFd<'_>) -> rustix::io::Result<PathBuf> {
     let link = readlink(own_link(file), Vec::new())?;
     Ok(PathBuf::from(OsString::from_vec(link.into_bytes())))
 }
@@ -40,7 +40,7 @@ pub(super) fn path_of(file: BorrowedFd<'_>) -> rustix::io::Result<PathBuf> {
 /// Goes down from `/`, a descriptor at a time and following no link, has everything on the way
 /// looked at, and has to arrive at the file itself. The answer is what the look or the way objects
 /// to, and where.
-pub(super) fn walk<W: From<Astray>>(
+pub(crate) fn walk<W: From<Astray>>(
     path: &Path,
     file: BorrowedFd<'_>,
     look: impl Fn(BorrowedFd<'_>, &Stat) -> Option<W>,
@@ -72,12 +72,12 @@ pub(super) fn walk<W: From<Astray>>(
 }
 
 /// A directory without links, by which others are compared; `what` names it in the error.
-pub(super) fn resolve(directory: &AbsolutePath, what: &str) -> Result<PathBuf> {
+pub(crate) fn resolve(directory: &AbsolutePath, what: &str) -> Result<PathBuf> {
     std::fs::canonicalize(directory.as_path()).at(Stage::Request, format!("{what} '{directory}'"), "realpath")
 }
 
 /// A path in an error. It is shown whole: which directory it was is what the reader needs.
-pub(super) fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().escape_debug())
 }
 

@@ -23,11 +23,11 @@ enum Tag {
 
 /// A list: who, and whether they may write. The mask is applied already.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Acl(Vec<(Tag, bool)>);
+pub(crate) struct Acl(Vec<(Tag, bool)>);
 
 impl Acl {
     /// The list in the value of `system.posix_acl_access`; nothing where that is none.
-    pub(super) fn parse(value: &[u8]) -> Option<Acl> {
+    pub(crate) fn parse(value: &[u8]) -> Option<Acl> {
         let (version, entries) = value.split_first_chunk::<4>()?;
         if u32::from_le_bytes(*version) != VERSION || entries.len() % ENTRY_BYTES != 0 {
             return None;
@@ -39,23 +39,23 @@ impl Acl {
     }
 
     /// What a mode says where there is no list.
-    pub(super) fn of_mode(mode: u32) -> Acl {
+    pub(crate) fn of_mode(mode: u32) -> Acl {
         let entry = |tag, bit| (tag, mode & bit != 0);
         Acl(vec![entry(Tag::Owner, 0o200), entry(Tag::OwningGroup, 0o020), entry(Tag::Other, 0o002)])
     }
 
     /// Whether everybody else may write.
-    pub(super) fn everybody_writes(&self) -> bool {
+    pub(crate) fn everybody_writes(&self) -> bool {
         self.writing().any(|tag| tag == Tag::Other)
     }
 
     /// Whether the group of the file may write.
-    pub(super) fn owning_group_writes(&self) -> bool {
+    pub(crate) fn owning_group_writes(&self) -> bool {
         self.writing().any(|tag| tag == Tag::OwningGroup)
     }
 
     /// The users, named one by one, that may write.
-    pub(super) fn writing_users(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn writing_users(&self) -> impl Iterator<Item = u32> {
         self.writing().filter_map(|tag| match tag {
             Tag::User(uid) => Some(uid),
             _ => None,
@@ -63,7 +63,7 @@ impl Acl {
     }
 
     /// The groups, named one by one, that may write.
-    pub(super) fn writing_groups(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn writing_groups(&self) -> impl Iterator<Item = u32> {
         self.writing().filter_map(|tag| match tag {
             Tag::Group(gid) => Some(gid),
             _ => None,
@@ -91,11 +91,11 @@ fn entry(bytes: &[u8]) -> Option<(Tag, bool)> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A list as the kernel gives it: tag, permissions, id.
-    pub(in super::super) fn bytes(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    pub(crate) fn bytes(entries: &[(u16, u16, u32)]) -> Vec<u8> {
         let mut bytes = VERSION.to_le_bytes().to_vec();
         for (tag, permissions, id) in entries {
             bytes.extend(tag.to_le_bytes());

@@ -14,10 +14,12 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use rustix::fs::{Access, FileType, Mode, OFlags, access};
 use rustix::io::Errno;
 
-use super::interpreter::{self, Problem};
-use super::report::Reporter;
-use super::{exec_stub, rlimits};
+use super::exec_stub;
+use super::interpreter;
+use super::interpreter::Problem;
 use crate::error::{Error, ErrorKind};
+use crate::launch::report::Reporter;
+use crate::launch::rlimits;
 use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys::{self, ParentDeath};
@@ -175,7 +177,7 @@ fn closed_directory(path: &CStr) -> Option<String> {
     ))
 }
 
-pub(super) fn refused(program: &CStr, call: &str, error: std::io::Error) -> Error {
+pub(in crate::launch) fn refused(program: &CStr, call: &str, error: std::io::Error) -> Error {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let error = Error::system(Stage::Exec, object(program), call, crate::error::Errno(errno));
     match Errno::from_raw_os_error(errno) {

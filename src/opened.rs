@@ -24,15 +24,16 @@ use std::time::Duration;
 
 use rustix::fs::ResolveFlags;
 
-use super::host_file::{Expected, HostFile, Refusal};
-use super::identity::Identity;
-use super::mount::Mount;
-use super::open_layer::{OpenLayer, open_layers};
-use super::path::AbsolutePath;
-use super::spec::{LaunchSpec, RootMode};
-use super::trace::shown;
-use crate::as_user::{self, Task};
 use crate::error::{Context, Error, Problem, Result};
+use crate::host_files::as_user;
+use crate::host_files::as_user::Task;
+use crate::host_files::host_file::{Expected, HostFile, Refusal};
+use crate::host_files::trace::shown;
+use crate::layer::file::{OpenLayer, open_layers};
+use crate::request::AbsolutePath;
+use crate::request::Identity;
+use crate::request::Mount;
+use crate::request::{LaunchSpec, RootMode};
 use crate::stage::Stage;
 use crate::sys;
 
@@ -95,7 +96,7 @@ impl OpenedSpec {
     ///
     /// | | what the user has to be allowed |
     /// |---|---|
-    /// | layer | to read it; what [`check_layers`](super::check_layers) asks for |
+    /// | layer | to read it; what [`check_layers`](crate::layer::check_layers) asks for |
     /// | bind source | to search the directories that lead to it; the worker meets its mode |
     /// | pid file | to write to its directory, and to replace what is there, which has to be a regular file |
     /// | writable directory | it has to be the user's own, and writable: root makes a directory in it, and bounds what it holds |
@@ -149,7 +150,7 @@ impl OpenedSpec {
         &self.files.user
     }
 
-    /// The layers, in the spec's order. [`ImageRoots`](super::ImageRoots) check them with the
+    /// The layers, in the spec's order. [`ImageRoots`](crate::layer::ImageRoots) check them with the
     /// launch.
     pub fn layers(&self) -> &[OpenLayer] {
         &self.files.layers

@@ -24,7 +24,7 @@ const MAX_HEADERS: u16 = 1170;
 
 /// Why a program would not be executed, or not as one that its user can read, in words that name its interpreter. `None` for one that is
 /// fine, that needs none, or that cannot be read.
-pub(super) fn problem(program: &File) -> Option<Problem> {
+pub(in crate::launch) fn problem(program: &File) -> Option<Problem> {
     let mut file = program.try_clone().ok()?;
     for _ in 0..=MAX_SCRIPTS {
         let head = head(&file)?;
@@ -46,7 +46,7 @@ pub(super) fn problem(program: &File) -> Option<Problem> {
 
 /// What is wrong with an interpreter.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(in crate::launch) enum Problem {
     /// The interpreter of this name does not exist.
     Missing(String),
     /// The user may execute the interpreter of this name but not read it. The kernel gives the process to root then.

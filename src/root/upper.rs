@@ -11,11 +11,13 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, 
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
+use super::{plan, quota};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::fsmount::NewFilesystem;
-use crate::request::{HostDirectory, HostFile, HostFiles, LaunchSpec, RootMode};
-use crate::root::{plan, quota};
+use crate::host_files::HostFile;
+use crate::opened::HostFiles;
+use crate::request::{HostDirectory, LaunchSpec, RootMode};
 use crate::stage::Stage;
 
 /// The level in between, in a directory of the host.

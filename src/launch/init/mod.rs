@@ -4,6 +4,11 @@
 //! namespaces. One thread, so everything may be used. What we still hold of the host: the descriptors in [`Init`], and its mount tree until
 //! the staging file system is entered. Nothing here returns on success, and every failure goes up the report pipe.
 
+pub(super) mod exec_stub;
+pub(super) mod home;
+pub(super) mod interpreter;
+pub(super) mod workload;
+
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,11 +24,7 @@ use nix::unistd::{Gid, setgroups};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{fchdir, umask};
 
-use super::binds::Sources;
-use super::executor::Workload;
-use super::home;
 use super::report::Reporter;
-use super::writable::Above;
 use crate::cgroup::Layout;
 use crate::crash;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -31,11 +32,14 @@ use crate::layer::LayerMount;
 use crate::lsm::Confinement;
 use crate::oci;
 use crate::request::{LaunchSpec, Network};
+use crate::root::binds::Sources;
 use crate::root::target::open_in_root;
+use crate::root::upper::Above;
 use crate::root::{devices, masks, mounts, plan, staging};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys::{self, ParentDeath};
+use workload::Workload;
 
 /// The notify socket of libcontainer, on the staging file system, where nothing else is.
 const NOTIFY_SOCKET: &str = "/notify.sock";
