@@ -20,7 +20,7 @@ use crate::wait::is_readable_by;
 const STAGE_RECORD: usize = 1 + 8;
 const ERROR_MARK: u8 = 0xff;
 /// An errno follows, of execve, seccomp, looking at `/proc`, opening and writing the attribute that
-/// confines the worker: what the program between init and the workload has to say (`step/main.rs`).
+/// confines the worker: what the program between init and the workload has to say (`exec_stub/main.rs`).
 const EXECVE_MARK: u8 = 0xfe;
 const SECCOMP_MARK: u8 = 0xfd;
 const PROC_MARK: u8 = 0xfc;

@@ -69,7 +69,7 @@ fn overlay(spec: &LaunchSpec) -> PlannedFeature {
     PlannedFeature { name: "overlay", chosen, why: why.to_owned() }
 }
 
-/// What `launch::step` does for every worker.
+/// What `launch::init::exec_stub` does for every worker.
 fn program_between() -> PlannedFeature {
     let why = "no worker comes out of the program that launches it, which /proc/self/exe would lead to";
     PlannedFeature { name: "program between", chosen: "a sealed program in memory".to_owned(), why: why.to_owned() }

@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// What `step/main.rs` writes before an errno.
+    /// What `exec_stub/main.rs` writes before an errno.
     const PROC_MARK: u8 = 0xfc;
     const ATTRIBUTE_MARK: u8 = 0xfb;
     const LABEL_MARK: u8 = 0xfa;
