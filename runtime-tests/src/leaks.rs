@@ -183,6 +183,7 @@ fn clear_processes(bed: &Bed) {
         for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid as i32)) {
             let _ = kill_process(pid, Signal::KILL);
         }
+        directories.iter().flat_map(|directory| host::tree(directory)).for_each(|directory| thaw(&directory));
         let trees = directories.iter().flat_map(|directory| host::tree(directory));
         trees.for_each(|directory| drop(fs::remove_dir(directory)));
         let rest = directories.iter().any(|directory| directory.exists());
@@ -190,6 +191,16 @@ fn clear_processes(bed: &Bed) {
             return;
         }
         host::pause();
+    }
+}
+
+/// What is frozen on v1 does not die of a signal.
+fn thaw(directory: &Path) {
+    for (file, value) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+        let path = directory.join(file);
+        if path.exists() {
+            let _ = fs::write(path, value);
+        }
     }
 }
 

@@ -99,6 +99,7 @@ pub(super) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> std::io::Resu
 /// A running container and everything its monitor is given.
 pub(super) struct Watched {
     pub(super) record: LaunchRecord,
+    pub(super) spec: LaunchSpec,
     pub(super) prepared: Prepared,
     pub(super) child: Cloned,
     pub(super) cgroup: Cgroup,
@@ -145,7 +146,7 @@ impl Watched {
         for (kind, path) in &paths {
             let _ = cgroups.push(CgroupLeaf { kind: *kind, path });
         }
-        let removal = match self.record.spec.on_exit {
+        let removal = match self.spec.on_exit {
             OnExit::Keep => None,
             OnExit::Remove => CString::new(self.prepared.claim.path.as_os_str().as_encoded_bytes()).ok(),
         };
@@ -160,7 +161,7 @@ impl Watched {
             upper: upper.as_ref().map(AsRawFd::as_raw_fd),
             removal: removal.as_deref(),
             owner_uid: 0,
-            terms: terms(&self.record),
+            terms: terms(&self.record, &self.spec),
             started_unix_ns: nanoseconds(ClockId::Realtime),
             started_boot_ns: self.record.started_boot_ns,
             watches,
@@ -181,8 +182,8 @@ fn inherit(fd: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     Ok(copy)
 }
 
-fn terms(record: &LaunchRecord) -> Terms {
-    let limit = record.spec.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+fn terms(record: &LaunchRecord, spec: &LaunchSpec) -> Terms {
+    let limit = spec.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
     Terms {
         deadline: limit.map(|limit| record.started_boot_ns.saturating_add(limit)),
         stop_signal: Signal::TERM,

@@ -261,7 +261,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
         confined_by: confinement.as_ref().map(|confinement| confinement.name().to_owned()),
         launch_microseconds: 0,
         stages: Vec::new(),
-        spec: spec.clone(),
+        spec: serde_json::to_value(spec).expect("a spec is plain data"),
     };
     let room = text_of(&record).len() + ROOM_FOR_THE_REST;
     let draft = Draft::reserve(claim.path.join("record.json"), room, 0o600).at(Stage::Record, "record.json", "open")?;
@@ -293,7 +293,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     record.stages = clock.stages;
     draft.finish(&text_of(&record)).at(Stage::Record, "record.json", "write")?;
     let upper = above.map(|above| above.upper);
-    Ok(handoff::Watched { record, prepared, child, cgroup, layout, upper, oom })
+    Ok(handoff::Watched { record, spec: spec.clone(), prepared, child, cgroup, layout, upper, oom })
 }
 
 /// What a record grows by after its room was taken: the time of each stage and the last note.
@@ -384,7 +384,7 @@ fn layer_records(layers: &[OpenLayer], sources: &[crate::layer::LayerSource]) ->
     let records = layers.iter().zip(sources).map(|(layer, source)| LayerRecord {
         path: layer.path.as_str().to_owned(),
         layer_id: layer.identity.layer_id(),
-        source: *source,
+        source: Some(*source),
     });
     records.collect()
 }

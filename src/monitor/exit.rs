@@ -105,6 +105,9 @@ pub enum EndReason {
     KilledAfterGrace,
     /// By its deadline, whether gently or not.
     Timeout,
+    /// A later version wrote it, and knows.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What ran out of memory, and at whose limit.

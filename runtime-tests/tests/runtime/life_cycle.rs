@@ -29,6 +29,7 @@ cases![
     what_runs_is_removed_only_by_force,
     stats_are_those_of_the_kernel,
     reaping_says_what_it_would_do_and_then_does_it,
+    a_container_of_a_later_version_is_listed_stopped_waited_for_and_removed,
 ];
 
 fn the_workers_code_is_the_programs_code(bed: &Bed) {
@@ -362,4 +363,30 @@ fn reaping_says_what_it_would_do_and_then_does_it(bed: &Bed) {
     let planned = report(&["--dry-run", "--keep", "0"]);
     assert_eq!(goes(&planned, "cgroup"), 2, "{planned}");
     assert_eq!(decided(&report(&["--keep", "0"])), decided(&planned));
+}
+
+/// The record as a later version might write it: fields and words that this one does not know, and a spec that breaks its rules.
+fn a_container_of_a_later_version_is_listed_stopped_waited_for_and_removed(bed: &Bed) {
+    let worker = bed.start(&["--name", "later", "--user", "4711:4712"], &["sleep", "600000"]);
+    let path = bed.run_root().join("containers/later/record.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record["schema"] = 7.into();
+    record["unheard_of"] = "new".into();
+    record["layers"][0]["source"] = "unheard-of".into();
+    record["stages"][0]["stage"] = "unheard-of".into();
+    record["spec"]["unheard_of"] = "new".into();
+    record["spec"]["args"] = Value::Array(Vec::new());
+    fs::write(&path, record.to_string()).unwrap();
+
+    let listed = bed.squall(&["ps", "--json"]).json();
+    assert_eq!((&listed[0]["phase"], &listed[0]["uid"]), (&"running".into(), &4711.into()), "{listed}");
+    let layers = bed.squall(&["layers", "--json"]).json();
+    assert_eq!(layers[0]["users"][0], "later", "it counts as a user of its layers: {layers}");
+    let reaped = bed.squall(&["reap", "--keep", "0", "--json"]).json();
+    let rows = reaped.as_array().unwrap();
+    assert!(rows.iter().filter(|row| row["kind"] != "cgroup").all(|row| row["goes"] == false), "{reaped}");
+    bed.squall(&["stop", "--time", "0", "later"]).ok();
+    assert_eq!(worker.wait(), 137);
+    bed.squall(&["rm", "later"]).ok();
+    assert!(!path.exists());
 }

@@ -248,7 +248,7 @@ fn summary(container: &Container) -> Value {
         "id": container.id(),
         "phase": container.phase(),
         "pid": pid,
-        "uid": record.map(|record| record.spec.user.uid()),
+        "uid": record.and_then(|record| record.uid()),
         "image_digest": record.and_then(|record| record.image_digest()),
         "age_seconds": age,
         "created_unix_ns": record.map(|record| record.created_unix_ns),

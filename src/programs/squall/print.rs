@@ -96,7 +96,7 @@ pub fn row(container: &Container) -> [String; 6] {
     };
     let digest =
         record.and_then(LaunchRecord::image_digest).map_or("-".to_owned(), |digest| digest.chars().take(19).collect());
-    let uid = record.map_or("-".to_owned(), |record| record.spec.user.uid().to_string());
+    let uid = record.and_then(LaunchRecord::uid).map_or("-".to_owned(), |uid| uid.to_string());
     let age = record.map_or("-".to_owned(), |record| age(record.created_unix_ns));
     [container.id().to_owned(), state, pid, uid, digest, age]
 }

@@ -1,8 +1,14 @@
 //! What is kept on disk about a container.
 //!
+//! A reader takes a record as it was written, by whichever version: a running worker can be waited for, stopped and counted as a user of its
+//! layers by programs that are older or newer than the one that launched it. So records are plain data without rules. Unknown fields are
+//! ignored; a field that is missing, or says what this version does not know, reads as empty; only what tells which container it is, and
+//! where, has to be there. The request is kept as the text that it was ([`LaunchRecord::spec`]) and not checked again.
+//!
 //! Two files, one writer each, both written whole and renamed into place: `record.json` by the launch process, when the workload runs,
 //! and `exit.json` by the monitor, when it has ended. Whoever reads finds either a whole file or none.
 
+mod lenient;
 mod removed;
 
 use std::ffi::OsStr;
@@ -16,6 +22,7 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cgroup::Adjustment;
@@ -24,11 +31,10 @@ use crate::layer::{LayerSource, digest_in_name};
 pub use crate::monitor::exit::*;
 use crate::monitor::handover::RESERVED_NAME;
 pub use crate::process::ProcessId;
-use crate::request::LaunchSpec;
 use crate::stage::Stage;
 pub(crate) use removed::{MOST as MOST_REMOVED, RemovedExits};
 
-/// The version of both files. A reader refuses what is newer.
+/// The version of both files that this version writes.
 pub const SCHEMA: u32 = 1;
 
 /// A layer as a container uses it.
@@ -38,8 +44,9 @@ pub struct LayerRecord {
     pub path: String,
     /// What it is: device, inode, size and modification time of its file.
     pub layer_id: String,
-    /// How its mount was come by.
-    pub source: LayerSource,
+    /// How its mount was obtained; `None` for a way that this version does not know.
+    #[serde(default, deserialize_with = "lenient::value")]
+    pub source: Option<LayerSource>,
 }
 
 /// How long a stage of the launch took.
@@ -54,7 +61,7 @@ pub struct StageTime {
 /// `record.json`: a container as it was launched.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LaunchRecord {
-    /// [`SCHEMA`].
+    /// [`SCHEMA`] of the version that wrote it.
     pub schema: u32,
     /// The container's id.
     pub id: String,
@@ -65,6 +72,7 @@ pub struct LaunchRecord {
     /// The monitor.
     pub monitor: ProcessId,
     /// When the launch began, in nanoseconds since 1970.
+    #[serde(default)]
     pub created_unix_ns: u64,
     /// When the workload was executed, in nanoseconds of CLOCK_BOOTTIME.
     pub started_boot_ns: u64,
@@ -73,27 +81,39 @@ pub struct LaunchRecord {
     /// The cgroup, the same path in every hierarchy.
     pub cgroup: String,
     /// The inode of its directory in the first hierarchy: another cgroup of the same path is not this container's.
+    #[serde(default)]
     pub cgroup_inode: Option<u64>,
     /// Layers, base first.
     pub layers: Vec<LayerRecord>,
     /// What the kernel rounded or lacks of the limits asked for.
+    #[serde(default, deserialize_with = "lenient::list")]
     pub adjustments: Vec<Adjustment>,
     /// What else could not be done as it should be, and is not fatal.
+    #[serde(default, deserialize_with = "lenient::list")]
     pub notes: Vec<String>,
     /// The AppArmor profile with its mode, or the SELinux label, that the worker was under right
     /// after its exec, in the kernel's words: `docker-default (enforce)`. `None` where neither was
     /// asked for, and for a worker that had ended by then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::value")]
     pub confined_by: Option<String>,
     /// How long each stage took, in the order in which they ended. The launch process works while init does, so they overlap.
+    #[serde(default, deserialize_with = "lenient::list")]
     pub stages: Vec<StageTime>,
     /// From the caller's call to the workload's exec, and the pid file if there is one, in microseconds.
+    #[serde(default)]
     pub launch_microseconds: u64,
-    /// What was asked for.
-    pub spec: LaunchSpec,
+    /// What was asked for, and done: a [`LaunchSpec`](crate::request::LaunchSpec) as the version that launched it writes one, with the user
+    /// and the limits that it got. [`LaunchSpec::from_json`](crate::request::LaunchSpec::from_json) reads it where this version has its rules.
+    #[serde(default)]
+    pub spec: Value,
 }
 
 impl LaunchRecord {
+    /// The uid that the worker runs as, by the spec; `None` where that is not to be found in it.
+    pub fn uid(&self) -> Option<u32> {
+        self.spec.pointer("/user/uid")?.as_u64()?.try_into().ok()
+    }
+
     /// The image by its content: the chain id of OCI's image specification over the layers' digests, where every layer's file is named by
     /// its digest, as in Storm's image store. Nothing otherwise: hashing the files would cost more than the launch.
     pub fn image_digest(&self) -> Option<String> {
@@ -110,20 +130,12 @@ impl LaunchRecord {
 
 /// Reads `record.json` of a container directory; nothing where there is none (yet).
 pub(crate) fn read_launch(directory: &Path) -> Result<Option<LaunchRecord>> {
-    let record: Option<LaunchRecord> = read(&directory.join("record.json"))?;
-    match &record {
-        Some(record) if record.schema > SCHEMA => Err(too_new(directory, record.schema)),
-        _ => Ok(record),
-    }
+    read(&directory.join("record.json"))
 }
 
 /// Reads `exit.json` of a container directory; nothing where there is none (yet).
 pub(crate) fn read_exit(directory: &Path) -> Result<Option<ExitRecord>> {
-    let record: Option<ExitRecord> = read(&directory.join("exit.json"))?;
-    match &record {
-        Some(record) if record.schema > SCHEMA => Err(too_new(directory, record.schema)),
-        _ => Ok(record),
-    }
+    read(&directory.join("exit.json"))
 }
 
 /// The file that holds the exit record of a container, or will, open: whoever has it learns the end even after the container's removal.
@@ -150,12 +162,7 @@ impl OpenExit {
 /// Whether this is how that container ended, and not one of the same id before it or after.
 pub(crate) fn is_end_of(exit: &ExitRecord, launch: &LaunchRecord) -> bool {
     let started = exit.wall_ns.and_then(|wall| exit.ended_boot_ns.checked_sub(wall));
-    exit.schema <= SCHEMA && exit.boot_id == launch.boot_id && started == Some(launch.started_boot_ns)
-}
-
-fn too_new(directory: &Path, schema: u32) -> Error {
-    let text = format!("schema {schema} is newer than this program's {SCHEMA}");
-    Error::found(ErrorKind::Unsupported, Stage::Watch, directory.display().to_string(), "read(record)", text)
+    exit.boot_id == launch.boot_id && started == Some(launch.started_boot_ns)
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
@@ -164,9 +171,19 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).at(Stage::Watch, path.display(), "read"),
     };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-        Error::found(ErrorKind::System, Stage::Watch, path.display().to_string(), "parse", error.to_string())
-    })
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(path, &bytes, &error))
+}
+
+/// A record of a later schema may lack what this version has to know; another one is damaged.
+fn unreadable(path: &Path, bytes: &[u8], error: &serde_json::Error) -> Error {
+    let written: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let (kind, text) = match written["schema"].as_u64() {
+        Some(schema) if schema > u64::from(SCHEMA) => {
+            (ErrorKind::Unsupported, format!("schema {schema} is newer than this program's {SCHEMA}: {error}"))
+        }
+        _ => (ErrorKind::System, error.to_string()),
+    };
+    Error::found(kind, Stage::Watch, path.display().to_string(), "parse", text)
 }
 
 /// A file that is written whole: under another name first, then renamed. Its room is taken when it is made, so that what must not fail later
@@ -207,4 +224,78 @@ impl Draft {
 /// A span in whole microseconds.
 pub(crate) fn microseconds(span: Duration) -> u64 {
     span.as_micros().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::request::LaunchSpec;
+
+    /// Records as version 0.1 wrote them. They stay as they are: every later version has to serve them.
+    const LAUNCH_OF_0_1: &str = include_str!("frozen/record-1.json");
+    const EXIT_OF_0_1: &str = include_str!("frozen/exit-1.json");
+
+    fn directory(record: &str, exit: &str) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("record.json"), record).unwrap();
+        std::fs::write(directory.path().join("exit.json"), exit).unwrap();
+        directory
+    }
+
+    #[test]
+    fn records_of_version_0_1_are_read_whole() {
+        let directory = directory(LAUNCH_OF_0_1, EXIT_OF_0_1);
+        let launch = read_launch(directory.path()).unwrap().unwrap();
+        assert_eq!(serde_json::to_value(&launch).unwrap(), serde_json::from_str::<Value>(LAUNCH_OF_0_1).unwrap());
+        assert_eq!((launch.id.as_str(), launch.init.pid, launch.uid()), ("frozen", 25044, Some(1000)));
+        assert_eq!(launch.layers[0].source, Some(LayerSource::Attached));
+        assert_eq!(launch.stages.len(), 12);
+        let spec = LaunchSpec::from_json(launch.spec.to_string().as_bytes()).unwrap();
+        assert_eq!(spec.args, ["/bin/sleep", "1000"]);
+        let exit = read_exit(directory.path()).unwrap().unwrap();
+        assert_eq!(
+            (exit.exit, exit.reason),
+            (Exit::Signal { signal: 9, core_dumped: false }, EndReason::KilledAfterGrace)
+        );
+        assert!(is_end_of(&exit, &launch));
+    }
+
+    #[test]
+    fn records_of_a_later_version_tell_what_both_know() {
+        let mut launch: Value = serde_json::from_str(LAUNCH_OF_0_1).unwrap();
+        let mut exit: Value = serde_json::from_str(EXIT_OF_0_1).unwrap();
+        for record in [&mut launch, &mut exit] {
+            record["schema"] = json!(7);
+            record["new"] = json!({ "field": [1] });
+        }
+        launch["layers"][0]["source"] = json!("beamed");
+        launch["stages"][0]["stage"] = json!("charm");
+        launch["notes"] = json!("one");
+        launch["adjustments"] = json!([{ "field": "unheard-of" }]);
+        launch["spec"]["layers"] = json!("a rule that this version has is broken");
+        launch.as_object_mut().unwrap().remove("cgroup_inode");
+        exit["reason"] = json!("eaten");
+        let directory = directory(&launch.to_string(), &exit.to_string());
+        let read = read_launch(directory.path()).unwrap().unwrap();
+        assert_eq!((read.schema, read.id.as_str(), read.uid()), (7, "frozen", Some(1000)));
+        assert_eq!((read.layers.len(), read.layers[0].source), (1, None));
+        assert_eq!((read.stages.len(), read.notes.len(), read.adjustments.len(), read.cgroup_inode), (11, 0, 0, None));
+        let exit = read_exit(directory.path()).unwrap().unwrap();
+        assert_eq!((exit.reason, is_end_of(&exit, &read)), (EndReason::Unknown, true));
+    }
+
+    #[test]
+    fn what_does_not_say_which_container_it_is_is_refused_by_its_schema() {
+        for (record, kind, words) in [
+            (r#"{ "schema": 7, "name": "frozen" }"#, ErrorKind::Unsupported, "schema 7 is newer"),
+            (r#"{ "schema": 1, "id": "frozen" }"#, ErrorKind::System, "missing field `boot_id`"),
+            ("{", ErrorKind::System, "EOF"),
+        ] {
+            let directory = directory(record, "");
+            let error = read_launch(directory.path()).unwrap_err();
+            assert!(error.kind() == kind && error.to_string().contains(words), "{error}");
+        }
+    }
 }

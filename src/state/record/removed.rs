@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, linkat};
 
-use super::{ExitRecord, SCHEMA};
+use super::ExitRecord;
 use crate::error::{Context, Result};
 use crate::host::{absent, create_private_directory};
 use crate::monitor::handover::RESERVED_NAME;
@@ -46,8 +46,7 @@ impl RemovedExits {
 
     /// How the last container of this id ended that removed itself, if that is still known.
     pub(crate) fn read(&self, id: &str) -> Option<ExitRecord> {
-        let exit: ExitRecord = serde_json::from_slice(&fs::read(self.0.join(id)).ok()?).ok()?;
-        (exit.schema <= SCHEMA).then_some(exit)
+        serde_json::from_slice(&fs::read(self.0.join(id)).ok()?).ok()
     }
 
     /// The ids of those whose directory is gone, but for the newest; no list is made where there are no more names than that.
