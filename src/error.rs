@@ -199,7 +199,7 @@ impl Error {
     }
 
     /// The same error with what the errno means here.
-    pub fn meaning(mut self, text: impl Into<String>) -> Error {
+    pub fn explain(mut self, text: impl Into<String>) -> Error {
         if let Cause::Errno { meaning, .. } = &mut self.cause {
             *meaning = Some(text.into());
         }
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn an_error_is_one_line_of_stage_object_call_and_cause() {
         let error = Error::system(Stage::Layers, "layer '/a.sqsh'", "mount(squashfs)", Errno(libc::EINVAL))
-            .meaning("not a squashfs file");
+            .explain("not a squashfs file");
         assert_eq!(
             error.to_string(),
             "layers: layer '/a.sqsh': mount(squashfs): Invalid argument: not a squashfs file"

@@ -66,7 +66,7 @@ pub(crate) trait AtLimit {
 
 impl AtLimit for Error {
     fn at_limit(self, errno: i32, limit: Limit) -> Error {
-        if self.errno() == Some(errno) { self.with_kind(ErrorKind::Exhausted).meaning(limit.words()) } else { self }
+        if self.errno() == Some(errno) { self.with_kind(ErrorKind::Exhausted).explain(limit.words()) } else { self }
     }
 }
 

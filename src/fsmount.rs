@@ -56,7 +56,7 @@ impl<'a> NewFilesystem<'a> {
         let error = Error::system(self.stage, self.object, format!("fsconfig({}, {what})", self.kind), errno);
         match self.log() {
             text if text.is_empty() => error,
-            text => error.meaning(text),
+            text => error.explain(text),
         }
     }
 

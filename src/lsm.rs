@@ -125,7 +125,7 @@ impl Confinement {
             }
             _ => return error,
         };
-        error.meaning(meaning).with_kind(kind)
+        error.explain(meaning).with_kind(kind)
     }
 
     /// There is no procfs at `/proc`, so that nobody knows where the words would have gone.
@@ -140,7 +140,7 @@ impl Confinement {
             return error;
         }
         let object = self.object();
-        error.meaning(match self {
+        error.explain(match self {
             Confinement::AppArmor(_) => format!(
                 "perhaps by the {object}: it has to let the program and its interpreter be read and mapped, and with \
                  no_new_privs, which every worker has, only an unconfined process changes to any profile"

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::cgroup::{self, CgroupPath, Layout, Vacancy};
+use crate::cgroup::{self, CgroupPath, Layout, Occupancy};
 use crate::container::Container;
 use crate::crash::{self, Role};
 use crate::error::Result;
@@ -175,11 +175,11 @@ fn reap_monitors_cgroup(monitors: &CgroupPath, mut gone: Vec<CgroupPath>, trim: 
     let layout = Layout::detect()?;
     let mut report = Vec::new();
     for path in [Some(monitors.clone()), monitors.parent()].into_iter().flatten() {
-        let state = Vacancy::of(&layout, &path, if trim == Trim::Report { &gone } else { &[] });
+        let state = Occupancy::of(&layout, &path, if trim == Trim::Report { &gone } else { &[] });
         let (goes, reason) = match state {
-            Vacancy::Absent => continue,
-            Vacancy::Occupied => (false, "monitors or containers are in it"),
-            Vacancy::Empty => (true, "nothing is in it"),
+            Occupancy::Absent => continue,
+            Occupancy::Occupied => (false, "monitors or containers are in it"),
+            Occupancy::Empty => (true, "nothing is in it"),
         };
         if goes && trim == Trim::Do {
             cgroup::remove_empty(&layout, &path);

@@ -244,8 +244,8 @@ impl Squall {
     ///
     /// # Errors
     /// [`ErrorKind::Exhausted`] when each uid is taken.
-    pub fn with_foreseen_user(&self, spec: LaunchSpec) -> Result<LaunchSpec> {
-        self.settings.users().foresee(spec)
+    pub fn with_preview_user(&self, spec: LaunchSpec) -> Result<LaunchSpec> {
+        self.settings.users().preview(spec)
     }
 
     /// Runs a worker. Returns when the workload has been executed, the pid file is written and the record is on disk.
@@ -324,7 +324,7 @@ impl Squall {
         Ok(Running::new(self.settings.run_root.container(&spec.id), record))
     }
 
-    /// What [`Squall::launch`] would do with this spec, told beforehand: touches nothing, and needs no privilege.
+    /// Dry run of [`Squall::launch`]: what it would do with this spec. Touches nothing, and needs no privilege.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].

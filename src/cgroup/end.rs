@@ -13,7 +13,7 @@ use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::explain::with_meaning;
+use super::explain::explained;
 use super::file;
 use super::freeze::{set, thaw};
 use super::group::Cgroup;
@@ -205,7 +205,7 @@ fn still_busy(hierarchy: &Hierarchy, path: &CgroupPath, directory: &str) -> Erro
     };
     Error::system(Stage::Remove, directory::object(hierarchy, path), "rmdir", Errno::BUSY)
         .with_kind(ErrorKind::TimedOut)
-        .meaning(text)
+        .explain(text)
 }
 
 /// Without success the signals go out all the same: more rounds may be needed then.
@@ -279,7 +279,7 @@ fn tree_processes(directory: BorrowedFd<'_>) -> std::result::Result<Vec<i32>, Er
 }
 
 fn failed(hierarchy: &Hierarchy, path: &CgroupPath, call: &str, errno: Errno) -> Error {
-    with_meaning(Error::system(Stage::Remove, directory::object(hierarchy, path), call, errno))
+    explained(Error::system(Stage::Remove, directory::object(hierarchy, path), call, errno))
 }
 
 /// Kills what is in a container's cgroup and removes it. One that does not exist is fine.

@@ -6,7 +6,7 @@
 use crate::error::Error;
 
 /// Adds what the errno of any call on a cgroup tree means, where that is more than its own text.
-pub(super) fn with_meaning(error: Error) -> Error {
+pub(super) fn explained(error: Error) -> Error {
     let text = match error.errno() {
         Some(libc::EROFS) => "cgroups are mounted read-only here, as inside most containers",
         Some(libc::EACCES | libc::EPERM) => "making cgroups takes root, or a cgroup that was delegated to this user",
@@ -20,7 +20,7 @@ pub(super) fn with_meaning(error: Error) -> Error {
         Some(libc::EOPNOTSUPP) => "it is a threaded cgroup",
         _ => return error,
     };
-    error.meaning(text)
+    error.explain(text)
 }
 
 /// What it means that the kernel refuses `value` for `file`.

@@ -94,7 +94,7 @@ impl Cgroup {
         let errno = Errno::from_raw_os_error(failure.errno);
         match self.to_join(joining).nth(failure.index) {
             Some((hierarchy, _)) => failed(hierarchy, self.path(), "write(cgroup.procs)", errno),
-            None => with_meaning(Error::system(
+            None => explained(Error::system(
                 Stage::Cgroup,
                 format!("cgroup '{}'", self.path()),
                 "write(cgroup.procs)",
@@ -151,16 +151,16 @@ fn enter(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<()> {
     }
     Err(failed(hierarchy, path, "write(cgroup.procs)", Errno::NOENT)
         .with_kind(ErrorKind::Exhausted)
-        .meaning("others kept removing it"))
+        .explain("others kept removing it"))
 }
 
 fn failed(hierarchy: &Hierarchy, path: &CgroupPath, call: &str, errno: Errno) -> Error {
-    with_meaning(Error::system(Stage::Cgroup, directory::object(hierarchy, path), call, errno))
+    explained(Error::system(Stage::Cgroup, directory::object(hierarchy, path), call, errno))
 }
 
-fn with_meaning(error: Error) -> Error {
+fn explained(error: Error) -> Error {
     match error.errno().and_then(explain::of_join) {
-        Some(text) => error.meaning(text),
+        Some(text) => error.explain(text),
         None => error,
     }
 }

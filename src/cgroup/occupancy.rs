@@ -10,7 +10,7 @@ use super::path::CgroupPath;
 
 /// What is in a cgroup, over all hierarchies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vacancy {
+pub enum Occupancy {
     /// It exists in no hierarchy.
     Absent,
     /// It exists, and nothing is in it.
@@ -19,18 +19,18 @@ pub enum Vacancy {
     Occupied,
 }
 
-impl Vacancy {
+impl Occupancy {
     /// Looks at the cgroup `path`, as if those of `gone` that are in it were not there. What cannot be read counts as occupied.
-    pub fn of(layout: &Layout, path: &CgroupPath, gone: &[CgroupPath]) -> Vacancy {
-        let mut vacancy = Vacancy::Absent;
+    pub fn of(layout: &Layout, path: &CgroupPath, gone: &[CgroupPath]) -> Occupancy {
+        let mut vacancy = Occupancy::Absent;
         let within = |cgroup: &&CgroupPath| cgroup.parent().as_ref() == Some(path);
         let gone_within: Vec<&str> = gone.iter().filter(within).map(CgroupPath::name).collect();
         for hierarchy in layout.hierarchies() {
             let directory = hierarchy.directory(path);
             match (Path::new(&directory).is_dir(), is_empty(&directory, &gone_within)) {
                 (false, _) => {}
-                (true, true) => vacancy = Vacancy::Empty,
-                (true, false) => return Vacancy::Occupied,
+                (true, true) => vacancy = Occupancy::Empty,
+                (true, false) => return Occupancy::Occupied,
             }
         }
         vacancy

@@ -10,7 +10,7 @@ use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::explain::with_meaning;
+use super::explain::explained;
 use super::file;
 use super::group::directory;
 use super::machine::controller::Controller;
@@ -111,7 +111,7 @@ fn register(directory: &OwnedFd) -> std::result::Result<OomEvents, (&'static str
 }
 
 fn failed(hierarchy: &Hierarchy, path: &CgroupPath, call: &str, errno: Errno) -> Error {
-    let error = with_meaning(Error::system(Stage::Cgroup, directory::object(hierarchy, path), call, errno));
+    let error = explained(Error::system(Stage::Cgroup, directory::object(hierarchy, path), call, errno));
     match (errno, call) {
         (Errno::NOENT, "open") => error.with_kind(ErrorKind::NotFound),
         (Errno::NOENT | Errno::INVAL | Errno::OPNOTSUPP, _) => error.with_kind(ErrorKind::Unsupported),

@@ -1,4 +1,4 @@
-//! What making a container's cgroup would come to, without making it.
+//! Dry run of creating a container's cgroup.
 //!
 //! Owns nothing of its own: directories, values and their order are those of [`Cgroup::create`](crate::cgroup::Cgroup::create), from the same
 //! functions. It only reads, and needs no privilege. Any process may use it.
@@ -69,7 +69,7 @@ pub enum Act {
 
 /// What can be known beforehand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Foresight {
+pub struct Preview {
     /// Everything that is done, in order.
     pub acts: Vec<Act>,
     /// Limits that will not be applied as asked.
@@ -78,9 +78,9 @@ pub struct Foresight {
     pub obstacles: Vec<String>,
 }
 
-impl Foresight {
+impl Preview {
     /// Of the cgroup `path` with these limits.
-    pub fn of(layout: &Layout, path: &CgroupPath, limits: &Limits) -> Foresight {
+    pub fn of(layout: &Layout, path: &CgroupPath, limits: &Limits) -> Preview {
         let mut obstacles = Vec::new();
         let needed = supported(layout, path, limits).unwrap_or_else(|error| {
             obstacles.push(error.to_string());
@@ -91,12 +91,12 @@ impl Foresight {
         for hierarchy in layout.hierarchies() {
             acts.extend(directories(hierarchy, path));
             if cpuset::needs_values(hierarchy) {
-                let (writes, missing) = cpuset::foresee(hierarchy, path, limits);
+                let (writes, missing) = cpuset::preview(hierarchy, path, limits);
                 acts.extend(writes.into_iter().map(plain));
                 obstacles.extend(missing);
             }
             if hierarchy.is_v2() {
-                acts.extend(subtree::foresee(hierarchy, path, &needed).into_iter().map(plain));
+                acts.extend(subtree::preview(hierarchy, path, &needed).into_iter().map(plain));
             }
             obstacles.extend(occupied(hierarchy, path));
         }
@@ -105,7 +105,7 @@ impl Foresight {
         acts.extend(joining(layout, path));
         let (adjustments, lost) = adjustments(layout, limits);
         obstacles.extend(lost);
-        Foresight { acts, adjustments, obstacles }
+        Preview { acts, adjustments, obstacles }
     }
 }
 
@@ -257,13 +257,13 @@ mod tests {
     fn what_is_foreseen_is_what_creating_does() {
         for tree in [FakeTree::v1(), FakeTree::v1_together(), FakeTree::v2("cpuset cpu io memory pids")] {
             let before = tree.groups();
-            let foresight = Foresight::of(tree.layout(), &path(), &limits());
+            let preview = Preview::of(tree.layout(), &path(), &limits());
             assert_eq!(tree.groups(), before, "it touches nothing");
             let (_cgroup, mut adjustments) = Cgroup::create(tree.layout(), &path(), &limits()).unwrap();
             // Plain directories take no program, and that cannot be foreseen.
             adjustments.retain(|adjustment| adjustment.field != Field::Devices);
-            assert_eq!((foresight.adjustments, foresight.obstacles), (adjustments, vec![]));
-            for act in foresight.acts {
+            assert_eq!((preview.adjustments, preview.obstacles), (adjustments, vec![]));
+            for act in preview.acts {
                 match act {
                     Act::Make { directory } | Act::Born { directory } | Act::Restrict { directory, .. } => {
                         assert!(Path::new(&directory).is_dir())
@@ -286,7 +286,7 @@ mod tests {
         let tree = FakeTree::v1();
         let odd = Limits { memory_bytes: Some(8193), cpu_shares: Some(1), ..Limits::default() };
         let told: Vec<String> =
-            Foresight::of(tree.layout(), &path(), &odd).adjustments.iter().map(ToString::to_string).collect();
+            Preview::of(tree.layout(), &path(), &odd).adjustments.iter().map(ToString::to_string).collect();
         assert_eq!(told, ["cpu_shares: asked 1, got 2", "memory_bytes: asked 8193, got 8192"]);
     }
 
@@ -296,10 +296,10 @@ mod tests {
         tree.add("/squall");
         tree.add("/squall/a");
         tree.put("/squall/a", "cgroup.procs", "77\n");
-        let foresight = Foresight::of(tree.layout(), &path(), &limits());
-        assert_eq!(foresight.obstacles.len(), 2, "{:?}", foresight.obstacles);
-        assert!(foresight.obstacles[0].contains("pids"), "{:?}", foresight.obstacles);
-        assert!(foresight.obstacles[1].contains("holds processes"), "{:?}", foresight.obstacles);
-        assert_eq!(Foresight::of(&Layout::new(vec![], "/proc"), &path(), &Limits::default()).acts, []);
+        let preview = Preview::of(tree.layout(), &path(), &limits());
+        assert_eq!(preview.obstacles.len(), 2, "{:?}", preview.obstacles);
+        assert!(preview.obstacles[0].contains("pids"), "{:?}", preview.obstacles);
+        assert!(preview.obstacles[1].contains("holds processes"), "{:?}", preview.obstacles);
+        assert_eq!(Preview::of(&Layout::new(vec![], "/proc"), &path(), &Limits::default()).acts, []);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn open(path: &Path, object: &str, link: FinalLink) -> Result<File> {
     match open_file(path, flags, Mode::empty()) {
         Err(errno @ Errno::LOOP) if link == FinalLink::Refuse => {
             let error = Error::system(Stage::Request, object, "open", errno);
-            Err(error.meaning("a symbolic link: expected a regular file").with_kind(ErrorKind::Invalid))
+            Err(error.explain("a symbolic link: expected a regular file").with_kind(ErrorKind::Invalid))
         }
         file => file.map(File::from).at(Stage::Request, object, "open"),
     }

@@ -52,7 +52,7 @@ impl Prepared {
         listen(&socket, BACKLOG).at(Stage::Monitor, &object, "listen")?;
         let program =
             program_file().at(Stage::Monitor, &object, "memfd_create").map_err(|error| match error.errno() {
-                Some(libc::EACCES) => error.meaning("the sysctl vm.memfd_noexec is 2; the monitor needs 0 or 1"),
+                Some(libc::EACCES) => error.explain("the sysctl vm.memfd_noexec is 2; the monitor needs 0 or 1"),
                 _ => error,
             })?;
         Ok(Prepared { claim, program, socket })

@@ -72,7 +72,7 @@ fn short(name: &str, possible: Rlimit, wanted: Rlimit) -> String {
 }
 
 /// The limits that a process like this one, without CAP_SYS_RESOURCE, could not bring up to those that a worker starts with.
-pub(crate) fn foresee_short_limits() -> Vec<String> {
+pub(crate) fn preview_short_limits() -> Vec<String> {
     let limits = RLIMITS.iter().filter_map(|(resource, name)| {
         let (wanted, own) = (rlimits::wanted(*resource).ok()?, sys::rlimit_of(0, *resource).ok()?);
         let possible = rlimits::possible(wanted, own);

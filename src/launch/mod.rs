@@ -134,7 +134,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let mut notes = job.notes.clone();
     notes.extend(inheritance::clean()?);
     let users = job.settings.users();
-    let foreseen = job.own_user.as_ref().map(|_| users.foresee(job.spec.clone())).transpose()?;
+    let foreseen = job.own_user.as_ref().map(|_| users.preview(job.spec.clone())).transpose()?;
     let spec = foreseen.as_ref().unwrap_or(&job.spec);
     notes.extend(spec.root.note());
     let files = job.files.as_ref();

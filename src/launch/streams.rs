@@ -67,7 +67,7 @@ fn read_only(stream: BorrowedFd<'_>, object: &str) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let mount = open_tree(stream, "", flags).map_err(|errno| {
         Error::system(Stage::Request, object, "open_tree", errno)
-            .meaning("the worker could open the file again and write to it, and its mount cannot be made read-only: hand over a pipe")
+            .explain("the worker could open the file again and write to it, and its mount cannot be made read-only: hand over a pipe")
     })?;
     let attributes = MountAttr { set: MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), ..MountAttr::default() };
     sys::mount_setattr(mount.as_fd(), false, attributes).at(Stage::Request, object, "mount_setattr")?;

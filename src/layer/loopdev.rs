@@ -148,5 +148,5 @@ impl BoundDevices {
 fn exhausted(object: &str, call: &str, error: std::io::Error) -> Error {
     Error::system(Stage::Layers, object, call, error)
         .with_kind(ErrorKind::Exhausted)
-        .meaning(Limit::LoopDevices.words())
+        .explain(Limit::LoopDevices.words())
 }

@@ -20,11 +20,11 @@
 //! several layers are attached at a time then, because the kernel spends most of that time waiting.
 
 pub(crate) mod file;
-mod forecast;
 pub(crate) mod image_roots;
 mod lock;
 mod loopdev;
 mod pins;
+mod preview;
 mod status;
 mod unmountable;
 
@@ -61,7 +61,7 @@ const AT_A_TIME: usize = 4;
 /// Attaching takes a few kilobytes of stack.
 const HELPER_STACK: usize = 128 << 10;
 
-/// How a layer's mount was come by, as the record tells it.
+/// How a layer's mount was obtained, as the record has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LayerSource {

@@ -15,14 +15,14 @@ pub(super) fn explain(error: Error, format: LayerFormat) -> Error {
     let Cause::Errno { errno, meaning } = error.cause() else { return error };
     if let Some(kernel) = meaning.as_deref().filter(|kernel| kernel.contains("compression")) {
         let text = format!("this kernel lacks the compression, or the file is damaged; the kernel says: {kernel}");
-        return error.with_kind(ErrorKind::Unsupported).meaning(text);
+        return error.with_kind(ErrorKind::Unsupported).explain(text);
     }
     let Some(words) = words(*errno, format) else { return error };
     let text = match meaning {
         Some(kernel) => format!("{words}; the kernel says: {kernel}"),
         None => words,
     };
-    error.meaning(text)
+    error.explain(text)
 }
 
 /// The mount of a layer, if its root is a directory: a damaged file may have anything there, and nothing else can be a part of an overlay.
@@ -65,7 +65,7 @@ fn words(errno: i32, format: LayerFormat) -> Option<String> {
 pub(crate) fn explain_unread(error: Error) -> Error {
     match error.errno() {
         Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG) => {
-            error.meaning("a layer is damaged, or its file cannot be read any more")
+            error.explain("a layer is damaged, or its file cannot be read any more")
         }
         _ => error,
     }
@@ -81,7 +81,7 @@ mod tests {
         let error = || Error::system(Stage::Layers, "layer '/a'", "fsconfig(squashfs, create)", Errno(libc::EINVAL));
         let plain = explain(error(), LayerFormat::Squashfs).to_string();
         assert!(plain.ends_with("Invalid argument: not a squashfs file or a damaged one"), "{plain}");
-        let both = explain(error().meaning("unable to read xattr id table"), LayerFormat::Erofs).to_string();
+        let both = explain(error().explain("unable to read xattr id table"), LayerFormat::Erofs).to_string();
         assert!(both.contains("not an EROFS file") && both.ends_with("the kernel says: unable to read xattr id table"));
     }
 
@@ -96,7 +96,7 @@ mod tests {
     fn a_compression_that_the_kernel_lacks_is_told_from_damage_by_what_it_says() {
         let error = Error::system(Stage::Layers, "layer '/a'", "fsconfig(squashfs, create)", Errno(libc::EINVAL));
         let told =
-            explain(error.meaning("Filesystem uses \"lzo\" compression. This is not supported"), LayerFormat::Squashfs);
+            explain(error.explain("Filesystem uses \"lzo\" compression. This is not supported"), LayerFormat::Squashfs);
         assert_eq!(told.kind(), ErrorKind::Unsupported);
         assert!(told.to_string().contains("lacks the compression"), "{told}");
     }

@@ -166,12 +166,12 @@ fn what_confines_the_worker_is_in_the_complete_document_and_not_in_inits() {
 fn a_seccomp_profile_is_part_of_the_document_and_the_default_one_is_too() {
     let profile =
         json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["mount"], "action": "SCMP_ACT_ERRNO" }] });
-    let seccomp = json_of(minimal().seccomp(Seccomp::Profile(profile)))["linux"]["seccomp"].take();
+    let seccomp = json_of(minimal().seccomp(Seccomp::Profile(profile.into())))["linux"]["seccomp"].take();
     assert_eq!(seccomp["defaultAction"], "SCMP_ACT_ALLOW");
     assert_eq!(seccomp["syscalls"][0]["names"], json!(["mount"]));
     let seccomp = json_of(minimal())["linux"]["seccomp"].take();
     assert_eq!(seccomp["defaultAction"], "SCMP_ACT_ERRNO");
-    let odd = minimal().seccomp(Seccomp::Profile(json!({ "defaultAction": "SCMP_ACT_MAYBE" })));
+    let odd = minimal().seccomp(Seccomp::Profile(json!({ "defaultAction": "SCMP_ACT_MAYBE" }).into()));
     let error = odd.build().unwrap_err();
     assert_eq!((error.kind(), error.problems()[0].field.as_str()), (ErrorKind::Invalid, "seccomp.defaultAction"));
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cgroup::{Act, Foresight, Layout, Manager, frozen_words};
+use crate::cgroup::{Act, Layout, Manager, Preview, frozen_words};
 use crate::request::LaunchSpec;
 use crate::settings::Settings;
 
@@ -41,8 +41,8 @@ pub(super) fn layout() -> Machine {
 }
 
 /// The acts, and what else can be known of them.
-pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine) -> (PlannedCgroups, Foresight) {
-    let mut foresight = Foresight::of(&machine.layout, &spec.cgroup, &spec.limits);
+pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine) -> (PlannedCgroups, Preview) {
+    let mut preview = Preview::of(&machine.layout, &spec.cgroup, &spec.limits);
     let scope = spec.scope();
     if let Some(scope) = &scope {
         // systemd makes the unit's cgroup and those above it.
@@ -52,21 +52,19 @@ pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine) -> (
             .collect();
         let made =
             |act: &Act| matches!(act, Act::Make { directory } if above.iter().any(|path| directory.ends_with(path)));
-        foresight.acts.retain(|act| !made(act));
-        foresight
-            .obstacles
-            .extend(Manager::no_scopes(&machine.layout).map(|reason| format!("unit '{scope}': {reason}")));
+        preview.acts.retain(|act| !made(act));
+        preview.obstacles.extend(Manager::no_scopes(&machine.layout).map(|reason| format!("unit '{scope}': {reason}")));
     }
     if scope.is_none() {
         let monitors = crate::cgroup::frozen(&machine.layout, &settings.monitors);
-        foresight.obstacles.extend(monitors.map(|found| format!("monitors: {}", frozen_words(&found))));
+        preview.obstacles.extend(monitors.map(|found| format!("monitors: {}", frozen_words(&found))));
     }
     let planned = PlannedCgroups {
         path: spec.cgroup.to_string(),
         monitors: scope.as_ref().map_or_else(|| settings.monitors.to_string(), |scope| scope.monitor().to_string()),
         unit: scope.map(|scope| scope.to_string()),
         hierarchies: machine.layout.hierarchies().iter().map(|one| one.mount_point.clone()).collect(),
-        acts: std::mem::take(&mut foresight.acts),
+        acts: std::mem::take(&mut preview.acts),
     };
-    (planned, foresight)
+    (planned, preview)
 }

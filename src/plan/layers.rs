@@ -58,15 +58,15 @@ pub(super) fn of(spec: &LaunchSpec, layers: Vec<OpenLayer>, settings: &Settings)
 }
 
 fn planned(store: &LayerStore, layer: &OpenLayer) -> PlannedLayer {
-    let forecast = store.forecast(layer);
+    let preview = store.preview(layer);
     PlannedLayer {
         path: layer.path.as_str().to_owned(),
         size_bytes: layer.identity.size_bytes,
         format: layer.format,
         layer_id: layer.identity.layer_id(),
         used: true,
-        way: forecast.way,
-        why: forecast.why,
+        way: preview.way,
+        why: preview.why,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a launch would do, told beforehand.
+//! Dry run of a launch.
 //!
 //! A [`Plan`] is put together from what the launch itself works by: the same mount plan, the same cgroup values, the same namespaces. It
 //! reads, and changes nothing: no directory, no device, no cgroup; and needs no privilege. What the caller may not see is said to be
@@ -83,7 +83,7 @@ impl Plan {
         let machine = cgroups::layout();
         let spec = &settings.default_limits.complete(spec, &machine.layout)?;
         let document = oci::document(spec, Path::new(BUNDLE_ROOT))?;
-        let (cgroups, foresight) = cgroups::of(spec, settings, &machine);
+        let (cgroups, preview) = cgroups::of(spec, settings, &machine);
         let layers = layers::of(spec, layers, settings);
         Ok(Plan {
             id: spec.id.to_string(),
@@ -100,8 +100,8 @@ impl Plan {
             confinement: confinement::of(spec),
             features: features::of(spec, &machine.layout),
             notes: obstacles::notes(&spec.root),
-            obstacles: obstacles::of(spec, settings, &machine, foresight.obstacles),
-            adjustments: foresight.adjustments,
+            obstacles: obstacles::of(spec, settings, &machine, preview.obstacles),
+            adjustments: preview.adjustments,
             cgroups,
             document: serde_json::to_value(document).expect("a document is plain data"),
         })

@@ -72,7 +72,7 @@ pub(super) fn notes(root: &RootMode) -> Vec<String> {
     let held = caps::read(None, CapSet::Effective).unwrap_or_default();
     if !held.contains(&Capability::CAP_SYS_RESOURCE) {
         notes.push("oom_score_adj of the monitor stays as it is: lowering it takes CAP_SYS_RESOURCE".to_owned());
-        notes.extend(inheritance::foresee_short_limits());
+        notes.extend(inheritance::preview_short_limits());
     }
     notes
 }

@@ -427,6 +427,8 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::super::selinux::SelinuxLabel;
     use super::*;
     use crate::error::ErrorKind;
@@ -494,7 +496,7 @@ mod tests {
             .cgroup("../x")
             .pid_file("pid")
             .timeout(Duration::ZERO)
-            .seccomp(Seccomp::Profile(1.into()))
+            .seccomp(Seccomp::Profile(Value::from(1).into()))
             .root(RootMode::Writable { size_bytes: Some(1) })
             .limits(limits);
         let expected = [

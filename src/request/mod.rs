@@ -39,7 +39,7 @@ pub use id::ContainerId;
 pub use identity::Identity;
 pub use mount::{Bind, Mount, Tmpfs};
 pub use path::{AbsolutePath, Destination, LayerPath};
-pub use seccomp::Seccomp;
+pub use seccomp::{ProfileDocument, Seccomp};
 pub use selinux::{Selinux, SelinuxLabel};
 pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode, SetuidBits};
 pub use uid_range::UidRange;

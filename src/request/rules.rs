@@ -11,13 +11,12 @@ use super::apparmor::AppArmor;
 use super::environment::Environment;
 use super::mount::Mount;
 use super::path::LayerPath;
-use super::seccomp::Seccomp;
+use super::seccomp::{ProfileDocument, Seccomp};
 use super::selinux::Selinux;
 use super::spec::{Fields, HostDirectory, RootMode};
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope, SwapLimit};
 use crate::document::Capped;
 use crate::error::Problem;
-use crate::seccomp;
 
 /// Most layers of one overlay: the kernel's `OVL_MAX_STACK`.
 pub(crate) const MAX_LAYERS: usize = 500;
@@ -257,19 +256,19 @@ impl Found {
     }
 
     fn seccomp(&mut self, seccomp: &Seccomp) {
-        let Seccomp::Profile(profile) = seccomp else { return };
-        match profile {
-            Value::Object(_) if is_deeper_than(profile, MAX_SECCOMP_DEPTH) => {
+        let Seccomp::Profile(document) = seccomp else { return };
+        match document.value() {
+            value @ Value::Object(_) if is_deeper_than(value, MAX_SECCOMP_DEPTH) => {
                 self.add("seccomp", format!("is nested more than {MAX_SECCOMP_DEPTH} levels deep: no profile is"));
             }
-            Value::Object(_) => self.profile(profile),
+            Value::Object(_) => self.profile(document),
             _ => self.add("seccomp", "is not an object: expected an OCI seccomp profile"),
         }
     }
 
     /// What is wrong within a profile has its place below the field.
-    fn profile(&mut self, profile: &Value) {
-        let problems = match seccomp::Profile::from_value(profile) {
+    fn profile(&mut self, document: &ProfileDocument) {
+        let problems = match document.profile() {
             Ok(profile) => profile.lets_execute().err().into_iter().collect(),
             Err(error) => error.problems().to_vec(),
         };
@@ -425,7 +424,7 @@ mod tests {
     fn a_profile_is_an_object_of_bounded_depth() {
         let problems = |profile: &Value| {
             let mut found = Found::default();
-            found.seccomp(&Seccomp::Profile(profile.clone()));
+            found.seccomp(&Seccomp::Profile(profile.clone().into()));
             found.0.into_problems().len()
         };
         let nested = |levels: usize| {

@@ -1,6 +1,7 @@
 //! Which system calls a worker may make, as a caller asks for it.
 
-use std::sync::OnceLock;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,8 +19,61 @@ pub enum Seccomp {
     /// None. Everything that the kernel allows a process without capabilities is open, except what a worker of uid 0 is denied always:
     /// user namespaces.
     Unconfined,
-    /// An OCI profile, the object `linux.seccomp`, as it came.
-    Profile(Value),
+    /// A profile of the caller's.
+    Profile(ProfileDocument),
+}
+
+/// An OCI profile, the object `linux.seccomp`. It is read and checked once, when that is first asked for; copies share the outcome.
+///
+/// Serialises as the object that it was made of. One that is read back is checked anew.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Value", into = "Value")]
+pub struct ProfileDocument(Arc<Document>);
+
+#[derive(Debug)]
+struct Document {
+    value: Value,
+    checked: OnceLock<Result<Profile>>,
+}
+
+impl ProfileDocument {
+    /// The object as it came.
+    pub fn value(&self) -> &Value {
+        &self.0.value
+    }
+
+    /// The profile, read and checked.
+    ///
+    /// # Errors
+    /// `Invalid` with every problem (the first 100).
+    pub fn profile(&self) -> Result<&Profile> {
+        self.0.checked.get_or_init(|| Profile::from_value(&self.0.value)).as_ref().map_err(Clone::clone)
+    }
+}
+
+impl From<Value> for ProfileDocument {
+    fn from(value: Value) -> ProfileDocument {
+        ProfileDocument(Arc::new(Document { value, checked: OnceLock::new() }))
+    }
+}
+
+impl From<ProfileDocument> for Value {
+    fn from(document: ProfileDocument) -> Value {
+        document.0.value.clone()
+    }
+}
+
+impl From<Profile> for ProfileDocument {
+    /// What was read from a file need not be checked again.
+    fn from(profile: Profile) -> ProfileDocument {
+        ProfileDocument(Arc::new(Document { value: profile.to_value(), checked: OnceLock::from(Ok(profile)) }))
+    }
+}
+
+impl PartialEq for ProfileDocument {
+    fn eq(&self, other: &ProfileDocument) -> bool {
+        self.value() == other.value()
+    }
 }
 
 /// The text of [`Seccomp::Default`].
@@ -29,18 +83,18 @@ impl Seccomp {
     /// The profile, read and checked; nothing where none is asked for.
     ///
     /// Errors: `Invalid` with every problem of a profile.
-    pub fn profile(&self) -> Result<Option<Profile>> {
+    pub fn profile(&self) -> Result<Option<Cow<'_, Profile>>> {
         match self {
-            Seccomp::Default => Profile::parse(DEFAULT_PROFILE.as_bytes()).map(Some),
+            Seccomp::Default => Profile::parse(DEFAULT_PROFILE.as_bytes()).map(|profile| Some(Cow::Owned(profile))),
             Seccomp::Unconfined => Ok(None),
-            Seccomp::Profile(value) => Profile::from_value(value).map(Some),
+            Seccomp::Profile(document) => document.profile().map(|profile| Some(Cow::Borrowed(profile))),
         }
     }
 
     /// What of a profile of the caller's is not done as it is written.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let Seccomp::Profile(value) = self else { return Vec::new() };
-        Profile::from_value(value).map_or_else(|_| Vec::new(), |profile| brief_warnings(profile.warnings()))
+        let Seccomp::Profile(document) = self else { return Vec::new() };
+        document.profile().map_or_else(|_| Vec::new(), |profile| brief_warnings(profile.warnings()))
     }
 
     /// The profile as a program for the kernel. The default one is compiled once in a program's life.

@@ -94,7 +94,7 @@ fn clone(bind: &Bind, at: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
     let object = object(bind);
     let mount = clone_tree(at, path, bind.options.recursion).map_err(|errno| match errno {
         Errno::NOENT => {
-            Error::system(Stage::Binds, &object, "open_tree", errno).meaning("it does not exist on the host")
+            Error::system(Stage::Binds, &object, "open_tree", errno).explain("it does not exist on the host")
         }
         _ => Error::system(Stage::Binds, &object, "open_tree", errno).at_limit(libc::ENOSPC, Limit::DetachedMounts),
     })?;

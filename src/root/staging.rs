@@ -125,7 +125,7 @@ fn pivot(new: BorrowedFd<'_>, stage: Stage, object: &str) -> Result<()> {
     fchdir(new).at(stage, object, "fchdir")?;
     pivot_root(".", ".").map_err(|errno| {
         Error::system(stage, object, "pivot_root", errno)
-            .meaning("the host's root is perhaps an initial ramdisk, which cannot be pivoted away from")
+            .explain("the host's root is perhaps an initial ramdisk, which cannot be pivoted away from")
     })?;
     // The old root lies over the new one now.
     fchdir(&old).at(stage, "/", "fchdir")?;

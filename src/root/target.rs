@@ -201,9 +201,9 @@ fn not_ours(path: &str) -> Error {
 fn refused(path: &str, errno: Errno) -> Error {
     let error = Error::system(Stage::Mounts, mount_point(path), "openat2(RESOLVE_IN_ROOT)", errno);
     match errno {
-        Errno::LOOP => error.meaning("the image has a symbolic link there that may not be followed"),
-        Errno::NOTDIR => error.meaning("the image has a file where a directory has to be"),
-        Errno::ROFS => error.meaning("it does not exist, and the mount above it is read-only"),
+        Errno::LOOP => error.explain("the image has a symbolic link there that may not be followed"),
+        Errno::NOTDIR => error.explain("the image has a file where a directory has to be"),
+        Errno::ROFS => error.explain("it does not exist, and the mount above it is read-only"),
         _ => crate::layer::explain_unread(error),
     }
 }

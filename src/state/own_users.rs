@@ -120,7 +120,7 @@ impl Users {
     }
 
     /// The spec with the uid that it would be given now, as far as nobody else takes it before. Touches nothing.
-    pub(crate) fn foresee(&self, spec: LaunchSpec) -> Result<LaunchSpec> {
+    pub(crate) fn preview(&self, spec: LaunchSpec) -> Result<LaunchSpec> {
         let holder = Holder { directories: writable_directories(&spec), ..Holder::default() };
         let uid = match self.known(&spec, &holder)? {
             Some(uid) => uid,
@@ -438,7 +438,7 @@ mod tests {
     fn what_is_foreseen_is_what_is_claimed_next_and_nothing_is_made() {
         let ground = Ground::new("7000-7099");
         ground.launch(plain("a"));
-        let foreseen = ground.users.foresee(plain("b")).unwrap().user.uid();
+        let foreseen = ground.users.preview(plain("b")).unwrap().user.uid();
         assert_eq!(ground.users.held().len(), 1);
         assert_eq!(ground.launch(plain("b")), foreseen);
     }

@@ -97,7 +97,7 @@ impl Target<'_> {
         };
         Err(Error::system(Stage::Cgroup, self.object(file), "open", Errno::NOENT)
             .with_kind(ErrorKind::Unsupported)
-            .meaning(format!("{text} ({})", setting.field)))
+            .explain(format!("{text} ({})", setting.field)))
     }
 
     /// One write for each rule: the kernel takes no more at a time.
@@ -118,7 +118,7 @@ impl Target<'_> {
     fn refused(&self, file: &str, call: &str, value: &str, errno: Errno) -> Error {
         let error = Error::system(Stage::Cgroup, self.object(file), call, errno);
         match explain::of_value(file, value, errno.raw_os_error()) {
-            Some(text) => error.meaning(text),
+            Some(text) => error.explain(text),
             None => error,
         }
     }

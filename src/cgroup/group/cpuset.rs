@@ -13,7 +13,7 @@ use std::path::Path;
 use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 
-use crate::cgroup::explain::with_meaning;
+use crate::cgroup::explain::explained;
 use crate::cgroup::file;
 use crate::cgroup::limits::Limits;
 use crate::cgroup::limits::cpu_list::CpuList;
@@ -45,7 +45,7 @@ pub(in crate::cgroup) fn inherit(hierarchy: &Hierarchy, path: &CgroupPath, limit
 
 /// The writes of [`inherit`], file and value, as far as they can be known without making the cgroup; and why it cannot
 /// succeed.
-pub(in crate::cgroup) fn foresee(
+pub(in crate::cgroup) fn preview(
     hierarchy: &Hierarchy,
     path: &CgroupPath,
     limits: &Limits,
@@ -53,7 +53,7 @@ pub(in crate::cgroup) fn foresee(
     let (mut writes, mut obstacles) = (Vec::new(), Vec::new());
     for ((file, exclusive), given) in FILES.into_iter().zip([&limits.cpuset_cpus, &limits.cpuset_mems]) {
         let values = Values { hierarchy, file, exclusive };
-        match values.foresee(path, given.is_none(), &mut writes) {
+        match values.preview(path, given.is_none(), &mut writes) {
             Ok(above) => obstacles.extend(given.as_ref().and_then(|given| values.beyond(path, given, &above))),
             Err(obstacle) => obstacles.push(obstacle),
         }
@@ -71,7 +71,7 @@ struct Values<'h> {
 impl Values<'_> {
     /// The value of the cgroup `path` (`""` is the root), after filling or widening it.
     fn fill(&self, path: &str) -> Result<String> {
-        let failed = |call: &str, errno| with_meaning(Error::system(Stage::Cgroup, self.object(path), call, errno));
+        let failed = |call: &str, errno| explained(Error::system(Stage::Cgroup, self.object(path), call, errno));
         let parent = path.rsplit_once('/').map(|(parent, _)| parent);
         let access = if parent.is_some() { OFlags::RDWR } else { OFlags::RDONLY };
         let open = file::open(CWD, &self.name(path), access).map_err(|errno| failed("open", errno))?;
@@ -100,7 +100,7 @@ impl Values<'_> {
     }
 
     /// What the container's parent will have, and the writes that come to it; the container's own too, if it is not `given`.
-    fn foresee(
+    fn preview(
         &self,
         path: &CgroupPath,
         own: bool,
@@ -159,7 +159,7 @@ impl Values<'_> {
 
     fn exclusive_error(&self, path: &str, taken: &str) -> Error {
         let errno = Errno::INVAL;
-        Error::system(Stage::Cgroup, self.object(path), "write", errno).meaning(self.all_taken(taken))
+        Error::system(Stage::Cgroup, self.object(path), "write", errno).explain(self.all_taken(taken))
     }
 
     fn nothing_left(&self, path: &str, taken: &str) -> String {
@@ -326,7 +326,7 @@ mod tests {
             tree.put(group, "cpuset.cpus", "0\n");
         }
         let path = CgroupPath::new("/ours/b").unwrap();
-        let (writes, obstacles) = foresee(hierarchy, &path, &Limits::none());
+        let (writes, obstacles) = preview(hierarchy, &path, &Limits::none());
         assert_eq!((writes.iter().filter(|(_, value)| value == "0-3").count(), obstacles), (2, vec![]));
         tree.add("cpuset/ours/b");
         fill("/ours/b");
@@ -346,7 +346,7 @@ mod tests {
         tree.put("cpuset/shield", "cpuset.cpu_exclusive", "1\n");
         let path = CgroupPath::new("/squall/a").unwrap();
         let cpus = |limits: &Limits| {
-            let (writes, obstacles) = foresee(hierarchy, &path, limits);
+            let (writes, obstacles) = preview(hierarchy, &path, limits);
             let values = writes.into_iter().filter(|(file, _)| file.ends_with("cpus")).map(|(_, value)| value);
             (values.collect::<Vec<_>>(), obstacles)
         };

@@ -6,7 +6,7 @@
 use rustix::fs::{AtFlags, CWD, Mode, chmodat, mkdirat, unlinkat};
 use rustix::io::Errno;
 
-use crate::cgroup::explain::with_meaning;
+use crate::cgroup::explain::explained;
 use crate::cgroup::machine::layout::Hierarchy;
 use crate::cgroup::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
@@ -47,7 +47,7 @@ pub(in crate::cgroup) fn make(
     made: &mut Made,
 ) -> Result<()> {
     let directory = hierarchy.directory(path);
-    let failed = |call: &str, errno| with_meaning(Error::system(Stage::Cgroup, object(hierarchy, path), call, errno));
+    let failed = |call: &str, errno| explained(Error::system(Stage::Cgroup, object(hierarchy, path), call, errno));
     for _ in 0..ATTEMPTS {
         match mkdir(&directory) {
             Ok(()) => {
@@ -61,7 +61,7 @@ pub(in crate::cgroup) fn make(
             Err(errno) => return Err(failed("mkdir", errno)),
         }
     }
-    Err(failed("mkdir", Errno::AGAIN).meaning("others kept making and removing it"))
+    Err(failed("mkdir", Errno::AGAIN).explain("others kept making and removing it"))
 }
 
 /// Only the kernel can tell whether it is empty at this instant, by removing it.
@@ -71,9 +71,9 @@ fn replace(hierarchy: &Hierarchy, path: &CgroupPath, directory: &str) -> Result<
         Err(errno @ (Errno::BUSY | Errno::NOTEMPTY)) => {
             Err(Error::system(Stage::Cgroup, object(hierarchy, path), "rmdir", errno)
                 .with_kind(ErrorKind::Exists)
-                .meaning("it is there already and holds processes or cgroups"))
+                .explain("it is there already and holds processes or cgroups"))
         }
-        Err(errno) => Err(with_meaning(Error::system(Stage::Cgroup, object(hierarchy, path), "rmdir", errno))),
+        Err(errno) => Err(explained(Error::system(Stage::Cgroup, object(hierarchy, path), "rmdir", errno))),
     }
 }
 
@@ -87,7 +87,7 @@ fn make_parents(hierarchy: &Hierarchy, path: &CgroupPath, made: &mut Made) -> Re
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => {
                 let object = format!("cgroup '{ancestor}' in {}", hierarchy.mount_point);
-                return Err(with_meaning(Error::system(Stage::Cgroup, object, "mkdir", errno)));
+                return Err(explained(Error::system(Stage::Cgroup, object, "mkdir", errno)));
             }
         }
     }

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::explain::with_meaning;
+use super::explain::explained;
 use super::file;
 use super::freeze;
 use super::limits::adjustment::Adjustment;
@@ -77,7 +77,7 @@ impl Cgroup {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => {
                     let object = directory::object(&layout.hierarchies()[index], path);
-                    return Err(with_meaning(Error::system(Stage::Cgroup, object, "open", errno)));
+                    return Err(explained(Error::system(Stage::Cgroup, object, "open", errno)));
                 }
             }
         }
@@ -169,7 +169,7 @@ fn create(
             subtree::enable(hierarchy, path, needed)?;
         }
         cgroup.add(index).map_err(|errno| {
-            with_meaning(Error::system(Stage::Cgroup, directory::object(hierarchy, path), "open", errno))
+            explained(Error::system(Stage::Cgroup, directory::object(hierarchy, path), "open", errno))
         })?;
     }
     let mut adjustments = Vec::new();

@@ -6,7 +6,7 @@
 
 use rustix::fs::{CWD, OFlags};
 
-use crate::cgroup::explain::with_meaning;
+use crate::cgroup::explain::explained;
 use crate::cgroup::file;
 use crate::cgroup::limits::Field;
 use crate::cgroup::machine::controller::Controller;
@@ -55,7 +55,7 @@ fn hand_down(
 ) -> Result<()> {
     let failed = |call: &str, errno| {
         let shown = if ancestor.is_empty() { "/" } else { ancestor };
-        with_meaning(Error::system(Stage::Cgroup, format!("cgroup '{shown}' cgroup.subtree_control"), call, errno))
+        explained(Error::system(Stage::Cgroup, format!("cgroup '{shown}' cgroup.subtree_control"), call, errno))
     };
     let name = format!("{}/cgroup.subtree_control", hierarchy.below(ancestor));
     let file = match file::open(CWD, &name, OFlags::RDWR) {
@@ -70,7 +70,7 @@ fn hand_down(
             let error = failed(&format!("write(+{controller})"), errno);
             if errno == rustix::io::Errno::NOENT {
                 let text = format!("the controller '{controller}', which {field} needs, is not available there");
-                return error.with_kind(ErrorKind::Unsupported).meaning(text);
+                return error.with_kind(ErrorKind::Unsupported).explain(text);
             }
             error
         })?;
@@ -95,7 +95,7 @@ fn lacking(
 }
 
 /// The writes of [`enable`], file and value, as far as they can be known without making the cgroup.
-pub(in crate::cgroup) fn foresee(
+pub(in crate::cgroup) fn preview(
     hierarchy: &Hierarchy,
     path: &CgroupPath,
     needed: &[(Controller, Field)],

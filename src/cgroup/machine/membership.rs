@@ -61,7 +61,7 @@ impl Membership {
             Err(errno) => {
                 let error = Error::system(Stage::Cgroup, format!("process {pid}"), "read(cgroup)", errno);
                 let gone = matches!(errno, Errno::NOENT | Errno::SRCH);
-                Err(if gone { error.with_kind(ErrorKind::NotFound).meaning("no such process") } else { error })
+                Err(if gone { error.with_kind(ErrorKind::NotFound).explain("no such process") } else { error })
             }
         }
     }

@@ -154,7 +154,7 @@ fn open_working_directory(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Result<Own
     let object = || format!("working directory '{}'", spec.cwd.as_str());
     open_in_root(root, spec.cwd.as_str(), flags, resolve).map_err(|errno| {
         Error::system(Stage::Mounts, object(), "openat2(RESOLVE_IN_ROOT)", errno)
-            .meaning("the image and its mounts have no such directory")
+            .explain("the image and its mounts have no such directory")
     })
 }
 

@@ -140,7 +140,7 @@ fn check(path: CString, name: &CStr) -> Result<CString, Error> {
                 Problem::TooDeep => (ErrorKind::ProgramNotExecutable, libc::ELOOP),
             };
             let error = Error::system(Stage::Exec, object(&path), "execve", crate::error::Errno(errno));
-            Err(error.with_kind(kind).meaning(problem.to_string()))
+            Err(error.with_kind(kind).explain(problem.to_string()))
         }
     }
 }
@@ -148,7 +148,7 @@ fn check(path: CString, name: &CStr) -> Result<CString, Error> {
 fn unreadable(path: &CStr, errno: Errno) -> Error {
     let error = refused(path, "open", errno.into());
     match errno {
-        Errno::ACCESS => error.meaning("the user may execute it but not read it, so its /proc entry would stay root's"),
+        Errno::ACCESS => error.explain("the user may execute it but not read it, so its /proc entry would stay root's"),
         _ => error,
     }
 }
@@ -157,7 +157,7 @@ fn unreadable(path: &CStr, errno: Errno) -> Error {
 /// the program is then called what its caller called it.
 fn closed_to(path: &CStr, name: &CStr, errno: Errno) -> Error {
     match closed_directory(path).filter(|_| errno == Errno::ACCESS) {
-        Some(reason) => refused(name, "access(X_OK)", errno.into()).meaning(reason),
+        Some(reason) => refused(name, "access(X_OK)", errno.into()).explain(reason),
         None => refused(path, "access(X_OK)", errno.into()),
     }
 }
@@ -182,13 +182,13 @@ pub(in crate::launch) fn refused(program: &CStr, call: &str, error: std::io::Err
     let error = Error::system(Stage::Exec, object(program), call, crate::error::Errno(errno));
     match Errno::from_raw_os_error(errno) {
         Errno::NOENT if call == "execve" => {
-            error.with_kind(ErrorKind::ProgramNotFound).meaning("its interpreter does not exist in the image")
+            error.with_kind(ErrorKind::ProgramNotFound).explain("its interpreter does not exist in the image")
         }
         Errno::NOENT | Errno::NOTDIR => error.with_kind(ErrorKind::ProgramNotFound),
         Errno::NOEXEC => error
             .with_kind(ErrorKind::ProgramNotExecutable)
-            .meaning("not a program of this machine, nor a script with #!"),
-        Errno::TOOBIG => error.meaning("arguments and environment together exceed what the kernel takes"),
+            .explain("not a program of this machine, nor a script with #!"),
+        Errno::TOOBIG => error.explain("arguments and environment together exceed what the kernel takes"),
         _ => crate::layer::explain_unread(error).with_kind(ErrorKind::ProgramNotExecutable),
     }
 }

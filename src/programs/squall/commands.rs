@@ -117,7 +117,7 @@ fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Resu
     for warning in &asked.warnings {
         tell!("warning: {warning}");
     }
-    let spec = if asked.own_user { squall.with_foreseen_user(asked.spec)? } else { asked.spec };
+    let spec = if asked.own_user { squall.with_preview_user(asked.spec)? } else { asked.spec };
     let plan = squall.plan(&spec).map_err(|error| asked.names.rename(error))?;
     if arguments.json {
         say!("{}", json!(plan));

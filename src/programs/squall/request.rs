@@ -405,7 +405,7 @@ fn seccomp(what: &str) -> Result<AskedSeccomp> {
             let profile = Profile::read(profile_path(path)?.as_path()).map_err(|error| within_file(error, path))?;
             let warnings = brief_warnings(profile.warnings());
             let warnings = warnings.into_iter().map(|warning| format!("'{path}': {warning}")).collect();
-            Ok(AskedSeccomp { seccomp: Seccomp::Profile(profile.to_value()), warnings })
+            Ok(AskedSeccomp { seccomp: Seccomp::Profile(profile.into()), warnings })
         }
     }
 }

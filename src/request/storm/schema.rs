@@ -214,7 +214,7 @@ fn with_linux(mut builder: Builder, linux: &Place<'_>) -> Builder {
         match place.node().to_value() {
             Some(Value::Null) => {}
             Some(profile) => {
-                let seccomp = Seccomp::Profile(profile);
+                let seccomp = Seccomp::Profile(profile.into());
                 seccomp.warnings().iter().for_each(|warning| place.warning(warning));
                 builder = builder.seccomp(seccomp);
             }

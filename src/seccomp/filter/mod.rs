@@ -59,5 +59,5 @@ impl Filter {
 pub(crate) fn refused(error: std::io::Error) -> Error {
     let unknown = error.raw_os_error() == Some(libc::EINVAL);
     let error = Error::system(Stage::Exec, "seccomp filter", "seccomp(SECCOMP_SET_MODE_FILTER)", error);
-    if unknown { error.meaning("this kernel does not know a flag or an action of the profile") } else { error }
+    if unknown { error.explain("this kernel does not know a flag or an action of the profile") } else { error }
 }
