@@ -57,7 +57,9 @@ pub fn check() -> Result<(), String> {
         return Err(format!("these tests need a kernel with {missing}: try `modprobe {missing}`"));
     }
     if !Path::new("/dev/loop-control").exists() {
-        return Err("these tests need loop devices: try `modprobe loop`".into());
+        return Err(
+            "these tests need /dev/loop-control: try `modprobe loop`, or in a chroot `mount --rbind /dev`".into()
+        );
     }
     let search = std::env::var("PATH").unwrap_or_default();
     let found = |program: &str| search.split(':').any(|directory| Path::new(directory).join(program).exists());

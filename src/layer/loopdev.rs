@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::OpenLayer;
 use super::pins::file_in_id;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, LoopStatus};
@@ -60,11 +60,7 @@ impl LoopDevice {
     /// race is normal.
     pub(super) fn bind(layer: &OpenLayer) -> Result<LoopDevice> {
         let object = layer.label();
-        let control = open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(
-            Stage::Layers,
-            "/dev/loop-control",
-            "open",
-        )?;
+        let control = open_control()?;
         let deadline = Instant::now() + PATIENCE;
         let mut losses = 0;
         while Instant::now() < deadline {
@@ -103,6 +99,20 @@ impl LoopDevice {
             Err(error) => Err(Error::system(Stage::Layers, layer.label(), "ioctl(LOOP_CONFIGURE)", error)),
         }
     }
+}
+
+fn open_control() -> Result<OwnedFd> {
+    const PATH: &str = "/dev/loop-control";
+    open(PATH, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+        let error = Error::system(Stage::Layers, PATH, "open", errno);
+        if errno != Errno::NOENT {
+            return error;
+        }
+        error.meaning(
+            "the kernel has no loop driver (modprobe loop), or /dev is not the machine's: \
+             in a chroot mount it there (mount --rbind), in a container pass its loop devices in",
+        )
+    })
 }
 
 /// Lets those go first who won, and parts those who lost.

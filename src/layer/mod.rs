@@ -130,7 +130,7 @@ impl LayerStore {
         let slots: Vec<Slot<'_>> = layers.iter().map(|layer| self.slot(layer)).collect();
         let mut mounts = slots.iter().map(Slot::mount_shared).collect::<Result<Vec<_>>>()?;
         let missing: Vec<usize> = (0..slots.len()).filter(|index| mounts[*index].is_none()).collect();
-        let attaching = Attaching { bound: BoundDevices::default(), pins_left: AtomicUsize::new(self.keep) };
+        let attaching = Attaching { bound: BoundDevices::default(), pins: AtomicUsize::new(0), keep: self.keep };
         let attach = |index: &usize| {
             let mount = slots[*index].attach(&attaching);
             progress();
@@ -163,13 +163,15 @@ impl LayerStore {
 /// What the layers that one launch attaches have in common.
 struct Attaching {
     bound: BoundDevices,
+    /// Pins allowed so far.
+    pins: AtomicUsize,
     /// More pins than may stay would only be taken away again.
-    pins_left: AtomicUsize,
+    keep: usize,
 }
 
 impl Attaching {
     fn may_pin(&self) -> bool {
-        self.pins_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.pins.fetch_add(1, Ordering::Relaxed) < self.keep
     }
 }
 

@@ -16,6 +16,7 @@ cases![
     a_spawner_that_cannot_fork_says_so,
     too_few_open_files_for_the_layers_are_named_as_the_limit,
     a_dev_without_nodes_for_loop_devices_is_named,
+    a_machine_without_cgroups_in_sight_is_named_where_limits_are_asked_for,
 ];
 
 /// Its number (<linux/capability.h>).
@@ -181,11 +182,24 @@ fn a_dev_without_nodes_for_loop_devices_is_named(bed: &Bed) {
     let script = format!(
         "set -e; mount -t tmpfs dev '{dev}'; cd '{dev}'
          mknod null c 1 3; mknod zero c 1 5; mknod full c 1 7; mknod random c 1 8; mknod urandom c 1 9; mknod tty c 5 0
-         mknod loop-control c 10 237; chmod 666 *; mkdir shm; mount --rbind /dev/shm shm; mount --rbind '{dev}' /dev; cd /
+         $CONTROL; chmod 666 *; mkdir shm; mount --rbind /dev/shm shm; mount --rbind '{dev}' /dev; cd /
          exec \"$@\""
     );
     let under = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
-    let output = bed.run(&["--rm"], &["exit", "7"]).under(&under).output();
-    assert_named(&output, &["squall: layers: /dev/loop", "open", "/dev has no node for it"]);
+    for (control, words) in [
+        ("mknod loop-control c 10 237", ["squall: layers: /dev/loop", "open", "/dev has no node for it"]),
+        ("true", ["squall: layers: /dev/loop-control", "open", "in a chroot mount it there"]),
+    ] {
+        let output = bed.run(&["--rm"], &["exit", "7"]).under(&under).env("CONTROL", control).output();
+        assert_named(&output, &words);
+    }
     assert_eq!(bed.run(&["--rm"], &["exit", "7"]).output().code(), 7, "elsewhere there are nodes");
+}
+
+/// As in a chroot without `/sys`.
+fn a_machine_without_cgroups_in_sight_is_named_where_limits_are_asked_for(bed: &Bed) {
+    let script = "umount -R -l /sys && exec \"$@\"";
+    let under = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"];
+    let output = bed.run(&["--rm", "--cpus", "1"], &["exit", "7"]).under(&under).output();
+    assert_named(&output, &["squall: cgroup: ", "'cpu'", "no cgroup hierarchy is mounted: in a chroot mount"]);
 }

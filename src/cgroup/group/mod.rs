@@ -189,9 +189,11 @@ pub(super) fn supported(layout: &Layout, path: &CgroupPath, limits: &Limits) -> 
     };
     for (controller, field) in &needed {
         if layout.holder(*controller).is_none() {
-            return unsupported(format!(
-                "{field} needs the cgroup controller '{controller}', which this machine does not offer"
-            ));
+            let lack = match layout.hierarchies() {
+                [] => "and no cgroup hierarchy is mounted: in a chroot mount the machine's /sys there (mount --rbind)",
+                _ => "which this machine does not offer",
+            };
+            return unsupported(format!("{field} needs the cgroup controller '{controller}', {lack}"));
         }
     }
     if limits.memory_oom_group && layout.holder(Controller::Memory).is_some_and(|memory| !memory.is_v2()) {

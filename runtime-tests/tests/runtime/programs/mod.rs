@@ -98,7 +98,7 @@ fn a_go_program_does_everything(bed: &Bed) {
         esbuild m1.js --bundle --minify --outfile=out.js --log-level=error
         esbuild --servedir=. --serve=127.0.0.1:8000 --log-level=error < <(sleep 60) & server=$!
         for i in $(seq 100); do exec 3<>/dev/tcp/127.0.0.1/8000 && break; sleep 0.1; done 2>/dev/null
-        printf 'GET /m51.js HTTP/1.0\r\n\r\n' >&3
+        printf 'GET /m51.js HTTP/1.0\r\nHost: 127.0.0.1:8000\r\n\r\n' >&3
         grep -o 'all of it' <&3
         kill $server
     "#;
