@@ -1,7 +1,7 @@
 //! Crash points: in test builds (feature `crash-points`), a process of ours ends at a stage, or its surroundings fail there.
 //!
 //! Every process calls [`point`] where a stage begins for it. Without the feature that is nothing at all. With it, the environment says what
-//! happens: `SQUALL_CRASH` holds role, stage, the how-manieth passing, and the fault, and `SQUALL_CRASH_DIR` a directory that serves the
+//! happens: `SQUALL_CRASH` holds role, stage, occurrence (from 1) and fault, and `SQUALL_CRASH_DIR` a directory that serves the
 //! fault (`runtime-tests/tests/crashes` makes both). The faults are real: the signal, the full file system, the memory limit, the truncated
 //! layer come from the kernel.
 //!

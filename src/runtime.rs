@@ -256,7 +256,7 @@ impl Squall {
     /// host cannot apply, before anything is touched; [`ErrorKind::Privilege`] names the
     /// capabilities that are missing; [`ErrorKind::Exists`] for an id in use; [`ErrorKind::ProgramNotFound`] and
     /// [`ErrorKind::ProgramNotExecutable`] for the program; [`ErrorKind::Phase`] when this program has threads and no spawner was set;
-    /// [`ErrorKind::Exhausted`] names the limit of the system that was reached; [`ErrorKind::TimedOut`] when the launch got no further for
+    /// [`ErrorKind::Exhausted`] names the limit of the system that was reached; [`ErrorKind::TimedOut`] when the launch made no progress for
     /// 25 seconds (35 once there is an init), in a file system that does not answer for example: it is taken back as soon as it can be.
     /// A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {

@@ -46,7 +46,7 @@ impl Running {
         self.record.monitor.is_alive()
     }
 
-    /// A pidfd that becomes readable when it is time to look again: the monitor's, or without one init's. Nothing when both are gone.
+    /// A pidfd that becomes readable when it is time to look again: the monitor's, or without one init's. `None` when both are gone.
     ///
     /// A monitor that has been killed and not been waited for is still a process, whose pidfd is readable for ever: it does not count.
     pub fn process(&self) -> Option<OwnedFd> {

@@ -163,7 +163,7 @@ fn silent(at: Stage, silence: Duration, pid: Option<u32>) -> Error {
         _ => "a file system or device that it needs does not answer, perhaps",
     };
     let place = pid.and_then(waits_in).map_or_else(String::new, |place| format!(" (it waits in the kernel's {place})"));
-    let text = format!("it got no further within {} s, and is given up: {what}{place}", silence.as_secs());
+    let text = format!("timed out: no progress for {} s: {what}{place}", silence.as_secs());
     Error::found(ErrorKind::TimedOut, at, "launch process", "read", text)
 }
 

@@ -108,7 +108,7 @@ fn open_control() -> Result<OwnedFd> {
         if errno != Errno::NOENT {
             return error;
         }
-        error.meaning(
+        error.explain(
             "the kernel has no loop driver (modprobe loop), or /dev is not the machine's: \
              in a chroot mount it there (mount --rbind), in a container pass its loop devices in",
         )

@@ -146,7 +146,7 @@ impl LayerStore {
         Slot { directory: self.directory.join(layer.identity.layer_id()), layer }
     }
 
-    /// Unmounts what is too much after layers were come by in these ways. Each takes the kernel some 10 ms. Failing to unmount an idle one is no
+    /// Unmounts pins beyond the number to keep, after layers were mounted in these ways. Each takes the kernel some 10 ms. Failing to unmount an idle one is no
     /// reason to fail a launch; `squall reap` reports it.
     pub(crate) fn trim_after(&self, sources: &[LayerSource]) {
         if !sources.contains(&LayerSource::Attached) {

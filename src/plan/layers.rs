@@ -21,7 +21,7 @@ pub struct PlannedLayer {
     pub layer_id: String,
     /// Whether it becomes a lower; one that occurs again further up does not, and nothing changes by that.
     pub used: bool,
-    /// How its mount would be come by now, where that can be known.
+    /// How its mount would be obtained now; `None` where that cannot be known.
     pub way: Option<LayerSource>,
     /// Why that way, or why it is not known.
     pub why: String,

@@ -35,7 +35,7 @@ pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine, cgro
     obstacles
 }
 
-/// Whoever may not look is not told.
+/// Skipped without read access.
 fn bound_that_is_not_kept(root: &RootMode) -> Option<String> {
     let RootMode::Directory(HostDirectory { path, size_bytes: Some(_) }) = root else { return None };
     let directory = fs::File::open(path.as_path()).ok()?;

@@ -11,11 +11,11 @@ use crate::seccomp::Seccomp;
 #[derive(Debug, Parser)]
 #[command(name = "squall", version, about, max_term_width = 110)]
 pub struct Cli {
-    /// The run root: records, control sockets and mounted layers
+    /// Run root: records, control sockets and mounted layers
     #[arg(long, global = true, value_name = "DIR", default_value = squall::DEFAULT_RUN_ROOT)]
     pub root: PathBuf,
 
-    /// The cgroup in which monitors live; those of containers in scopes of systemd are there [default: /squall/monitors]
+    /// Cgroup for the monitors of containers that are not in a systemd scope [default: /squall/monitors]
     #[arg(long, global = true, value_name = "PATH")]
     pub monitor_cgroup: Option<String>,
 
@@ -27,29 +27,29 @@ pub struct Cli {
 pub enum Command {
     /// Run a worker
     Run(Box<Run>),
-    /// Tell what `run` would do, and do nothing of it; needs no privilege
+    /// Show what `run` would do (dry run); needs no privilege
     Plan(Box<Plan>),
     /// List containers
     Ps(Ps),
-    /// Show what is recorded of a container
+    /// Display the record of a container
     Inspect(Inspect),
-    /// Wait for a container to end, and print its exit code
+    /// Block until a container ends, then print its exit code
     Wait(Ids),
-    /// End a container: a signal, a grace, then the whole tree
+    /// Stop containers: send a signal, wait, then kill every process
     Stop(Stop),
-    /// Send a container's init a signal
+    /// Send a signal to the first process of a container
     Kill(Kill),
-    /// Remove what is kept of an ended container
+    /// Remove ended containers
     Rm(Rm),
-    /// Show what a container uses
+    /// Display resource usage of containers
     Stats(Stats),
     /// List the layers that are mounted or in use
     Layers(Layers),
-    /// Clear away what a crash left, and unmount idle layers
+    /// Remove what a crash left behind, and unmount unused layers
     Reap(Reap),
-    /// Run a worker in a container before your eyes, and measure every claim
+    /// Run a worker in a container and check every claim, step by step
     Demo(Demo),
-    /// Tell what this machine can do, what is missing, and what to do about it
+    /// Check this machine: what works, what is missing, how to mend it
     Doctor(Doctor),
     /// Check and explain seccomp profiles
     Seccomp(Seccomp),
@@ -64,13 +64,13 @@ pub enum Command {
                         one follows. Options stand before it: what follows belongs to the program."
 )]
 pub struct Run {
-    /// A layer file, squashfs or EROFS; base first, as often as there are layers
+    /// Layer file (squashfs or EROFS), base first. Repeatable
     #[arg(long = "layer", value_name = "FILE")]
     pub layers: Vec<PathBuf>,
-    /// Refuse layers outside this directory, and those that anybody but root and the owners could change. Repeatable
+    /// Only accept layers below this directory that nobody but root and the image owners can write. Repeatable
     #[arg(long = "image-root", value_name = "DIR")]
     pub image_roots: Vec<PathBuf>,
-    /// A user whom layers below image roots may belong to, besides root. Repeatable
+    /// User besides root that layers below image roots may belong to. Repeatable
     #[arg(long = "image-owner", value_name = "UID", requires = "image_roots")]
     pub image_owners: Vec<u32>,
     /// Storm's command file, oci-config.json
@@ -78,104 +78,101 @@ pub struct Run {
         "mounts", "writable", "memory", "memory_swap", "oom_group", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "cgroup_manager", "hostname", "network",
         "pidfile"])]
     pub spec: Option<PathBuf>,
-    /// Keep standard input open; a worker in the foreground has the caller's in any case
+    /// Keep standard input open (always so in the foreground)
     #[arg(short, long, conflicts_with = "detach")]
     pub interactive: bool,
-    /// A terminal of its own: not supported yet
+    /// Allocate a terminal: not supported yet
     #[arg(short, long, hide = true)]
     pub tty: bool,
-    /// Do not wait: print the id and leave the worker running
+    /// Run in the background and print the container id
     #[arg(short, long)]
     pub detach: bool,
-    /// The container's id
+    /// Assign a name to the container
     #[arg(long, value_name = "ID")]
     pub name: Option<String>,
-    /// Keep no record of it after its end
+    /// Remove the container when it ends
     #[arg(long)]
     pub rm: bool,
-    /// A variable of the worker's environment; without a value it is the caller's, where the caller has it
+    /// Set an environment variable; without a value, pass on the caller's. Repeatable
     #[arg(short, long, value_name = "K[=V]")]
     pub env: Vec<String>,
-    /// The working directory
+    /// Working directory inside the container
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
-    /// Who the worker is; auto: a user that no other container has, of --own-users [default: the caller; for root auto]
+    /// Username or UID (format: <name|uid>[:gid]); auto: a uid of its own, from --own-users [default: the caller's, for root auto]
     #[arg(short, long, value_name = "NAME|UID[:GID]|auto")]
     pub user: Option<String>,
-    /// The uids of which --user auto takes one, held as long as the container or a host path that it can write to is there
+    /// Range of uids for --user auto; one is taken as long as its container or a host path that it can write to exists
     /// [default: 2100000000-2100065535]
     #[arg(long, value_name = "FIRST-LAST")]
     pub own_users: Option<String>,
-    /// A host path in the container; one that begins with '.' is relative to the working directory
+    /// Bind mount a host path into the container. Repeatable
     #[arg(short, long = "volume", value_name = "SRC:DST[:OPTIONS]")]
     pub volumes: Vec<String>,
-    /// A file system in memory
+    /// Mount a file system in memory. Repeatable
     #[arg(long, value_name = "DST[:size=SIZE,OPTIONS]")]
     pub tmpfs: Vec<String>,
-    /// A mount by keys, for paths with ':': type=bind,src=PATH,dst=PATH[,ro] or type=tmpfs,dst=PATH[,tmpfs-size=SIZE]
+    /// Attach a mount: type=bind,src=PATH,dst=PATH[,ro] or type=tmpfs,dst=PATH[,tmpfs-size=SIZE]. Repeatable
     #[arg(long = "mount", value_name = "KEY=VALUE,…")]
     pub mounts: Vec<String>,
-    /// A root that can be written to: in memory, of this size (half of the machine's without one), or in a directory of the host. A size for
-    /// that takes a file system with project quotas (ext4, xfs or f2fs mounted with prjquota) and an empty directory
+    /// Writable root: in memory, of this size [default: half of the machine's memory], or in a directory of the host. A size for a
+    /// directory needs project quotas (ext4, xfs or f2fs mounted with prjquota) and an empty directory
     #[arg(long, value_name = "SIZE|DIR[,size=SIZE]", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub writable: Option<String>,
     /// Memory limit; 0 for none
     #[arg(short, long, value_name = "SIZE")]
     pub memory: Option<String>,
-    /// Limit of memory and swap together, -1 for any amount of swap, 0 for none of its own
+    /// Memory plus swap limit; -1 for unlimited swap, 0 for no limit of its own
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
-    /// Where the memory limit ends one process, end all of the container's (cgroup v2)
+    /// Kill all processes of the container when the memory limit kills one (cgroup v2)
     #[arg(long)]
     pub oom_group: bool,
-    /// CPU quota, in CPUs; 0 for none
+    /// Number of CPUs; 0 for no limit
     #[arg(long, value_name = "CPUS")]
     pub cpus: Option<String>,
-    /// CPUs to run on
+    /// CPUs in which to allow execution (0-3, 0,1)
     #[arg(long, value_name = "LIST")]
     pub cpuset_cpus: Option<String>,
-    /// Memory nodes to use
+    /// Memory nodes (MEMs) in which to allow execution (0-3, 0,1)
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
-    /// Most processes and threads; 0 or -1 for no limit [default: 2048, where the machine counts them]
+    /// Limit of processes and threads; 0 or -1 for no limit [default: 2048, where the machine can count them]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub pids_limit: Option<String>,
-    /// What the container's cgroup is made in: a cgroup's path, or for systemd a slice [default: /squall, or system.slice]
+    /// Parent of the container's cgroup: a path, or a systemd slice [default: /squall, or system.slice]
     #[arg(long, value_name = "PATH|SLICE")]
     pub cgroup_parent: Option<String>,
-    /// Who makes the container's cgroup [default: systemd where it runs with cgroup v2 alone, unless --cgroup-parent or --monitor-cgroup
-    /// is a path]
+    /// Cgroup manager [default: systemd where it runs with cgroup v2 alone, unless --cgroup-parent or --monitor-cgroup is a path]
     #[arg(long, value_name = "cgroupfs|systemd")]
     pub cgroup_manager: Option<String>,
-    /// The container's host name [default: its id, with the host's network the host's]
+    /// Container host name [default: its id; with the host's network the host's]
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,
-    /// The network: the host's, or one of its own with only a loopback device [default: none]
+    /// Network: host, or none (loopback device only) [default: none]
     #[arg(long, visible_alias = "net", value_name = "host|none")]
     pub network: Option<String>,
-    /// What confines the worker. Its system calls: seccomp=FILE (an OCI or Docker profile),
-    /// seccomp=unconfined or seccomp=default. A profile that is loaded on the host:
-    /// apparmor=PROFILE, or apparmor=unconfined. A whole SELinux label:
-    /// label=context:USER:ROLE:TYPE[:LEVEL], or label=disable. With --spec for a document that does
-    /// not say. Repeatable
+    /// Security options: seccomp=FILE|unconfined|default, apparmor=PROFILE|unconfined,
+    /// label=context:USER:ROLE:TYPE[:LEVEL]|disable. With --spec, for a document that does not say.
+    /// Repeatable
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security_options: Vec<String>,
-    /// Let a worker of uid 0 give files setuid and setgid bits, also in directories of the host: otherwise the calls fail with EPERM
+    /// Let a worker of uid 0 set setuid and setgid bits; the calls fail with EPERM otherwise
     #[arg(long)]
     pub allow_setuid_bits: bool,
-    /// Where init's pid is written
+    /// Write the pid of the container's first process to the file
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
-    /// A file for the worker's standard output, or /dev/null
+    /// Write the worker's standard output to the file, or /dev/null
     #[arg(long, value_name = "FILE")]
     pub stdout: Option<PathBuf>,
-    /// A file for the worker's standard error, or /dev/null
+    /// Write the worker's standard error to the file, or /dev/null
     #[arg(long, value_name = "FILE")]
     pub stderr: Option<PathBuf>,
-    /// Stop the worker after this many seconds
+    /// Maximum time in seconds the worker may run
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     pub timeout: Option<String>,
-    /// IMAGE.sqsh (without --layer), program and arguments
+    /// IMAGE.sqsh (unless --layer is given), command and arguments
     #[arg(value_name = "ARGV", trailing_var_arg = true)]
     pub rest: Vec<OsString>,
 }
@@ -188,110 +185,110 @@ pub struct Run {
 pub struct Plan {
     #[command(flatten)]
     pub run: Run,
-    /// For a machine
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Ps {
-    /// Those that have ended, too
+    /// Show all containers [default: those that run]
     #[arg(short, long)]
     pub all: bool,
-    /// For a machine
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// Which
+    /// Container names
     #[arg(value_name = "ID")]
     pub id: String,
-    /// For a machine: the whole record
+    /// Print JSON: the whole record
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Ids {
-    /// Which
+    /// Container names
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
-    /// For a machine
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Stop {
-    /// Seconds between the signal and the kill
+    /// Seconds to wait before the kill
     #[arg(short, long, value_name = "S", default_value = "10", allow_hyphen_values = true)]
     pub time: String,
-    /// The signal
+    /// Signal to send
     #[arg(short, long, default_value = "TERM")]
     pub signal: String,
-    /// Which
+    /// Container names
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Kill {
-    /// The signal
+    /// Signal to send
     #[arg(short, long, default_value = "KILL")]
     pub signal: String,
-    /// Which
+    /// Container names
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Rm {
-    /// Kill it first if it runs
+    /// Kill running containers first
     #[arg(short, long)]
     pub force: bool,
-    /// Which
+    /// Container names
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Stats {
-    /// Once, not once a second
+    /// Print once, without repeating every second
     #[arg(long)]
     pub no_stream: bool,
-    /// For a machine
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Which
+    /// Container names
     #[arg(value_name = "ID")]
     pub id: String,
 }
 
 #[derive(Debug, Args)]
 pub struct Layers {
-    /// For a machine
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Reap {
-    /// How many idle layers may stay mounted
+    /// Number of unused layers to leave mounted
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub keep: usize,
-    /// Only say what would go, and why
+    /// Only show what would be removed, and why
     #[arg(long)]
     pub dry_run: bool,
-    /// For a machine
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// For a machine
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -302,7 +299,7 @@ pub struct Demo {
                         tried, 2 where nothing can be launched. Changes nothing on the machine but by that launch, which clears away after itself."
 )]
 pub struct Doctor {
-    /// For a machine
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

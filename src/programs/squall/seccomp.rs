@@ -20,7 +20,7 @@ pub struct Seccomp {
 enum Command {
     /// Check a profile: everything that is wrong with it, names unknown here, the program's length
     Check(Check),
-    /// Tell what a profile does with a system call, and by which rule
+    /// Show what a profile does with a system call, and by which rule
     Explain(Explain),
 }
 
