@@ -18,6 +18,7 @@ use crate::stage::Stage;
 /// What a caller can do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// The request itself is wrong; nothing was touched. [`Error::problems`] lists every reason.
     Invalid,
@@ -61,6 +62,7 @@ impl fmt::Display for Problem {
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Cause {
     /// The kernel's answer, with what it means here where that is known.
     Errno {

@@ -124,7 +124,7 @@ mod sys;
 mod systemd;
 mod wait;
 
-pub use container::{Container, Created, Delivery, Ended, Exited, Lost, Phase, Running};
+pub use container::{Container, Delivery, Ended, Exited, Launching, Lost, Phase, Running};
 pub use error::{Cause, Context, Error, ErrorKind, Problem, Result};
 pub use host_files::HostFile;
 pub use layer::Trim;

@@ -21,6 +21,7 @@ use crate::state::record::RemovedExits;
 /// What kind of object reaping looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ReapKind {
     /// A container's directory, with its cgroup and processes.
     Container,
@@ -46,6 +47,7 @@ impl ReapKind {
 
 /// One object, and why it goes or stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Reaped {
     /// What it is.
     pub kind: ReapKind,
@@ -139,15 +141,15 @@ fn reap_container(container: Container, trim: Trim) -> Result<Reaped> {
         Container::Running(_) => (false, "it runs, unwatched: its monitor is gone"),
         Container::Exited(_) => (false, "its record stays until it is removed"),
         Container::Lost(_) => (true, "it ended unwatched"),
-        Container::Created(created) if claim::is_held(created.directory())? => (false, "it is being launched"),
-        Container::Created(_) => (true, "its launch died half way"),
+        Container::Launching(launching) if claim::is_held(launching.directory())? => (false, "it is being launched"),
+        Container::Launching(_) => (true, "its launch died half way"),
     };
     if !goes || trim == Trim::Report {
         return Ok(Reaped { kind: ReapKind::Container, name, goes, reason: reason.to_owned() });
     }
     let outcome = match container {
         Container::Lost(lost) => lost.remove(),
-        Container::Created(created) => created.abandon(),
+        Container::Launching(launching) => launching.abandon(),
         _ => Ok(()),
     };
     // One that cannot be removed is no reason to leave the others.

@@ -56,7 +56,7 @@ fn remove_containers(bed: &Bed) -> Vec<String> {
                 problems.extend((removed.code() != 0).then(|| format!("squall rm fails: {removed}")));
             }
             // Reaping is what clears these.
-            "lost" | "created" => {}
+            "lost" | "launching" => {}
             _ => problems.push(format!("container {container}")),
         }
     }

@@ -41,7 +41,7 @@ impl Running {
             return Ok(Delivery::Sent);
         }
         // By its monitor, so that the record tells what happened.
-        self.clone().stop(number, Duration::ZERO).map(|_| Delivery::CarriedOut)
+        self.stop(number, Duration::ZERO).map(|_| Delivery::CarriedOut)
     }
 
     /// So it is after its launch, and for good: who leads a session cannot leave its group. Looked at all the same, because a wrong group

@@ -4,31 +4,26 @@
 //! read from the container's directory, and from the kernel by pidfd; pids are never believed without their start time.
 
 mod delivery;
-mod running;
+mod launching;
+mod remove;
+mod signal;
+mod stats;
+mod stop;
+mod wait;
 
 pub use delivery::Delivery;
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify;
 use serde::Serialize;
 
-use crate::cgroup::{self, CgroupPath, Layout};
-use crate::crash::{self, Role};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::exhausted::{AtLimit, Limit};
-use crate::host::boot_id;
-use crate::launch::pid_file;
+use crate::cgroup::CgroupPath;
+use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
 use crate::state::claim;
-use crate::state::claim::Notes;
-use crate::state::record;
-use crate::state::record::{Exit, ExitRecord, LaunchRecord, RemovedExits};
-use crate::sys;
-use crate::wait::is_readable_by;
+use crate::state::record::{self, Exit, ExitRecord, LaunchRecord, RemovedExits};
 
 /// How long to wait for a container to be gone after it has been killed: the kernel has to tear down its memory and namespaces.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
@@ -37,7 +32,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub enum Container {
     /// Being launched, or its launch was killed half way: there is no record yet.
-    Created(Created),
+    Launching(Launching),
     /// Its workload runs.
     Running(Running),
     /// Its workload has ended, and how is known.
@@ -49,9 +44,10 @@ pub enum Container {
 /// The name of a phase, as `ps` prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Phase {
-    /// See [`Container::Created`].
-    Created,
+    /// See [`Container::Launching`].
+    Launching,
     /// See [`Container::Running`].
     Running,
     /// See [`Container::Exited`].
@@ -60,9 +56,21 @@ pub enum Phase {
     Lost,
 }
 
+impl Phase {
+    /// Its name, as it is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Launching => "launching",
+            Phase::Running => "running",
+            Phase::Exited => "exited",
+            Phase::Lost => "lost",
+        }
+    }
+}
+
 /// A container without a record.
 #[derive(Debug, Clone)]
-pub struct Created {
+pub struct Launching {
     id: String,
     directory: PathBuf,
 }
@@ -71,14 +79,14 @@ pub struct Created {
 #[derive(Debug, Clone)]
 pub struct Running {
     directory: PathBuf,
-    record: Box<LaunchRecord>,
+    record: Arc<LaunchRecord>,
 }
 
 /// A container whose end is on record.
 #[derive(Debug, Clone)]
 pub struct Exited {
     directory: PathBuf,
-    record: Box<LaunchRecord>,
+    record: Arc<LaunchRecord>,
     exit: Box<ExitRecord>,
 }
 
@@ -86,12 +94,13 @@ pub struct Exited {
 #[derive(Debug, Clone)]
 pub struct Lost {
     directory: PathBuf,
-    record: Box<LaunchRecord>,
+    record: Arc<LaunchRecord>,
     known: Option<Exit>,
 }
 
 /// How a container ended, as far as it can be known.
 #[derive(Debug, Clone)]
+#[must_use = "a container that has ended is kept until it is removed"]
 pub enum Ended {
     /// The monitor wrote it down.
     Exited(Exited),
@@ -112,19 +121,19 @@ impl Container {
             return if let Some(exit) = RemovedExits::of_container(&directory).read(id).filter(|_| removing) {
                 Err(removed_with(id, &exit))
             } else if directory.is_dir() {
-                Ok(Container::Created(Created { id: id.into(), directory }))
+                Ok(Container::Launching(Launching { id: id.into(), directory }))
             } else {
                 Err(no_such(id))
             };
         };
-        let running = Running { directory, record: Box::new(record) };
+        let running = Running { directory, record: Arc::new(record) };
         running.refresh()
     }
 
     /// Its id.
     pub fn id(&self) -> &str {
         match self {
-            Container::Created(created) => &created.id,
+            Container::Launching(launching) => &launching.id,
             other => &other.record().expect("every other phase has a record").id,
         }
     }
@@ -132,7 +141,7 @@ impl Container {
     /// Its phase.
     pub fn phase(&self) -> Phase {
         match self {
-            Container::Created(_) => Phase::Created,
+            Container::Launching(_) => Phase::Launching,
             Container::Running(_) => Phase::Running,
             Container::Exited(_) => Phase::Exited,
             Container::Lost(_) => Phase::Lost,
@@ -142,7 +151,7 @@ impl Container {
     /// What was recorded at its launch.
     pub fn record(&self) -> Option<&LaunchRecord> {
         match self {
-            Container::Created(_) => None,
+            Container::Launching(_) => None,
             Container::Running(running) => Some(&running.record),
             Container::Exited(exited) => Some(&exited.record),
             Container::Lost(lost) => Some(&lost.record),
@@ -188,6 +197,35 @@ fn recorded_cgroup(record: &LaunchRecord) -> Result<CgroupPath> {
     })
 }
 
+impl Running {
+    pub(crate) fn new(directory: PathBuf, record: LaunchRecord) -> Running {
+        Running { directory, record: Arc::new(record) }
+    }
+
+    /// Its record.
+    pub fn record(&self) -> &LaunchRecord {
+        &self.record
+    }
+
+    pub(super) fn object(&self) -> String {
+        format!("container '{}'", self.record.id)
+    }
+
+    /// Whether its workload lives.
+    pub fn is_alive(&self) -> bool {
+        self.record.init.is_alive()
+    }
+
+    /// Whether its monitor lives.
+    pub fn is_watched(&self) -> bool {
+        self.record.monitor.is_alive()
+    }
+
+    pub(super) fn cgroup(&self) -> Result<CgroupPath> {
+        recorded_cgroup(&self.record)
+    }
+}
+
 impl Exited {
     /// Its record.
     pub fn record(&self) -> &LaunchRecord {
@@ -197,11 +235,6 @@ impl Exited {
     /// How it ended.
     pub fn exit(&self) -> &ExitRecord {
         &self.exit
-    }
-
-    /// Removes what is kept of it.
-    pub fn remove(self) -> Result<()> {
-        remove(&self.directory, &self.record)
     }
 }
 
@@ -215,11 +248,6 @@ impl Lost {
     pub fn known(&self) -> Option<&Exit> {
         self.known.as_ref()
     }
-
-    /// Removes what is kept of it.
-    pub fn remove(self) -> Result<()> {
-        remove(&self.directory, &self.record)
-    }
 }
 
 impl Ended {
@@ -230,135 +258,4 @@ impl Ended {
             Ended::Lost(lost) => lost.record(),
         }
     }
-
-    /// Removes what is kept of it.
-    pub fn remove(self) -> Result<()> {
-        match self {
-            Ended::Exited(exited) => exited.remove(),
-            Ended::Lost(lost) => lost.remove(),
-        }
-    }
-}
-
-impl Created {
-    /// Its id.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Its directory.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Waits until its launch is over, at most this long, and gives the container in the phase in which it then is: still created, if the
-    /// time was too short or the launch process has been killed.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`]: the launch failed, and took back what it had made.
-    pub fn settle(self, span: Duration) -> Result<Container> {
-        let object = format!("container '{}'", self.id);
-        let deadline = Instant::now() + span;
-        let changes = inotify::init(inotify::CreateFlags::CLOEXEC)
-            .at(Stage::Watch, &object, "inotify_init1")
-            .at_limit(libc::EMFILE, Limit::InotifyInstances)?;
-        // The record is renamed into place; a failed launch removes the directory; one that is killed closes it.
-        let events =
-            inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE_SELF | inotify::WatchFlags::CLOSE_NOWRITE;
-        // Open all the time, because closing it is one of these events.
-        let Some(launch) = claim::Holder::of(&self.directory)? else { return Err(no_such(&self.id)) };
-        match inotify::add_watch(&changes, &self.directory, events) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::NOENT) => return Err(no_such(&self.id)),
-            Err(errno) => {
-                let error = Error::system(Stage::Watch, object, "inotify_add_watch", errno);
-                return Err(error.at_limit(libc::ENOSPC, Limit::InotifyWatches));
-            }
-        }
-        loop {
-            let container = Container::open(&self.id, self.directory.clone())?;
-            let Container::Created(_) = container else { return Ok(container) };
-            if !launch.is_alive()? {
-                // Unless it came to its end between the two looks.
-                return Container::open(&self.id, self.directory.clone());
-            }
-            if !wait_readable(&changes, Some(deadline))? {
-                return Ok(container);
-            }
-            // Which event it was does not matter: the next look decides.
-            let _ = rustix::io::read(&changes, &mut [0; 1024]);
-        }
-    }
-
-    /// Removes what an unfinished launch has made. There is no record, but the claim says which cgroup was to be used.
-    pub fn abandon(self) -> Result<()> {
-        let object = format!("container '{}'", self.id);
-        let Some(_held) = claim::hold(&self.directory)? else {
-            return Err(Error::found(ErrorKind::Phase, Stage::Remove, object, "flock", "it is being launched"));
-        };
-        // Between the look and the lock it may have been launched, and even have ended.
-        if record::read_launch(&self.directory)?.is_some() {
-            return Err(Error::found(
-                ErrorKind::Phase,
-                Stage::Remove,
-                object,
-                "open",
-                "it has been launched meanwhile",
-            ));
-        }
-        crash::point(Role::Caller, Stage::Remove);
-        let notes = Notes::read(&self.directory)?;
-        if let Some((cgroup, inode)) = notes.cgroup()? {
-            cgroup::end(&Layout::detect()?, cgroup, inode)?;
-        }
-        pid_file::take_back(&notes, None)?;
-        claim::remove_directory(&self.directory)
-    }
-}
-
-/// Removes cgroup and directory. The monitor comes to its own end first: it may still be clearing away, by the same names. The directory goes
-/// last: as long as it is there, removing can be tried again. Of a record from before the machine was restarted neither pid nor inode means
-/// anything: they may be somebody else's now.
-fn remove(directory: &Path, record: &LaunchRecord) -> Result<()> {
-    crash::point(Role::Caller, Stage::Remove);
-    let of_this_boot = record.boot_id == boot_id()?;
-    if let Some(monitor) = of_this_boot.then(|| record.monitor.open()).flatten() {
-        wait_readable(&monitor, Some(Instant::now() + KILL_PATIENCE))?;
-    }
-    let Some(_held) = claim::hold(directory)? else {
-        return match directory.exists() {
-            false => Ok(()),
-            true => {
-                let text = "its monitor, or somebody else who removes it, is still at work";
-                Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{}'", record.id), "flock", text))
-            }
-        };
-    };
-    let inode = record.cgroup_inode.filter(|_| of_this_boot);
-    cgroup::end(&Layout::detect()?, &recorded_cgroup(record)?, inode)?;
-    crash::point(Role::Caller, Stage::Remove);
-    claim::remove_directory(directory)
-}
-
-/// A wait status, as wait(2) encodes it.
-fn exit_of(status: i32) -> Exit {
-    match status & 0x7f {
-        0 => Exit::Code { code: (status >> 8) as u8 },
-        signal => Exit::Signal { signal: signal as u8, core_dumped: status & 0x80 != 0 },
-    }
-}
-
-/// The exit status of a process that somebody else reaps: the kernel keeps it for whoever holds a pidfd, from the moment of the reaping.
-fn known_end(pidfd: &OwnedFd) -> Result<Option<Exit>> {
-    // A reaped process hangs up; that of a host's init takes a moment.
-    let mut fds = [PollFd::new(pidfd, PollFlags::empty())];
-    let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
-    poll(&mut fds, Some(&patience)).at(Stage::Watch, "init", "poll")?;
-    Ok(sys::pidfd_wait_status(pidfd.as_fd()).map(exit_of))
-}
-
-/// Waits until a descriptor can be read; false when the deadline came first. Of a pidfd that is a reason to look at its process, and no proof
-/// that it has ended.
-fn wait_readable(fd: &OwnedFd, deadline: Option<Instant>) -> Result<bool> {
-    is_readable_by(fd.as_fd(), deadline).at(Stage::Watch, "descriptor", "poll")
 }

@@ -64,6 +64,7 @@ const HELPER_STACK: usize = 128 << 10;
 /// How a layer's mount was obtained, as the record has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum LayerSource {
     /// The pin was cloned.
     Pin,

@@ -9,6 +9,7 @@ pub const SCHEMA: u32 = 1;
 ///
 /// When the run root's file system was full, the record ends after `wall_ns`: everything that follows is then `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExitRecord {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -96,6 +97,7 @@ pub enum Exit {
 /// Why a container ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum EndReason {
     /// By itself, or by a signal that was no stop.
     Exited,

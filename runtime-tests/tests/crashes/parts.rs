@@ -73,7 +73,7 @@ fn remove(args: &[String]) {
         Container::Exited(exited) => exited.remove(),
         Container::Lost(lost) => lost.remove(),
         Container::Running(running) => running.kill_tree().and_then(Ended::remove),
-        Container::Created(created) => created.abandon(),
+        Container::Launching(launching) => launching.abandon(),
     });
 }
 

@@ -254,7 +254,7 @@ fn judge(scene: &Scene, about: About, mut verdict: Verdict) -> Verdict {
     match settled(scene) {
         Err(error) => verdict.other.push(format!("it cannot be looked at: {error}")),
         // A pid file is its caller's to remove, but not that of a launch that came to nothing.
-        Ok(None | Some(Container::Created(_))) => {
+        Ok(None | Some(Container::Launching(_))) => {
             nothing_came_of_it = !about.told_to_end;
             if about.launched {
                 verdict.false_exits.push("its caller was told that it runs, and there is no container".to_owned());
@@ -287,7 +287,7 @@ fn judge(scene: &Scene, about: About, mut verdict: Verdict) -> Verdict {
 
 fn settled(scene: &Scene) -> squall::Result<Option<Container>> {
     match scene.container()? {
-        Some(Container::Created(created)) => match created.settle(SETTLING) {
+        Some(Container::Launching(launching)) => match launching.settle(SETTLING) {
             Err(error) if error.kind() == squall::ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         },
@@ -309,8 +309,8 @@ fn end(scene: &Scene, running: &Running, about: &About, verdict: &mut Verdict) {
 fn check_end(scene: &Scene, about: &About, verdict: &mut Verdict) {
     match scene.container() {
         Err(error) => verdict.other.push(format!("it cannot be looked at: {error}")),
-        Ok(None | Some(Container::Created(_))) if about.may_be_gone => {}
-        Ok(None | Some(Container::Created(_))) => verdict.false_exits.push("its record is gone".to_owned()),
+        Ok(None | Some(Container::Launching(_))) if about.may_be_gone => {}
+        Ok(None | Some(Container::Launching(_))) => verdict.false_exits.push("its record is gone".to_owned()),
         Ok(Some(Container::Running(running))) => {
             verdict.other.push(format!("it still runs: {:?}", running.record().init));
         }

@@ -139,7 +139,7 @@ fn launches_killed_at_any_moment_leave_nothing_that_reaping_does_not_clear(bed: 
     }
     let cleared = || bed.squall(&["reap"]).output().code() == 0 && ids().as_array().is_some_and(Vec::is_empty);
     until("everything is reaped", || {
-        for container in ids().as_array().unwrap().iter().filter(|container| container["phase"] != "created") {
+        for container in ids().as_array().unwrap().iter().filter(|container| container["phase"] != "launching") {
             bed.squall(&["rm", "--force", container["id"].as_str().unwrap()]).output();
         }
         cleared().then_some(())

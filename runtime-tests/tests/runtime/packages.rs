@@ -1,4 +1,4 @@
-//! What the programs are linked from, and which part of the library uses which.
+//! What the programs are linked from, which part of the library uses which, and whether lists of source texts follow them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,6 +36,13 @@ fn the_core_links_no_network_no_async_runtime_and_no_message_bus(_: &Bed) {
     assert!(names.contains(&"squall") && names.contains(&"libcontainer"), "{listed}");
     let found: Vec<&str> = FORBIDDEN.into_iter().filter(|name| names.contains(name)).collect();
     assert_eq!(found, Vec::<&str>::new());
+}
+
+fn each_protection_is_where_the_list_of_them_has_it(_: &Bed) {
+    let mut list = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/without-protections"));
+    list.arg("--check");
+    let said = Call::new(list).output();
+    assert_eq!(said.code(), 0, "{said}");
 }
 
 /// The rooms of the library from the ground up, those of one floor in one line. A room uses only what lies before it.

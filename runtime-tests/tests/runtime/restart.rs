@@ -140,7 +140,7 @@ fn a_launch_that_the_restart_cut_off_is_cleared_and_its_name_is_free(bed: &Bed) 
     let inode = fs::metadata(&bystander.cgroup).unwrap().ino();
     let notes = fs::read_to_string(directory.join("claim")).unwrap();
     fs::write(directory.join("claim"), format!("{notes}{{\"cgroup_inode\":{inode}}}\n")).unwrap();
-    assert_eq!(containers(bed)[0]["phase"], "created");
+    assert_eq!(containers(bed)[0]["phase"], "launching");
     after_restart(bed, bed.squall(&["reap"])).ok();
     assert_eq!(containers(bed), Value::Array(Vec::new()));
     bystander.end();

@@ -54,7 +54,7 @@ fn code_of(running: Running) -> u8 {
 }
 
 fn is_running(running: &Running) -> bool {
-    running.is_watched() && matches!(running.clone().refresh().unwrap(), Container::Running(_))
+    running.is_watched() && matches!(running.refresh().unwrap(), Container::Running(_))
 }
 
 fn end(running: Running) {

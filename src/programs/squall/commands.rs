@@ -222,7 +222,7 @@ fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
     let containers = listing.containers;
     let shown: Vec<&Container> = containers
         .iter()
-        .filter(|container| arguments.all || matches!(container.phase(), Phase::Created | Phase::Running))
+        .filter(|container| arguments.all || matches!(container.phase(), Phase::Launching | Phase::Running))
         .collect();
     if arguments.json {
         let rows: Vec<Value> = shown.into_iter().map(summary).collect();
@@ -302,7 +302,7 @@ enum Found {
 
 fn find(squall: &Squall, id: &str) -> Result<Found> {
     let container = squall.attach(id).and_then(|container| match container {
-        Container::Created(created) => created.settle(Duration::ZERO),
+        Container::Launching(launching) => launching.settle(Duration::ZERO),
         other => Ok(other),
     });
     or_removed(squall, id, container.map(Found::There))
@@ -345,7 +345,7 @@ fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
 /// Waits for the end of a container, in whatever phase it is.
 fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, Lost>> {
     let found = squall.attach(id).and_then(|container| match container {
-        Container::Created(created) => created.settle(LAUNCH_PATIENCE),
+        Container::Launching(launching) => launching.settle(LAUNCH_PATIENCE),
         other => Ok(other),
     });
     let ended = match or_removed(squall, id, found.map(Found::There))? {
@@ -353,7 +353,7 @@ fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, L
         Found::There(Container::Running(running)) => running.wait()?,
         Found::There(Container::Exited(exited)) => Ended::Exited(exited),
         Found::There(Container::Lost(lost)) => Ended::Lost(lost),
-        Found::There(Container::Created(_)) => return Err(not_started(id)),
+        Found::There(Container::Launching(_)) => return Err(not_started(id)),
     };
     Ok(match ended {
         Ended::Exited(exited) => Ok(exited.exit().clone()),
@@ -380,7 +380,7 @@ fn stop(squall: &Squall, arguments: &Stop) -> Result<i32> {
     Ok(for_each(&arguments.ids, |id| {
         match find(squall, id)? {
             Found::There(Container::Running(running)) => drop(running.stop(signal, grace)?),
-            Found::There(Container::Created(_)) => return Err(not_started(id)),
+            Found::There(Container::Launching(_)) => return Err(not_started(id)),
             Found::There(Container::Exited(_) | Container::Lost(_)) | Found::Removed(_) => {}
         }
         say!("{id}");
@@ -397,7 +397,7 @@ fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
                 let object = format!("container '{id}'");
                 return Err(Error::found(ErrorKind::Phase, Stage::Stop, object, "signal", "it has ended"));
             }
-            Container::Created(_) => return Err(not_started(id)),
+            Container::Launching(_) => return Err(not_started(id)),
         }
         say!("{id}");
         Ok(())
@@ -437,12 +437,12 @@ fn remove_one(squall: &Squall, id: &str, force: bool) -> Result<()> {
         Container::Exited(exited) => exited.remove(),
         Container::Lost(lost) => lost.remove(),
         Container::Running(running) if force => running.kill_tree()?.remove(),
-        Container::Created(created) if force => created.abandon(),
+        Container::Launching(launching) if force => launching.abandon(),
         Container::Running(_) => {
             let text = "it runs: stop it first, or use --force";
             Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{id}'"), "remove", text))
         }
-        Container::Created(_) => Err(not_started(id)),
+        Container::Launching(_) => Err(not_started(id)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use squall::cgroup::Usage;
 use squall::layer::LayerStatus;
 use squall::record::{Exit, ExitRecord, LaunchRecord};
-use squall::{Container, OneLine, Phase};
+use squall::{Container, OneLine};
 
 /// Says something on standard error, as one line.
 macro_rules! tell {
@@ -36,16 +36,6 @@ pub fn line(text: std::fmt::Arguments<'_>) {
             tell!("standard output: write: {error} (it was: {text})");
             std::process::exit(crate::OWN_ERROR);
         }
-    }
-}
-
-/// The name of a phase.
-pub fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Created => "created",
-        Phase::Running => "running",
-        Phase::Exited => "exited",
-        Phase::Lost => "lost",
     }
 }
 
@@ -87,7 +77,7 @@ pub fn row(container: &Container) -> [String; 6] {
     let state = match container {
         Container::Exited(exited) => format!("exited ({})", exit(&exited.exit().exit)),
         Container::Running(running) if !running.record().monitor.is_alive() => "running (unwatched)".to_owned(),
-        other => phase(other.phase()).to_owned(),
+        other => other.phase().name().to_owned(),
     };
     let record = container.record();
     let pid = match container {

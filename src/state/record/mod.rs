@@ -39,6 +39,7 @@ pub const SCHEMA: u32 = 1;
 
 /// A layer as a container uses it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerRecord {
     /// The path by which the caller named it.
     pub path: String,
@@ -51,6 +52,7 @@ pub struct LayerRecord {
 
 /// How long a stage of the launch took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StageTime {
     /// The stage.
     pub stage: Stage,
@@ -60,6 +62,7 @@ pub struct StageTime {
 
 /// `record.json`: a container as it was launched.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LaunchRecord {
     /// [`SCHEMA`] of the version that wrote it.
     pub schema: u32,

@@ -127,12 +127,12 @@ impl Cycle<'_> {
         let mark = self.ground.mark(&self.id);
         let mut failure = None;
         let settled = look(LAUNCH_PATIENCE, || match self.ground.forked.attach(&self.id) {
-            Ok(Container::Created(_)) if self.is_held() => None,
+            Ok(Container::Launching(_)) if self.is_held() => None,
             // Between the two looks its record may have been written.
-            Ok(Container::Created(_)) if !self.record_path().exists() && self.directory().exists() => {
+            Ok(Container::Launching(_)) if !self.record_path().exists() && self.directory().exists() => {
                 Some(Place::HalfWay)
             }
-            Ok(Container::Created(_)) => None,
+            Ok(Container::Launching(_)) => None,
             Ok(container) => container.record().map(|record| Place::Present(Box::new(record.clone()))),
             // A caller may have been killed between its fork and the launch's first step.
             Err(error) if error.kind() == ErrorKind::NotFound => {

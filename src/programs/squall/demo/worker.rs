@@ -219,7 +219,7 @@ pub(super) fn run_root(tag: &str) -> PathBuf {
 /// A container whose launch is over.
 fn settled(container: Container) -> Result<Container> {
     match container {
-        Container::Created(created) => created.settle(PATIENCE),
+        Container::Launching(created) => created.settle(PATIENCE),
         other => Ok(other),
     }
 }
@@ -229,7 +229,7 @@ fn end(container: Container) -> Result<()> {
         Container::Running(running) => running.kill_tree()?.remove(),
         Container::Exited(exited) => exited.remove(),
         Container::Lost(lost) => lost.remove(),
-        Container::Created(created) => created.abandon(),
+        Container::Launching(created) => created.abandon(),
     }
 }
 

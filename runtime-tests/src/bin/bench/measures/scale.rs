@@ -170,7 +170,7 @@ fn reap(ground: &Ground) -> Command {
 fn stop_all(running: Vec<Running>) -> Outcome<Vec<Ended>> {
     let share = running.len().div_ceil(STOPPED_AT_A_TIME);
     let stop = |containers: &[Running]| -> Outcome<Vec<Ended>> {
-        containers.iter().map(|running| Ok(running.clone().stop(libc::SIGTERM, GRACE)?)).collect()
+        containers.iter().map(|running| Ok(running.stop(libc::SIGTERM, GRACE)?)).collect()
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = running.chunks(share).map(|chunk| scope.spawn(move || stop(chunk))).collect();

@@ -1,0 +1,67 @@
+//! Ending a container: a signal, a grace, then the kill of everything in it.
+
+use std::time::Duration;
+
+use super::{Ended, KILL_PATIENCE, Running};
+use crate::cgroup::{self, KillMeans};
+use crate::crash::{self, Role};
+use crate::error::{Error, ErrorKind, Result};
+use crate::monitor::client::{self, Reply};
+use crate::stage::Stage;
+
+/// How long after the grace the caller leaves the killing to the monitor, before it looks whether that lives.
+const MONITORS_TURN: Duration = Duration::from_secs(1);
+
+impl Running {
+    /// Ends the container: the signal now, and after the grace the whole tree is killed. A frozen one is thawed for it. The monitor sees to it
+    /// even if the caller is gone before the grace is over; one that has been killed or does not answer is done without.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Phase`] when a cgroup above the container's is frozen and keeps it from ending (cgroup v1); [`ErrorKind::TimedOut`] when it was
+    /// killed and is not gone.
+    pub fn stop(&self, signal: i32, grace: Duration) -> Result<Ended> {
+        crash::point(Role::Caller, Stage::Stop);
+        self.refuse_frozen(cgroup::frozen_above)?;
+        let reply = client::stop(&self.directory, signal, grace)?;
+        if reply == Reply::Silent {
+            self.continue_monitor();
+        }
+        if reply != Reply::Done {
+            self.signal_if_alive(signal)?;
+            self.thaw()?;
+        }
+        let turn = if reply == Reply::Done { MONITORS_TURN } else { Duration::ZERO };
+        match self.wait_for(grace.saturating_add(turn))? {
+            Some(ended) => Ok(ended),
+            None => self.kill_tree(),
+        }
+    }
+
+    fn signal_if_alive(&self, signal: i32) -> Result<()> {
+        match self.signal_init(signal) {
+            Err(error) if error.kind() != ErrorKind::Phase => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Kills everything in the container, at once, and without its monitor's help.
+    pub fn kill_tree(&self) -> Result<Ended> {
+        crash::point(Role::Caller, Stage::Stop);
+        self.refuse_frozen(cgroup::frozen_above)?;
+        if let Some(cgroup) = self.own_cgroup()? {
+            cgroup.kill_all(KillMeans::Best)?;
+        }
+        // On a hybrid host init may be where the kill does not reach; its pid namespace goes with it.
+        self.signal_if_alive(libc::SIGKILL)?;
+        self.continue_monitor();
+        self.wait_for(KILL_PATIENCE)?.ok_or_else(|| self.late())
+    }
+
+    fn late(&self) -> Error {
+        let text = match self.is_alive() {
+            true => "it was killed and is not gone yet".to_owned(),
+            false => format!("it is dead, and its monitor (pid {}) does not say how it ended", self.record.monitor.pid),
+        };
+        Error::found(ErrorKind::TimedOut, Stage::Stop, self.object(), "wait", text)
+    }
+}
