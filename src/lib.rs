@@ -28,7 +28,7 @@
 //! # Launching for others
 //!
 //! A program that launches for other users, a setuid program above all, must not reach for them what they could not. It makes a
-//! [`request::OpenedSpec`], which opens what the spec names on the host as the user, refuses what it does not allow, and calls
+//! [`OpenedSpec`], which opens what the spec names on the host as the user, refuses what it does not allow, and calls
 //! [`Squall::launch_opened`]. The example stands there. Nothing of the library is found by `/proc/self/exe`, except by [`Spawner::companion`],
 //! which such a program does not use; and nothing of the program's environment reaches what the library starts.
 //!

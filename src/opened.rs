@@ -45,8 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// [`Squall::launch_opened`](crate::Squall::launch_opened).
 ///
 /// ```no_run
-/// use squall::request::{AbsolutePath, Identity, LaunchSpec, OpenedSpec};
-/// use squall::{Spawner, Squall, Stdio};
+/// use squall::request::{AbsolutePath, Identity, LaunchSpec};
+/// use squall::{OpenedSpec, Spawner, Squall, Stdio};
 ///
 /// # fn of_the_caller() -> LaunchSpec { unimplemented!() }
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -6,8 +6,8 @@
 //!
 //! Owns: the types of a request, their rules and bounds, the parsing of documents and values. Never does: change anything, need a
 //! privilege, decide who may ask for what (allow-lists belong to the programs). It touches the file system in few places only:
-//! where a door reads its document, in [`check_layers`], [`OpenedSpec`] and [`ImageRoots`], for descriptors of streams, and for `..` in a path that
-//! somebody typed ([`values::host_path`]); the user database is asked in [`Identity`]. Runs in the caller's process, and in the spawner
+//! where a door reads its document, for descriptors of streams, and for `..` in a path that somebody typed
+//! ([`values::host_path`]); the user database is asked in [`Identity`]. Runs in the caller's process, and in the spawner
 //! for the second check.
 
 mod apparmor;

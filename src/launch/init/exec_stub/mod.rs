@@ -112,8 +112,13 @@ mod tests {
         fn run(&self, script: &str, attribute: &str, label: &str) -> Output {
             let root = rustix::process::geteuid().is_root();
             let mut command = Command::new("unshare");
-            command.args((!root).then_some("--map-root-user")).args(["--mount", "sh", "-ec"]);
-            command.arg(format!("{script}\nexec \"$0\" \"$@\"")).arg(self.0.path().join("step"));
+            command.args((!root).then_some("--map-root-user"));
+            // Mounts are made at `/proc` and below it alone. It is a mount everywhere, which `/` is
+            // not in every chroot.
+            command.args(["--mount", "--propagation", "unchanged", "sh", "-ec"]);
+            command
+                .arg(format!("mount --make-rprivate /proc\n{script}\nexec \"$0\" \"$@\""))
+                .arg(self.0.path().join("step"));
             command.args(["1", "0", attribute, label, &label.len().to_string(), "workload"]).output().unwrap()
         }
     }
