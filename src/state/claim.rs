@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::run_root::RunRoot;
 use crate::cgroup::CgroupPath;
+use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::host::boot_id;
+use crate::host::{absent, boot_id};
 use crate::request::{AbsolutePath, ContainerId, Identity, LaunchSpec};
 use crate::stage::Stage;
 
@@ -276,16 +277,51 @@ pub(crate) fn is_unnamed(name: &str) -> bool {
 }
 
 /// Removes a container's directory. One that does not exist is fine.
+///
+/// It loses its name first: with its record and without its exit record the container would be taken for lost, should this process be killed
+/// between the two files. What then remains has no name, and reaping takes it.
 pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.at(Stage::Remove, directory.display(), "rmdir"),
+    let Some(unnamed) = take_name(directory).at(Stage::Remove, directory.display(), "renameat2")? else {
+        return Ok(());
+    };
+    crash::point(Role::Caller, Stage::Remove);
+    absent(fs::remove_dir_all(&unnamed)).at(Stage::Remove, unnamed.display(), "rmdir")
+}
+
+/// Where the directory is now; `None` where it is not there (any more).
+fn take_name(directory: &Path) -> rustix::io::Result<Option<PathBuf>> {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    for number in 0..ATTEMPTS {
+        let unnamed = directory.with_file_name(format!("{UNNAMED}{}-{number}-{name}", std::process::id()));
+        match renameat_with(rustix::fs::CWD, directory, rustix::fs::CWD, &unnamed, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(Some(unnamed)),
+            Err(Errno::NOENT) => return Ok(None),
+            // Of an earlier process with this pid.
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
     }
+    Err(Errno::EXIST)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_loses_its_name_before_any_of_its_files() {
+        let run = tempfile::tempdir().unwrap();
+        let container = run.path().join("one");
+        fs::create_dir(&container).unwrap();
+        fs::write(container.join("exit.json"), "{}").unwrap();
+        let unnamed = take_name(&container).unwrap().unwrap();
+        assert!(!container.exists() && unnamed.join("exit.json").exists());
+        assert!(is_unnamed(&unnamed.file_name().unwrap().to_string_lossy()));
+        assert_eq!(take_name(&container).unwrap(), None);
+        fs::create_dir(&container).unwrap();
+        assert_ne!(take_name(&container).unwrap().unwrap(), unnamed, "a name in use is left alone");
+        remove_directory(&container).unwrap();
+    }
 
     #[test]
     fn notes_add_up_and_an_unfinished_line_is_none() {

@@ -7,7 +7,11 @@ use std::process::Command;
 
 use runtime_tests::{Bed, Call, cases};
 
-cases![the_core_links_no_network_no_async_runtime_and_no_message_bus, no_room_of_the_library_uses_one_above_it,];
+cases![
+    the_core_links_no_network_no_async_runtime_and_no_message_bus,
+    no_room_of_the_library_uses_one_above_it,
+    each_protection_is_where_the_list_of_them_has_it
+];
 
 fn the_core_links_no_network_no_async_runtime_and_no_message_bus(_: &Bed) {
     const FORBIDDEN: [&str; 16] = [
