@@ -204,7 +204,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let init = Init {
         spec,
         layout: &layout,
-        gate: gate.as_fd(),
+        gate: &gate,
         layers: &layers,
         sources: &sources,
         above: above.as_ref(),
@@ -230,9 +230,12 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let layer_sources: Vec<_> = layers.iter().map(|layer| layer.source).collect();
     drop((layers, sources));
 
-    // Init builds its root by now, and waits at the gate. It stays there until nothing is left that could be refused.
+    // Init builds its root by now. It passes the gate twice: when it is in its cgroups, and when nothing is left that could be refused.
     line.enter(Stage::Join)?;
     let in_cgroups = enter_cgroups(&cgroup, joining, &procs, &child)?;
+    if in_cgroups {
+        open_gate(&gate_writing)?;
+    }
     // Late, because the first move between cgroups waits for the kernel, and init works meanwhile.
     if scope.is_none() && !exposed {
         leave_callers_cgroup(&layout, None, &job.settings)?;
@@ -270,8 +273,9 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
         undo.removed_exit(removed.keep(prepared.claim.directory.as_fd(), spec.id.as_str())?);
     }
     if in_cgroups {
-        open_gate(gate_writing)?;
+        open_gate(&gate_writing)?;
     }
+    drop(gate_writing);
     let oom = handoff::watch_memory(&layout, &spec.cgroup);
     store.trim_after(&layer_sources);
     removed.trim(MOST_REMOVED);
@@ -324,8 +328,8 @@ fn enter_cgroups(cgroup: &Cgroup, joining: Joining, procs: &[OwnedFd], child: &C
 }
 
 /// Lets init go on. One that has ended has said why in its report.
-fn open_gate(gate: OwnedFd) -> Result<()> {
-    match rustix::io::write(&gate, &[1]) {
+fn open_gate(gate: &OwnedFd) -> Result<()> {
+    match rustix::io::write(gate, &[1]) {
         Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
         Err(errno) => Err(errno).at(Stage::Join, "gate", "write"),
     }

@@ -48,8 +48,8 @@ const NOTIFY_SOCKET: &str = "/notify.sock";
 pub(crate) struct Init<'a> {
     pub(crate) spec: &'a LaunchSpec,
     pub(crate) layout: &'a Layout,
-    /// A byte comes from it when init is in its cgroups.
-    pub(crate) gate: BorrowedFd<'a>,
+    /// A byte comes from it when init is in its cgroups, and one when it may become the workload.
+    pub(crate) gate: &'a OwnedFd,
     pub(crate) layers: &'a [LayerMount],
     pub(crate) sources: &'a Sources,
     /// The detached mount that takes a writable root's writes.
@@ -116,17 +116,23 @@ fn close_what_is_not_needed(init: &Init<'_>, report: &OwnedFd) {
     let layers = init.layers.iter().map(|layer| layer.mount.as_fd());
     let sources = init.sources.binds.iter().chain(&init.sources.cgroups).map(|source| source.mount.as_fd());
     let others = init.above.map(|above| above.mount.as_fd()).into_iter().chain([init.step.as_fd()]);
-    let kept = layers.chain(sources).chain(others).chain(init.stdio).chain([init.gate, report.as_fd()]);
+    let kept = layers.chain(sources).chain(others).chain(init.stdio).chain([init.gate.as_fd(), report.as_fd()]);
     sys::close_all_but(kept.chain(crash::descriptors()));
 }
 
 /// The launch process moves init while init builds its root, because the first move has to wait for the kernel. The cgroup namespace comes
 /// after it: where a process is when it unshares becomes its root.
 fn wait_for_cgroups(init: &Init<'_>) -> Result<()> {
+    pass_gate(init.gate)?;
+    sys::unshare_cgroup_namespace().at(Stage::Join, "cgroup namespace", "unshare")
+}
+
+/// Waits for the launch process.
+fn pass_gate(gate: &OwnedFd) -> Result<()> {
     let mut byte = [0];
-    match rustix::io::retry_on_intr(|| rustix::io::read(init.gate, &mut byte)).at(Stage::Join, "gate", "read")? {
+    match rustix::io::retry_on_intr(|| rustix::io::read(gate, &mut byte)).at(Stage::Join, "gate", "read")? {
         0 => Err(Error::found(ErrorKind::System, Stage::Join, "gate", "read", "the launch process has ended")),
-        _ => sys::unshare_cgroup_namespace().at(Stage::Join, "cgroup namespace", "unshare"),
+        _ => Ok(()),
     }
 }
 
@@ -171,6 +177,7 @@ fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Resu
         .transpose()?
         .and_then(|words| <[CString; 2]>::try_from(words).ok());
     Ok(Workload {
+        gate: Rc::new(init.gate.try_clone().at(Stage::Init, "gate", "fcntl(F_DUPFD)")?),
         argv: strings(spec.args.clone())?,
         envp: strings(environment)?,
         report: Rc::clone(report),

@@ -34,6 +34,8 @@ pub(crate) struct Workload {
     pub(crate) argv: Vec<CString>,
     pub(crate) envp: Vec<CString>,
     pub(crate) report: Rc<OwnedFd>,
+    /// A byte comes from it when nothing is left that could be refused.
+    pub(crate) gate: Rc<OwnedFd>,
     /// The program in between.
     pub(crate) step: Rc<OwnedFd>,
     /// What a worker of uid 0 is denied whatever its own filter says.
@@ -70,6 +72,9 @@ impl Workload {
             Ok(program) => program,
             Err(error) => return error,
         };
+        if let Err(error) = super::pass_gate(&self.gate) {
+            return error;
+        }
         reporter.enter(Stage::Exec);
         // From here on the report pipe is what init dies by: the worker outlives its launch process and its monitor.
         let _ = sys::on_parent_death(ParentDeath::Survive);
@@ -203,6 +208,7 @@ mod tests {
             argv: vec![CString::new(argv0).unwrap()],
             envp: vec![CString::new(format!("PATH={path}")).unwrap()],
             report: Rc::new(writing),
+            gate: Rc::new(reading.try_clone().unwrap()),
             step: Rc::new(reading),
             root_filter: None,
             filter: None,
