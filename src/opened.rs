@@ -25,15 +25,11 @@ use std::time::Duration;
 use rustix::fs::ResolveFlags;
 
 use crate::error::{Context, Error, Problem, Result};
-use crate::host_files::as_user;
-use crate::host_files::as_user::Task;
+use crate::host_files::as_user::{self, Task};
 use crate::host_files::host_file::{Expected, HostFile, Refusal};
 use crate::host_files::trace::shown;
 use crate::layer::file::{OpenLayer, open_layers};
-use crate::request::AbsolutePath;
-use crate::request::Identity;
-use crate::request::Mount;
-use crate::request::{LaunchSpec, RootMode};
+use crate::request::{AbsolutePath, Identity, LaunchSpec, Mount, RootMode};
 use crate::stage::Stage;
 use crate::sys;
 

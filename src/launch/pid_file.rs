@@ -23,8 +23,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::host_files::as_user;
-use crate::host_files::as_user::Task;
+use crate::host_files::as_user::{self, Task};
 use crate::host_files::open_directory_as_user;
 use crate::opened::HostFiles;
 use crate::request::{AbsolutePath, ContainerId, Identity, LaunchSpec};

@@ -17,8 +17,7 @@ use crate::document::quoted;
 use crate::error::{Error, Problem, Result};
 use crate::host::kind_of_file;
 use crate::host_files::host_file::LOOP_OR_MAGIC;
-use crate::request::LaunchSpec;
-use crate::request::LayerPath;
+use crate::request::{LaunchSpec, LayerPath};
 use crate::stage::Stage;
 use crate::sys;
 

@@ -19,9 +19,7 @@ use crate::document::BadValue;
 use crate::error::{Error, Problem, Result};
 use crate::host_files::facts::{Facts, Way};
 use crate::host_files::trace::{Astray, path_of, resolve, shown, walk};
-use crate::request::AbsolutePath;
-use crate::request::Identity;
-use crate::request::LaunchSpec;
+use crate::request::{AbsolutePath, Identity, LaunchSpec};
 use crate::sys;
 
 /// Directories below which layers have to lie, at least one, and whom they may belong to besides root.

@@ -4,11 +4,10 @@
 use core::ffi::CStr;
 
 use crate::counters::{Counts, SOURCES};
-use crate::handover::{CgroupKind, CgroupLeaf, Handover};
+use crate::handover::{CgroupKind, CgroupLeaf, Handover, RESERVED_NAME};
 use crate::record::{Ending, Extent, Facts, Upper, Usage};
 use crate::sys::{self, Clock, Open};
 use crate::SOCKET_NAME;
-use crate::handover::RESERVED_NAME;
 
 /// How long an emptied cgroup may stay populated: dying processes that hold much memory take a second to leave.
 const REMOVAL_BOUND_NS: u64 = 2_000_000_000;

@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use crate::layer::{LayerFormat, LayerSource, LayerStore};
-use crate::layer::{OpenLayer, without_repeats};
+use crate::layer::{LayerFormat, LayerSource, LayerStore, OpenLayer, without_repeats};
 use crate::request::{LaunchSpec, RootMode};
 use crate::root::staging;
 use crate::settings::Settings;

@@ -15,8 +15,7 @@ use super::seccomp::Seccomp;
 use super::selinux::Selinux;
 use super::spec::{Fields, Home, LaunchSpec, Network, OnExit, RootMode, SetuidBits};
 use crate::cgroup::{CgroupPath, Limits, Manager, Scope, Slice};
-use crate::document::Capped;
-use crate::document::{BadValue, quoted};
+use crate::document::{BadValue, Capped, quoted};
 use crate::error::{Error, Problem, Result};
 
 /// Where a request comes from, for its errors.

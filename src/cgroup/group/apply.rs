@@ -10,12 +10,11 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::cgroup::explain;
-use crate::cgroup::file;
 use crate::cgroup::limits::Field;
 use crate::cgroup::limits::adjustment::{Adjustment, Got};
 use crate::cgroup::limits::kernel_values::{Absent, Check, Setting, Step, difference};
 use crate::cgroup::path::CgroupPath;
+use crate::cgroup::{explain, file};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
 

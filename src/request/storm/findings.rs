@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 
 use super::document::Node;
-use crate::document::Capped;
-use crate::document::quoted;
+use crate::document::{Capped, quoted};
 use crate::error::Problem;
 
 /// Problems and warnings of a document so far. Shared by all places of one walk.

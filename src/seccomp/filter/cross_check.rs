@@ -9,11 +9,10 @@ use std::collections::BTreeMap;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch};
 
 use super::interpreter::{CallData, interpret};
-use crate::seccomp::profile::Profile;
 use crate::seccomp::profile::action::Action;
 use crate::seccomp::profile::architecture::NATIVE;
-use crate::seccomp::profile::call;
 use crate::seccomp::profile::rule::Rule;
+use crate::seccomp::profile::{Profile, call};
 use crate::sys::instruction::Instruction;
 
 /// A stack of filters, in the order in which of equally strict answers the first counts.

@@ -19,10 +19,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::filter::Filter;
-use super::filter::program;
-use crate::document::text_file;
-use crate::document::text_file::FinalLink;
+use super::filter::{Filter, program};
+use crate::document::text_file::{self, FinalLink};
 use crate::error::{Error, Problem, Result};
 use action::Action;
 use docker::Surroundings;

@@ -5,12 +5,11 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::seccomp::filter::program;
-use crate::seccomp::profile::Profile;
 use crate::seccomp::profile::action::Action;
 use crate::seccomp::profile::architecture::NATIVE;
-use crate::seccomp::profile::call;
 use crate::seccomp::profile::condition::all_of;
 use crate::seccomp::profile::treatment::{Otherwise, Treatment, Treatments};
+use crate::seccomp::profile::{Profile, call};
 
 /// Calls that are treated alike, whatever their arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -17,8 +17,7 @@ use squall::layer::Trim;
 use squall::record::{ExitRecord, LaunchRecord, ProcessId};
 use squall::request::{Identity, LaunchSpec, Seccomp};
 use squall::stage::Stage as LaunchStage;
-use squall::{Container, Ended, Running};
-use squall::{Squall, Stdio};
+use squall::{Container, Ended, Running, Squall, Stdio};
 
 /// The unprivileged user that every worker is.
 const NOBODY: u32 = 65534;
