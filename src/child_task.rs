@@ -1,7 +1,8 @@
 //! Work in a child process, with a deadline: what hangs or dies there does not reach us.
 //!
-//! Who we are: the program's only process, with one thread; without that (in somebody's program with threads) what only looks is done here,
-//! unbounded, and what acts is not done. The child may take namespaces and filters upon itself; they end with it.
+//! Who we are: the program's only process, with one thread; without that (in somebody's program
+//! with threads) what only looks is done here, unbounded, and what acts is not done. The child may
+//! take namespaces and filters upon itself; they end with it.
 
 use std::fmt;
 use std::fs::File;
@@ -43,7 +44,8 @@ pub fn run<T: Serialize + DeserializeOwned>(patience: Duration, work: impl FnOnc
     if sys::is_single_threaded() { apart(patience, work) } else { Ok(work()) }
 }
 
-/// Does the work in a child, and gives back what it came to; never here, because it changes the process that does it.
+/// Does the work in a child, and gives back what it came to; never here, because it changes the
+/// process that does it.
 pub fn apart<T: Serialize + DeserializeOwned>(patience: Duration, work: impl FnOnce() -> T) -> Result<T, Failure> {
     if !sys::is_single_threaded() {
         return Err(Failure::NotBegun("this program has more than one thread, or no /proc".to_owned()));
@@ -87,7 +89,8 @@ fn read_until(pipe: OwnedFd, deadline: Instant) -> Option<Vec<u8>> {
     }
 }
 
-/// Kills the child, if it does not end by itself now, and does not wait for one that even that does not end.
+/// Kills the child, if it does not end by itself now, and does not wait for one that even that does
+/// not end.
 fn end(child: i32) {
     const PATIENCE: Duration = Duration::from_millis(100);
     let Some(pid) = Pid::from_raw(child) else { return };

@@ -1,11 +1,14 @@
-//! Crash points: in test builds (feature `crash-points`), a process of ours ends at a stage, or its surroundings fail there.
+//! Crash points: in test builds (feature `crash-points`), a process of ours ends at a stage, or its
+//! surroundings fail there.
 //!
-//! Every process calls [`point`] where a stage begins for it. Without the feature that is nothing at all. With it, the environment says what
-//! happens: `SQUALL_CRASH` holds role, stage, occurrence (from 1) and fault, and `SQUALL_CRASH_DIR` a directory that serves the
-//! fault (`runtime-tests/tests/crashes` makes both). The faults are real: the signal, the full file system, the memory limit, the truncated
-//! layer come from the kernel.
+//! Every process calls [`point`] where a stage begins for it. Without the feature that is nothing
+//! at all. With it, the environment says what happens: `SQUALL_CRASH` holds role, stage, occurrence
+//! (from 1) and fault, and `SQUALL_CRASH_DIR` a directory that serves the fault
+//! (`runtime-tests/tests/crashes` makes both). The faults are real: the signal, the full file
+//! system, the memory limit, the truncated layer come from the kernel.
 //!
-//! The monitor has no such points: it is tested as it is shipped, by a tracer that strikes at its system calls.
+//! The monitor has no such points: it is tested as it is shipped, by a tracer that strikes at its
+//! system calls.
 
 /// Which process passes a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! The one error of the library: which stage, which object, which call, and why.
 //!
-//! An error has to cross process borders (init → launch process → caller) without losing anything, so it is plain data that
-//! serialises. Callers decide by [`Error::kind`]; people read the line that [`fmt::Display`] prints:
+//! An error has to cross process borders (init → launch process → caller) without losing anything,
+//! so it is plain data that serialises. Callers decide by [`Error::kind`]; people read the line
+//! that [`fmt::Display`] prints:
 //!
 //! ```text
 //! layers: layer 2 '/srv/images/base.sqsh': mount(squashfs): Invalid argument: not a squashfs file or a damaged one
@@ -75,7 +76,8 @@ pub enum Cause {
     Problems(Vec<Problem>),
     /// A check of ours failed: what was found, and what was expected.
     Found(String),
-    /// An error of libcontainer, its chain of causes joined. It has no errno to give: it crosses a socket as text in that crate.
+    /// An error of libcontainer, its chain of causes joined. It has no errno to give: it crosses a
+    /// socket as text in that crate.
     Libcontainer(String),
 }
 
@@ -102,7 +104,8 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A failed operation. `Display` prints one line: stage, object, call, cause; whatever names it holds, a terminal only shows it.
+/// A failed operation. `Display` prints one line: stage, object, call, cause; whatever names it
+/// holds, a terminal only shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     kind: ErrorKind,

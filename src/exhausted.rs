@@ -1,7 +1,8 @@
 //! Limits of the system, in the words by which whoever meets one can find it and raise it.
 //!
-//! One errno stands for many limits, so the words are given where the call is made: there it is known which limit the errno means. Only
-//! EMFILE and ENFILE mean the same nearly everywhere; [`Error::system`] knows them.
+//! One errno stands for many limits, so the words are given where the call is made: there it is
+//! known which limit the errno means. Only EMFILE and ENFILE mean the same nearly everywhere;
+//! [`Error::system`] knows them.
 
 use crate::error::{Error, ErrorKind, Result};
 

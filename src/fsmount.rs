@@ -1,4 +1,5 @@
-//! New file systems, made detached: nothing is visible anywhere until the descriptor is moved to a mount point, and dropping it undoes it.
+//! New file systems, made detached: nothing is visible anywhere until the descriptor is moved to a
+//! mount point, and dropping it undoes it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

@@ -1,4 +1,5 @@
-//! What this machine and this process are: boot, clocks, pid namespace, and small things about files.
+//! What this machine and this process are: boot, clocks, pid namespace, and small things about
+//! files.
 
 use std::path::Path;
 

@@ -1,7 +1,8 @@
 //! Squall (SQUAshfs Layer Launcher): an embedded OCI runtime.
 //!
-//! It runs workers in containers whose root is an overlay of mounted squashfs (or EROFS) layers, limited by cgroups, watched to their end by a small
-//! monitor each, and cleared away without a trace. No daemon, no external runtime, no unpacking: the container is made in process, by
+//! It runs workers in containers whose root is an overlay of mounted squashfs (or EROFS) layers,
+//! limited by cgroups, watched to their end by a small monitor each, and cleared away without a
+//! trace. No daemon, no external runtime, no unpacking: the container is made in process, by
 //! youki's libcontainer.
 //!
 //! ```no_run
@@ -27,10 +28,12 @@
 //!
 //! # Launching for others
 //!
-//! A program that launches for other users, a setuid program above all, must not reach for them what they could not. It makes a
-//! [`OpenedSpec`], which opens what the spec names on the host as the user, refuses what it does not allow, and calls
-//! [`Squall::launch_opened`]. The example stands there. Nothing of the library is found by `/proc/self/exe`, except by [`Spawner::companion`],
-//! which such a program does not use; and nothing of the program's environment reaches what the library starts.
+//! A program that launches for other users, a setuid program above all, must not reach for them
+//! what they could not. It makes a [`OpenedSpec`], which opens what the spec names on the host as
+//! the user, refuses what it does not allow, and calls [`Squall::launch_opened`]. The example
+//! stands there. Nothing of the library is found by `/proc/self/exe`, except by
+//! [`Spawner::companion`], which such a program does not use; and nothing of the program's
+//! environment reaches what the library starts.
 //!
 //! # Process model
 //!
@@ -40,17 +43,21 @@
 //!  any program          forked first      └──clone3──> init = the worker     pid 1 of its own pid namespace
 //! ```
 //!
-//! libcontainer is only ever called in a process that was forked for one launch and has one thread. A program with threads gets a
-//! [`Spawner`]; the command line program forks its launches directly. The launch process answers and then executes the monitor, a static
-//! program of 24 KiB that is embedded in this library; pid and child stay the same.
+//! libcontainer is only ever called in a process that was forked for one launch and has one thread.
+//! A program with threads gets a [`Spawner`]; the command line program forks its launches directly.
+//! The launch process answers and then executes the monitor, a static program of 24 KiB that is
+//! embedded in this library; pid and child stay the same.
 //!
 //! # Cgroups
 //!
-//! [`Builder::cgroup`](request::Builder::cgroup) names a cgroup that Squall makes itself, and [`SquallBuilder::monitors`] one for the monitors: below a
-//! cgroup that was delegated to the caller, or anywhere on a machine that nobody else manages. [`Builder::scope`](request::Builder::scope) has systemd
-//! make one (feature `systemd`, cgroup v2 alone): a delegated scope with the worker in `container` and its monitor in `monitor`, which lasts as long as
-//! one of the two. [`cgroup::Manager::of_this_machine`] says which of them suits the machine, and the program `squall` goes by it. A worker
-//! and its monitor are never in their caller's cgroup, so that no service manager ends them with it.
+//! [`Builder::cgroup`](request::Builder::cgroup) names a cgroup that Squall makes itself, and
+//! [`SquallBuilder::monitors`] one for the monitors: below a cgroup that was delegated to the
+//! caller, or anywhere on a machine that nobody else manages.
+//! [`Builder::scope`](request::Builder::scope) has systemd make one (feature `systemd`, cgroup v2
+//! alone): a delegated scope with the worker in `container` and its monitor in `monitor`, which
+//! lasts as long as one of the two. [`cgroup::Manager::of_this_machine`] says which of them suits
+//! the machine, and the program `squall` goes by it. A worker and its monitor are never in their
+//! caller's cgroup, so that no service manager ends them with it.
 //!
 //! # Security modules
 //!
@@ -75,17 +82,19 @@
 //! | `MFD_EXEC` | 6.3 | the monitor's program where `vm.memfd_noexec` is 1 | not needed |
 //! | exit status by pidfd | 6.15 | what is known of a container whose monitor was killed | `lost` alone |
 //!
-//! squashfs, overlayfs, the loop driver and a cgroup hierarchy are needed as well, and root with the capabilities that
-//! [`Squall::launch`] names when they are missing. Everything has been run on kernel 6.18 with cgroup v1 in the hybrid layout; the machines of
-//! `vagrant/` are for others, first of all kernel 6.1 with systemd and cgroup v2 alone.
+//! squashfs, overlayfs, the loop driver and a cgroup hierarchy are needed as well, and root with
+//! the capabilities that [`Squall::launch`] names when they are missing. Everything has been run on
+//! kernel 6.18 with cgroup v1 in the hybrid layout; the machines of `vagrant/` are for others,
+//! first of all kernel 6.1 with systemd and cgroup v2 alone.
 //!
-//! An older loop driver (seen with 6.1, not with 6.18) reads zeros behind the end of a layer's file that was cut off under its mount: what is
-//! compressed there gives EIO, what is stored as it is reads as zeros.
+//! An older loop driver (seen with 6.1, not with 6.18) reads zeros behind the end of a layer's file
+//! that was cut off under its mount: what is compressed there gives EIO, what is stored as it is
+//! reads as zeros.
 //!
 //! # Errors
 //!
-//! Every [`Error`] names stage, object, call and cause; [`Error::kind`] is what a program decides by. A failed launch takes back what it
-//! made.
+//! Every [`Error`] names stage, object, call and cause; [`Error::kind`] is what a program decides
+//! by. A failed launch takes back what it made.
 #![deny(unsafe_code)]
 
 pub mod cgroup;

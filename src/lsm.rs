@@ -3,9 +3,9 @@
 //!
 //! Owns: looking at the host, the check before a launch, the words that the kernel takes, and what
 //! its refusals mean. The words are written by the program between init and the workload
-//! (`launch::init::exec_stub`), right before the workload's exec: the kernel takes them from the process
-//! itself alone, and they hold from its next exec on. Written any earlier, that program itself
-//! would have to be permitted by the worker's profile.
+//! (`launch::init::exec_stub`), right before the workload's exec: the kernel takes them from the
+//! process itself alone, and they hold from its next exec on. Written any earlier, that program
+//! itself would have to be permitted by the worker's profile.
 //!
 //! Never does: load a profile or a policy, label a file or a mount. Runs in the caller (check,
 //! plan, doctor) and in the launch process (errors, the record).

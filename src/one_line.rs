@@ -1,12 +1,14 @@
 //! Text that may hold anything, as one line that does nothing to a terminal.
 //!
-//! Names of files and what a worker says get into errors, lists and notes. Control characters in them would move the cursor, change
-//! the window's title or forge lines. They are escaped here and nowhere else: on the way out, where nothing can be forgotten.
+//! Names of files and what a worker says get into errors, lists and notes. Control characters in
+//! them would move the cursor, change the window's title or forge lines. They are escaped here and
+//! nowhere else: on the way out, where nothing can be forgotten.
 
 use std::fmt::{self, Write};
 
-/// Shows a value as one line: each control character, and each that turns the direction of writing, becomes an escape
-/// that is one of JSON's as well (`\n`, `\u001b`). Everything else stays as it is.
+/// Shows a value as one line: each control character, and each that turns the direction of writing,
+/// becomes an escape that is one of JSON's as well (`\n`, `\u001b`). Everything else stays as it
+/// is.
 #[derive(Debug, Clone, Copy)]
 pub struct OneLine<T>(pub T);
 
@@ -36,7 +38,8 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
-/// C0, DEL and C1; separators of lines and paragraphs; marks, embeddings, overrides and isolates of direction (Unicode Standard Annex 9).
+/// C0, DEL and C1; separators of lines and paragraphs; marks, embeddings, overrides and isolates of
+/// direction (Unicode Standard Annex 9).
 fn is_escaped(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -146,8 +146,8 @@ impl OpenedSpec {
         &self.files.user
     }
 
-    /// The layers, in the spec's order. [`ImageRoots`](crate::layer::ImageRoots) check them with the
-    /// launch.
+    /// The layers, in the spec's order. [`ImageRoots`](crate::layer::ImageRoots) check them with
+    /// the launch.
     pub fn layers(&self) -> &[OpenLayer] {
         &self.files.layers
     }

@@ -1,4 +1,5 @@
-//! The capabilities that a launch needs. Owns their list and the check for them; runs in the caller.
+//! The capabilities that a launch needs. Owns their list and the check for them; runs in the
+//! caller.
 
 use caps::CapSet;
 pub use caps::Capability;
@@ -25,7 +26,8 @@ pub const LOOPBACK: (Capability, &str) = (Capability::CAP_NET_ADMIN, "the loopba
 /// Checks that the calling thread may launch a container with this network.
 ///
 /// # Errors
-/// [`ErrorKind::Privilege`] names every capability that is missing. [`ErrorKind::System`] where the kernel does not say.
+/// [`ErrorKind::Privilege`] names every capability that is missing. [`ErrorKind::System`] where the
+/// kernel does not say.
 pub fn check(network: Network) -> Result<()> {
     let object = "this process";
     let held = caps::read(None, CapSet::Effective)

@@ -22,7 +22,8 @@ impl ProcessId {
         Some(ProcessId { pid, start_time: start_time(&stat)? })
     }
 
-    /// Whether the process lives. A zombie does not: it has ended. One whose first thread has ended lives on with the others.
+    /// Whether the process lives. A zombie does not: it has ended. One whose first thread has ended
+    /// lives on with the others.
     pub fn is_alive(self) -> bool {
         for _ in 0..LOOKS {
             let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
@@ -38,7 +39,8 @@ impl ProcessId {
         false
     }
 
-    /// A pidfd of exactly this process: opened first, then checked, so that the pid cannot have changed hands in between.
+    /// A pidfd of exactly this process: opened first, then checked, so that the pid cannot have
+    /// changed hands in between.
     pub fn open(self) -> Option<OwnedFd> {
         let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
@@ -46,8 +48,8 @@ impl ProcessId {
     }
 }
 
-/// How often a process is looked at that is just leaving the kernel's table: the next look finds it gone, or finds the thread that has
-/// executed a program and taken its place.
+/// How often a process is looked at that is just leaving the kernel's table: the next look finds it
+/// gone, or finds the thread that has executed a program and taken its place.
 const LOOKS: usize = 8;
 
 /// What `/proc/<pid>/stat` says of a process.
@@ -61,8 +63,8 @@ enum Life {
     Leaving,
 }
 
-/// The state is that of the first thread alone, which may have ended before the others. The kernel counts a thread until it is gone, and the
-/// first one until it is reaped.
+/// The state is that of the first thread alone, which may have ended before the others. The kernel
+/// counts a thread until it is gone, and the first one until it is reaped.
 fn life(stat: &str) -> Life {
     match (state(stat), threads(stat)) {
         (Some('Z'), 0 | 1) => Life::Ended,
@@ -100,13 +102,15 @@ impl SignalSets {
         Some(SignalSets { blocked: set("SigBlk:")?, ignored: set("SigIgn:")?, caught: set("SigCgt:")? })
     }
 
-    /// Whether the kernel would carry out the default action. A blocked signal waits, and is mostly read with sigwait(3) or signalfd(2).
+    /// Whether the kernel would carry out the default action. A blocked signal waits, and is mostly
+    /// read with sigwait(3) or signalfd(2).
     pub(crate) fn leaves_to_default(&self, signal: i32) -> bool {
         (self.blocked | self.ignored | self.caught) & (1 << (signal - 1)) == 0
     }
 }
 
-/// The fields after the command name, which is in parentheses and may hold anything, parentheses too.
+/// The fields after the command name, which is in parentheses and may hold anything, parentheses
+/// too.
 fn after_name(stat: &str) -> Option<&str> {
     stat.rsplit_once(") ").map(|(_, rest)| rest)
 }

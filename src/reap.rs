@@ -1,8 +1,9 @@
 //! Reaping: clearing what a crash left, and unmounting idle layers.
 //!
-//! Nothing that works is touched: a running container, watched or not, stays, and so does the record of an ended one, which somebody may
-//! still want to read. What goes are containers whose launch died half way, those that ended unwatched, idle pins beyond the number to keep, and
-//! how removed containers ended, and the monitors' cgroup when it is empty.
+//! Nothing that works is touched: a running container, watched or not, stays, and so does the
+//! record of an ended one, which somebody may still want to read. What goes are containers whose
+//! launch died half way, those that ended unwatched, idle pins beyond the number to keep, and how
+//! removed containers ended, and the monitors' cgroup when it is empty.
 
 use std::collections::BTreeMap;
 
@@ -60,10 +61,12 @@ pub struct Reaped {
 }
 
 impl Squall {
-    /// Clears away; with [`Trim::Report`] only says what would go. `keep` idle layers may stay mounted.
+    /// Clears away; with [`Trim::Report`] only says what would go. `keep` idle layers may stay
+    /// mounted.
     ///
     /// # Errors
-    /// The first object that could not be removed; what came before it is gone, and reaping can be done again.
+    /// The first object that could not be removed; what came before it is gone, and reaping can be
+    /// done again.
     pub fn reap(&self, keep: usize, trim: Trim) -> Result<Vec<Reaped>> {
         crash::point(Role::Caller, Stage::Reap);
         let mut report = Vec::new();

@@ -38,20 +38,23 @@ use crate::state::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 use crate::sys::{self, Fork};
 use crate::systemd;
 
-/// How many idle layers stay mounted unless said otherwise: a pin costs every launch on the host about 2 µs (measured: 350 µs with no
-/// other mounts, 1360 with 500), so few are kept.
+/// How many idle layers stay mounted unless said otherwise: a pin costs every launch on the host
+/// about 2 µs (measured: 350 µs with no other mounts, 1360 with 500), so few are kept.
 pub const DEFAULT_KEEP_LAYERS: usize = 32;
 
-/// Where monitors live unless said otherwise: never in a worker's cgroup, and not in their caller's.
+/// Where monitors live unless said otherwise: never in a worker's cgroup, and not in their
+/// caller's.
 pub const DEFAULT_MONITORS: &str = "/squall/monitors";
 
-/// What is made in `/dev`, here and by other runtimes: the devices that the OCI runtime specification has, and links.
+/// What is made in `/dev`, here and by other runtimes: the devices that the OCI runtime
+/// specification has, and links.
 const DEVICES: [&str; 14] = [
     "console", "core", "fd", "full", "kcore", "null", "ptmx", "random", "stderr", "stdin", "stdout", "tty", "urandom",
     "zero",
 ];
 
-/// The runtime for one run root. Cheap, holds no container, may be shared between threads when it has a spawner.
+/// The runtime for one run root. Cheap, holds no container, may be shared between threads when it
+/// has a spawner.
 #[derive(Debug)]
 pub struct Squall {
     settings: Settings,
@@ -67,11 +70,13 @@ enum Launcher {
     Spawner(Spawner),
 }
 
-/// The worker's standard streams: regular files, pipes, Unix, TCP and UDP sockets, terminals, and `/dev/null` and its like. A launch refuses what
-/// would give the worker more than something to read or write: directories, block devices and other character devices, descriptors by `O_PATH`,
-/// other sockets. A regular file that is open for reading alone cannot be opened for writing by the worker, whoever it is: where it could be,
-/// by the file's owner, mode or list, the worker gets it read-only, with a position of its own. One that is open for writing alone may be
-/// read by a worker that its owner, mode or list lets read it.
+/// The worker's standard streams: regular files, pipes, Unix, TCP and UDP sockets, terminals, and
+/// `/dev/null` and its like. A launch refuses what would give the worker more than something to
+/// read or write: directories, block devices and other character devices, descriptors by `O_PATH`,
+/// other sockets. A regular file that is open for reading alone cannot be opened for writing by the
+/// worker, whoever it is: where it could be, by the file's owner, mode or list, the worker gets it
+/// read-only, with a position of its own. One that is open for writing alone may be read by a
+/// worker that its owner, mode or list lets read it.
 #[derive(Debug)]
 pub struct Stdio {
     /// Standard input, output and error.
@@ -143,28 +148,32 @@ impl SquallBuilder {
         self
     }
 
-    /// The cgroup in which monitors live; [`DEFAULT_MONITORS`] otherwise. The monitor of a container in a scope of systemd's is in that.
+    /// The cgroup in which monitors live; [`DEFAULT_MONITORS`] otherwise. The monitor of a
+    /// container in a scope of systemd's is in that.
     pub fn monitors(mut self, cgroup: impl Into<String>) -> SquallBuilder {
         self.monitors = cgroup.into();
         self
     }
 
-    /// Has launches forked by this spawner. Without one, launching needs a program with a single thread.
+    /// Has launches forked by this spawner. Without one, launching needs a program with a single
+    /// thread.
     pub fn spawner(mut self, spawner: Spawner) -> SquallBuilder {
         self.spawner = Some(spawner);
         self
     }
 
-    /// Refuses every layer that does not lie below one of these directories, or that anybody could change but root and
-    /// [`SquallBuilder::image_owners`] ([`ImageRoots::check`] has the rule). For programs that launch for others; without this no layer is
-    /// refused for where it lies. No directory at all is an error of [`SquallBuilder::build`].
+    /// Refuses every layer that does not lie below one of these directories, or that anybody could
+    /// change but root and [`SquallBuilder::image_owners`] ([`ImageRoots::check`] has the rule).
+    /// For programs that launch for others; without this no layer is refused for where it lies. No
+    /// directory at all is an error of [`SquallBuilder::build`].
     pub fn image_roots<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> SquallBuilder {
         self.image_roots = Some(roots.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The uids of which [`Squall::launch_as_own_user`] gives one; the [default](UidRange) otherwise. Run roots of one machine that are in use at
-    /// the same time should have ranges of their own.
+    /// The uids of which [`Squall::launch_as_own_user`] gives one; the [default](UidRange)
+    /// otherwise. Run roots of one machine that are in use at the same time should have ranges of
+    /// their own.
     pub fn own_users(mut self, range: UidRange) -> SquallBuilder {
         self.own_users = range;
         self
@@ -176,7 +185,8 @@ impl SquallBuilder {
         self
     }
 
-    /// What a container is limited to whose spec does not say; nothing otherwise. A program that launches for others sets both.
+    /// What a container is limited to whose spec does not say; nothing otherwise. A program that
+    /// launches for others sets both.
     pub fn default_limits(mut self, limits: DefaultLimits) -> SquallBuilder {
         self.default_limits = limits;
         self
@@ -240,7 +250,8 @@ impl Squall {
         }
     }
 
-    /// The spec with the user that [`Squall::launch_as_own_user`] would give it now, for a plan. Touches nothing.
+    /// The spec with the user that [`Squall::launch_as_own_user`] would give it now, for a plan.
+    /// Touches nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Exhausted`] when each uid is taken.
@@ -248,24 +259,29 @@ impl Squall {
         self.settings.users().preview(spec)
     }
 
-    /// Runs a worker. Returns when the workload has been executed, the pid file is written and the record is on disk.
+    /// Runs a worker. Returns when the workload has been executed, the pid file is written and the
+    /// record is on disk.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] for what is wrong with the spec or its layers, before anything is
     /// touched; [`ErrorKind::Unsupported`] for an AppArmor profile or an SELinux label that this
     /// host cannot apply, before anything is touched; [`ErrorKind::Privilege`] names the
-    /// capabilities that are missing; [`ErrorKind::Exists`] for an id in use; [`ErrorKind::ProgramNotFound`] and
-    /// [`ErrorKind::ProgramNotExecutable`] for the program; [`ErrorKind::Phase`] when this program has threads and no spawner was set;
-    /// [`ErrorKind::Exhausted`] names the limit of the system that was reached; [`ErrorKind::TimedOut`] when the launch made no progress for
-    /// 25 seconds (35 once there is an init), in a file system that does not answer for example: it is taken back as soon as it can be.
-    /// A failed launch leaves nothing behind, or its message says what.
+    /// capabilities that are missing; [`ErrorKind::Exists`] for an id in use;
+    /// [`ErrorKind::ProgramNotFound`] and [`ErrorKind::ProgramNotExecutable`] for the program;
+    /// [`ErrorKind::Phase`] when this program has threads and no spawner was set;
+    /// [`ErrorKind::Exhausted`] names the limit of the system that was reached;
+    /// [`ErrorKind::TimedOut`] when the launch made no progress for 25 seconds (35 once there is an
+    /// init), in a file system that does not answer for example: it is taken back as soon as it can
+    /// be. A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
         self.launch_since(monotonic_ns(), spec, None, None, stdio, Vec::new())
     }
 
-    /// As [`Squall::launch`], with a user that no other container of this run root has, instead of the spec's: a uid of
-    /// [`SquallBuilder::own_users`], the group of the same number, and no further group. As long as a writable directory or volume of the spec's,
-    /// or one of the files given here, is there, only a container with the same directories gets the uid again. The record says which it is.
+    /// As [`Squall::launch`], with a user that no other container of this run root has, instead of
+    /// the spec's: a uid of [`SquallBuilder::own_users`], the group of the same number, and no
+    /// further group. As long as a writable directory or volume of the spec's, or one of the files
+    /// given here, is there, only a container with the same directories gets the uid again. The
+    /// record says which it is.
     ///
     /// # Errors
     /// As [`Squall::launch`]; [`ErrorKind::Exhausted`] when each uid is taken.
@@ -273,15 +289,18 @@ impl Squall {
         self.launch_since(monotonic_ns(), spec, Some(own_user), None, stdio, Vec::new())
     }
 
-    /// As [`Squall::launch`], of a spec whose files on the host are open already: the launch works from the descriptors and resolves none of
-    /// the spec's paths again. The door for a program that launches for others, so it is closed without [`SquallBuilder::image_roots`].
+    /// As [`Squall::launch`], of a spec whose files on the host are open already: the launch works
+    /// from the descriptors and resolves none of the spec's paths again. The door for a program
+    /// that launches for others, so it is closed without [`SquallBuilder::image_roots`].
     ///
-    /// The pid file is made in the directory that is held, with the file-system ids by which the spec was opened, and belongs to that user
-    /// (mode 0644); so is it taken back when the launch fails. A file system that keeps it waiting for 10 seconds ends the launch
+    /// The pid file is made in the directory that is held, with the file-system ids by which the
+    /// spec was opened, and belongs to that user (mode 0644); so is it taken back when the launch
+    /// fails. A file system that keeps it waiting for 10 seconds ends the launch
     /// ([`ErrorKind::TimedOut`]), also after the workload was executed, which is killed then.
     ///
     /// # Errors
-    /// As [`Squall::launch`]; [`ErrorKind::Invalid`] without image roots, and for layers that they refuse, before anything is touched.
+    /// As [`Squall::launch`]; [`ErrorKind::Invalid`] without image roots, and for layers that they
+    /// refuse, before anything is touched.
     pub fn launch_opened(&self, opened: OpenedSpec, stdio: Stdio) -> Result<Running> {
         let called_ns = monotonic_ns();
         let OpenedSpec { spec, mut files } = opened;
@@ -324,10 +343,12 @@ impl Squall {
         Ok(Running::new(self.settings.run_root.container(&spec.id), record))
     }
 
-    /// Dry run of [`Squall::launch`]: what it would do with this spec. Touches nothing, and needs no privilege.
+    /// Dry run of [`Squall::launch`]: what it would do with this spec. Touches nothing, and needs
+    /// no privilege.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in [`Plan::obstacles`].
+    /// [`ErrorKind::Invalid`], as a launch would have it. What else a launch would fail by is in
+    /// [`Plan::obstacles`].
     pub fn plan(&self, spec: &LaunchSpec) -> Result<Plan> {
         let spec = &*self.with_default_confinement(spec)?;
         let layers = check_layers_apart(spec).and_then(|()| check_layers(spec))?;
@@ -351,14 +372,17 @@ impl Squall {
         })
     }
 
-    /// How the last container of this id ended that was removed with its end ([`OnExit::Remove`](crate::request::OnExit)). The newest 128 ends
-    /// are known until a container of the same id is launched or [`Squall::reap`] is called; `None` for what is not (any more). Whoever began
-    /// to wait before the end needs this not: [`Running::wait`] learns it in any case.
+    /// How the last container of this id ended that was removed with its end
+    /// ([`OnExit::Remove`](crate::request::OnExit)). The newest 128 ends are known until a
+    /// container of the same id is launched or [`Squall::reap`] is called; `None` for what is not
+    /// (any more). Whoever began to wait before the end needs this not: [`Running::wait`] learns it
+    /// in any case.
     pub fn removed_exit(&self, id: &str) -> Result<Option<ExitRecord>> {
         Ok(self.settings.run_root.removed().read(container_id(id)?.as_str()))
     }
 
-    /// Every container of the run root, oldest first. One whose record cannot be read does not hide the others.
+    /// Every container of the run root, oldest first. One whose record cannot be read does not hide
+    /// the others.
     pub fn containers(&self) -> Result<Listing> {
         let directory = self.settings.run_root.containers();
         let mut listing = Listing::default();
@@ -412,7 +436,8 @@ fn container_id(id: &str) -> Result<ContainerId> {
     ContainerId::new(id).map_err(|bad| Error::invalid("container id", vec![bad.at("id")]))
 }
 
-/// What a spec may ask for and this version cannot do. Refused, because to leave it out would be to claim more than is true.
+/// What a spec may ask for and this version cannot do. Refused, because to leave it out would be to
+/// claim more than is true.
 fn check_supported(spec: &LaunchSpec, monitors: &CgroupPath) -> Result<()> {
     let mut problems = Vec::new();
     let mut refuse = |field: String, reason: String| problems.push(Problem { field, reason });
@@ -433,8 +458,8 @@ fn check_supported(spec: &LaunchSpec, monitors: &CgroupPath) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
 }
 
-/// Why nothing can be mounted there, if that is so. What stands at `/dev/null` is bound over the masked paths, and what a program takes
-/// for a device has to be one.
+/// Why nothing can be mounted there, if that is so. What stands at `/dev/null` is bound over the
+/// masked paths, and what a program takes for a device has to be one.
 fn taken(destination: &str) -> Option<&'static str> {
     let name = destination.strip_prefix("/dev")?;
     match name.strip_prefix('/') {
@@ -461,7 +486,8 @@ fn impossible_propagation(mount: &Mount) -> Option<&'static str> {
     }
 }
 
-/// Opens the layers in a child first, because a file system that hangs would keep this process for ever.
+/// Opens the layers in a child first, because a file system that hangs would keep this process for
+/// ever.
 fn check_layers_apart(spec: &LaunchSpec) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(20);
     child_task::run(PATIENCE, || check_layers(spec).map(drop)).unwrap_or_else(|failure| {

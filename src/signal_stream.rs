@@ -7,11 +7,13 @@ use crate::process::SignalSets;
 use crate::stage::Stage;
 use crate::sys;
 
-/// What cannot be taken, means this process alone (the end of a child), stops it at its terminal, or does nothing unless it is handled.
+/// What cannot be taken, means this process alone (the end of a child), stops it at its terminal,
+/// or does nothing unless it is handled.
 const NOT_TAKEN: [i32; 7] =
     [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGURG];
 
-/// `si_code` of a signal that the kernel sent by itself, a terminal's driver for example (<asm-generic/siginfo.h>).
+/// `si_code` of a signal that the kernel sent by itself, a terminal's driver for example
+/// (<asm-generic/siginfo.h>).
 const SI_KERNEL: i32 = 0x80;
 
 /// Signals as something to read: they are blocked for the whole process from here on.
@@ -30,7 +32,8 @@ pub struct TakenSignal {
 /// Who sent a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sender {
-    /// The kernel: for Ctrl-C, `Ctrl-\`, a change of the window's size and a hang-up, which a terminal's driver tells a whole process group.
+    /// The kernel: for Ctrl-C, `Ctrl-\`, a change of the window's size and a hang-up, which a
+    /// terminal's driver tells a whole process group.
     Kernel,
     /// A process, which named this one.
     Process,
@@ -43,8 +46,9 @@ impl SignalStream {
         sys::signal_fd(set).map(SignalStream).at(Stage::Watch, "signals", "signalfd")
     }
 
-    /// Takes every signal that would end this process or tell a worker something, but none that is ignored at this moment:
-    /// whoever started this process said so (`nohup`, a shell's `&`), and it holds for what this process runs.
+    /// Takes every signal that would end this process or tell a worker something, but none that is
+    /// ignored at this moment: whoever started this process said so (`nohup`, a shell's `&`), and
+    /// it holds for what this process runs.
     pub fn of_a_foreground_program() -> Result<SignalStream> {
         let ignored = SignalSets::of_this_process().map_or(0, |sets| sets.ignored);
         let taken: Vec<i32> =

@@ -1,11 +1,13 @@
 //! The spawner: a process with one thread that does nothing but fork launch processes.
 //!
-//! After a fork from a program with threads almost nothing is safe, and libcontainer does a lot. So a program with threads has a helper
-//! that was forked before it had any ([`Spawner::fork`]), or that is a program of its own ([`Spawner::program`]). A request is one
-//! descriptor: the end of a socket on which the launch process finds its job and answers. The spawner reads none of it, so no request can
-//! hold up another, and no bad one can harm it.
+//! After a fork from a program with threads almost nothing is safe, and libcontainer does a lot. So
+//! a program with threads has a helper that was forked before it had any ([`Spawner::fork`]), or
+//! that is a program of its own ([`Spawner::program`]). A request is one descriptor: the end of a
+//! socket on which the launch process finds its job and answers. The spawner reads none of it, so
+//! no request can hold up another, and no bad one can harm it.
 //!
-//! If the spawner dies, its keeper (forked) or the next launch (program) starts another; monitors and workers notice nothing.
+//! If the spawner dies, its keeper (forked) or the next launch (program) starts another; monitors
+//! and workers notice nothing.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -42,7 +44,8 @@ pub const LIBEXEC: &str = "/usr/libexec/squall";
 /// Names the spawner in errors.
 const OBJECT: &str = "spawner";
 
-/// How long a spawner program may take to say its version: the time to load it, on a busy machine with a slow disk.
+/// How long a spawner program may take to say its version: the time to load it, on a busy machine
+/// with a slow disk.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A way to have launches forked.
@@ -60,8 +63,8 @@ enum Origin {
 }
 
 impl Spawner {
-    /// Forks the spawner from this program. To be called first in `main`: with a second thread running it is refused
-    /// ([`ErrorKind::Phase`]).
+    /// Forks the spawner from this program. To be called first in `main`: with a second thread
+    /// running it is refused ([`ErrorKind::Phase`]).
     pub fn fork() -> Result<Spawner> {
         if !sys::is_single_threaded() {
             let text = "this program has threads already: call this first in main, or use a spawner program";
@@ -71,7 +74,8 @@ impl Spawner {
         match sys::fork().at(Stage::Request, OBJECT, "fork")? {
             Fork::Parent(_) => {
                 drop(theirs);
-                // Until it has parted, a signal meant for this program's group would reach it as well.
+                // Until it has parted, a signal meant for this program's group would reach it as
+                // well.
                 rustix::io::retry_on_intr(|| rustix::io::read(&ours, &mut [0])).at(Stage::Request, OBJECT, "read")?;
                 Ok(Spawner { origin: Origin::Forked, socket: Mutex::new(ours) })
             }
@@ -82,18 +86,21 @@ impl Spawner {
         }
     }
 
-    /// Starts `program spawner` (the command line program of this version) as the spawner. It is given nothing of this program's environment.
+    /// Starts `program spawner` (the command line program of this version) as the spawner. It is
+    /// given nothing of this program's environment.
     pub fn program(path: impl Into<PathBuf>) -> Result<Spawner> {
         let path = path.into();
         let socket = start(&path)?;
         Ok(Spawner { origin: Origin::Program(path), socket: Mutex::new(socket) })
     }
 
-    /// Starts the command line program from where it is installed: beside this program's own file, else in [`LIBEXEC`]. Not for a setuid program,
-    /// whose file its caller may have linked to a place of his own: that forks its spawner, or names the program.
+    /// Starts the command line program from where it is installed: beside this program's own file,
+    /// else in [`LIBEXEC`]. Not for a setuid program, whose file its caller may have linked to a
+    /// place of his own: that forks its spawner, or names the program.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] names the places where it is not; others as for [`Spawner::program`].
+    /// [`ErrorKind::NotFound`] names the places where it is not; others as for
+    /// [`Spawner::program`].
     pub fn companion() -> Result<Spawner> {
         const NAME: &str = "squall";
         let own = std::env::current_exe().at(Stage::Request, "/proc/self/exe", "readlink")?;
@@ -131,11 +138,13 @@ impl Spawner {
     }
 }
 
-/// The life of a program started as the spawner: its socket is standard input. Returns when the program that it serves has ended.
+/// The life of a program started as the spawner: its socket is standard input. Returns when the
+/// program that it serves has ended.
 pub fn serve_standard_input() -> Result<()> {
     let socket = rustix::io::dup(rustix::stdio::stdin()).at(Stage::Request, OBJECT, "dup")?;
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).at(Stage::Request, OBJECT, "fcntl")?;
-    // Before it says that it is there: from then on a signal to the program's group may come, which is not for it.
+    // Before it says that it is there: from then on a signal to the program's group may come, which
+    // is not for it.
     part_from_program(&socket);
     rustix::io::write(&socket, &[PROTOCOL_VERSION]).at(Stage::Request, OBJECT, "write(version)")?;
     serve(socket)
@@ -161,7 +170,8 @@ fn stream_pair() -> Result<(OwnedFd, OwnedFd)> {
 fn start(path: &PathBuf) -> Result<OwnedFd> {
     let object = format!("spawner program '{}'", path.display());
     let (ours, theirs) = socket_pair()?;
-    // Not waited for when all goes well: it ends with this program, and until then it is not a zombie.
+    // Not waited for when all goes well: it ends with this program, and until then it is not a
+    // zombie.
     let mut program = Command::new(path)
         .arg("spawner")
         .env_clear()
@@ -195,7 +205,8 @@ fn shake_hands(socket: &OwnedFd, object: &str) -> Result<()> {
     Err(Error::found(ErrorKind::Unsupported, Stage::Request, object, "handshake", text))
 }
 
-/// The keeper: forks the spawner, and another one when that has been killed. It ends with the spawner's own end, which is the program's.
+/// The keeper: forks the spawner, and another one when that has been killed. It ends with the
+/// spawner's own end, which is the program's.
 fn keep(socket: OwnedFd) -> ! {
     part_from_program(&socket);
     let _ = rustix::io::write(&socket, &[PROTOCOL_VERSION]);
@@ -215,8 +226,9 @@ fn keep(socket: OwnedFd) -> ! {
     }
 }
 
-/// Keeps nothing of the program that it serves: the ids of whoever called that where it is setuid, descriptors (pipes would never end, ports never be free), the terminal (its Ctrl-C is for
-/// the program to handle), and a habit of ignoring its children, which would hide their deaths.
+/// Keeps nothing of the program that it serves: the ids of whoever called that where it is setuid,
+/// descriptors (pipes would never end, ports never be free), the terminal (its Ctrl-C is for the
+/// program to handle), and a habit of ignoring its children, which would hide their deaths.
 fn part_from_program(socket: &OwnedFd) {
     // Refused without the privilege that a launch needs: each says so then.
     let _ = take_roots_ids();
@@ -265,7 +277,8 @@ fn send_descriptor(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> rustix
     sendmsg(socket, &[IoSlice::new(&[PROTOCOL_VERSION])], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
-/// The descriptor of the next request; nothing when the other end has closed. Packets of another shape are dropped.
+/// The descriptor of the next request; nothing when the other end has closed. Packets of another
+/// shape are dropped.
 fn receive_descriptor(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     loop {
         let mut byte = [0];

@@ -1,7 +1,8 @@
 //! The named steps of a container's life.
 //!
-//! One enum serves everything that has to say *where*: errors name it, records carry the time spent in it, logs print it and
-//! the crash tests stop a process at each of its values. The order of the variants is the order in which a launch passes them.
+//! One enum serves everything that has to say *where*: errors name it, records carry the time spent
+//! in it, logs print it and the crash tests stop a process at each of its values. The order of the
+//! variants is the order in which a launch passes them.
 
 use std::fmt;
 
@@ -102,7 +103,8 @@ impl Stage {
         }
     }
 
-    /// The stage with this discriminant, as it crosses the pipe between init and the launch process.
+    /// The stage with this discriminant, as it crosses the pipe between init and the launch
+    /// process.
     pub fn from_byte(byte: u8) -> Option<Stage> {
         Stage::ALL.into_iter().find(|stage| *stage as u8 == byte)
     }

@@ -1,7 +1,8 @@
 //! Waiting: on descriptors, with a deadline, and for the end of a process.
 //!
-//! A pidfd that can be read is no proof of an end: the kernel reports one for an instant while a thread other than the first one executes a
-//! program (seen on Linux 6.18), and for as long as a debugger holds a dead process back. Here a child's end is what `waitid` says.
+//! A pidfd that can be read is no proof of an end: the kernel reports one for an instant while a
+//! thread other than the first one executes a program (seen on Linux 6.18), and for as long as a
+//! debugger holds a dead process back. Here a child's end is what `waitid` says.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, Result};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
-/// Between two looks at a process whose pidfd can be read although it has not ended: there is nothing to wait on.
+/// Between two looks at a process whose pidfd can be read although it has not ended: there is
+/// nothing to wait on.
 const DOUBT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Waits until a descriptor can be read; false when the deadline came first.
@@ -35,7 +37,8 @@ pub(crate) fn end_of_child(pidfd: BorrowedFd<'_>) -> Result<Option<WaitIdStatus>
     waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG)
 }
 
-/// Waits until a child has ended and can be reaped; false when the deadline came first. One that was reaped already has ended.
+/// Waits until a child has ended and can be reaped; false when the deadline came first. One that
+/// was reaped already has ended.
 pub(crate) fn child_ends_by(pidfd: BorrowedFd<'_>, deadline: Instant) -> Result<bool> {
     loop {
         match end_of_child(pidfd) {
@@ -52,12 +55,13 @@ pub(crate) fn child_ends_by(pidfd: BorrowedFd<'_>, deadline: Instant) -> Result<
     }
 }
 
-/// The shortest and the longest pause between two tries for a lock, which has no descriptor to wait on.
+/// The shortest and the longest pause between two tries for a lock, which has no descriptor to wait
+/// on.
 const LOCK_PAUSE_MIN: Duration = Duration::from_micros(50);
 const LOCK_PAUSE_MAX: Duration = Duration::from_millis(2);
 
-/// Locks a file for this process alone; false when somebody had it until the deadline. Whoever holds it may be stopped, so no lock is waited for
-/// without a bound.
+/// Locks a file for this process alone; false when somebody had it until the deadline. Whoever
+/// holds it may be stopped, so no lock is waited for without a bound.
 pub(crate) fn lock_by(file: BorrowedFd<'_>, deadline: Instant) -> Result<bool> {
     let mut pause = LOCK_PAUSE_MIN;
     loop {

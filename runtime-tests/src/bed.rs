@@ -78,7 +78,8 @@ impl Bed {
         text(&self.work().join(name))
     }
 
-    /// The parent of its containers' cgroups: at the top, or below the cgroup that is for tests (`SQUALL_TEST_CGROUP`).
+    /// The parent of its containers' cgroups: at the top, or below the cgroup that is for tests
+    /// (`SQUALL_TEST_CGROUP`).
     pub fn cgroup(&self) -> String {
         let base = std::env::var(CGROUP).unwrap_or_default();
         format!("{base}/squall-test-{}", self.tag)

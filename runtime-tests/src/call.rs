@@ -16,7 +16,8 @@ use crate::host;
 /// How long a call may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A call that has not been made yet. Its streams are files in memory, so nothing that outlives the program keeps us waiting.
+/// A call that has not been made yet. Its streams are files in memory, so nothing that outlives the
+/// program keeps us waiting.
 #[derive(Debug)]
 pub struct Call {
     command: Command,

@@ -83,7 +83,8 @@ fn run_here(case: &Case) {
 fn run_apart(name: &str) -> Result<(), Failed> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let program = program()?;
-    // Of this thread alone: a neighbour with a mount namespace of its own would hold a copy of each of our mounts.
+    // Of this thread alone: a neighbour with a mount namespace of its own would hold a copy of each
+    // of our mounts.
     crate::namespace::leave_the_machines()
         .map_err(|error| format!("cannot have a mount namespace of its own: {error}"))?;
     // Of one length, so that no tag is the beginning of another.
@@ -108,7 +109,8 @@ fn run_apart(name: &str) -> Result<(), Failed> {
 }
 
 fn run_process(name: &str, tag: &str, program: &Path) -> Result<(Option<ExitStatus>, String), Failed> {
-    // A file, not a pipe: something that the test leaves behind must not keep us from reading to the end.
+    // A file, not a pipe: something that the test leaves behind must not keep us from reading to
+    // the end.
     let mut output = memory_file("output")?;
     let copy = || output.try_clone().map(Stdio::from);
     let mut command = Command::new(roles::this_program());

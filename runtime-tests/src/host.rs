@@ -11,7 +11,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a condition that no descriptor tells of.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// How many times slower than a real one this machine is by its own word: an emulated one needs it. Every bound of a wait is longer by it.
+/// How many times slower than a real one this machine is by its own word: an emulated one needs it.
+/// Every bound of a wait is longer by it.
 const SLOWNESS: &str = "SQUALL_TEST_SLOWNESS";
 
 /// A bound of a wait, on this machine.
@@ -116,7 +117,8 @@ pub fn has_capability(number: u32) -> bool {
     mask & (1 << number) != 0
 }
 
-/// Whether there is such a process, and it is not only waiting to be reaped. One whose first thread has ended lives on with the others.
+/// Whether there is such a process, and it is not only waiting to be reaped. One whose first thread
+/// has ended lives on with the others.
 pub fn is_alive(pid: u32) -> bool {
     let state = status(pid, "State");
     !state.is_empty() && (!state.starts_with('Z') || status(pid, "Threads") != "1")

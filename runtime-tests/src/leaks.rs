@@ -160,7 +160,8 @@ fn file_of(pid: u32, file: &str) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
-/// Takes everything away without the code under test. What cannot be taken away stays: it has been named.
+/// Takes everything away without the code under test. What cannot be taken away stays: it has been
+/// named.
 pub fn clear(bed: &Bed) {
     clear_processes(bed);
     let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
@@ -173,7 +174,8 @@ pub fn clear(bed: &Bed) {
     remove_all(bed.directory());
 }
 
-/// More than once: what is killed may be replaced by somebody who watches it, and a launch may be under way.
+/// More than once: what is killed may be replaced by somebody who watches it, and a launch may be
+/// under way.
 fn clear_processes(bed: &Bed) {
     let deadline = Instant::now() + host::bound(PATIENCE);
     loop {

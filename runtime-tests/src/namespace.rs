@@ -11,8 +11,8 @@ use rustix::mount::{
 use rustix::process::{fchdir, pivot_root};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-/// Leaves the machine's mount namespace for one of its own ([`own`]), without the layers that others have mounted: their loop devices are
-/// not ours to hold.
+/// Leaves the machine's mount namespace for one of its own ([`own`]), without the layers that
+/// others have mounted: their loop devices are not ours to hold.
 ///
 /// Only for a process with one thread, or for a thread that ends soon.
 pub fn leave_the_machines() -> io::Result<()> {
@@ -28,11 +28,13 @@ pub fn leave_the_machines() -> io::Result<()> {
 
 /// Moves this thread into a copy of its mount namespace that shares no mount events with any other.
 ///
-/// The copy's root is what `/` is here. In a chroot that is a directory below the root of the old one, perhaps no mount. Made the root, it
-/// is like that of every machine: its propagation can be changed, user namespaces can be made, and the kernel names mounts and descriptors
-/// by the paths that the tests know. Launches from a chroot have a test that makes its own.
+/// The copy's root is what `/` is here. In a chroot that is a directory below the root of the old
+/// one, perhaps no mount. Made the root, it is like that of every machine: its propagation can be
+/// changed, user namespaces can be made, and the kernel names mounts and descriptors by the paths
+/// that the tests know. Launches from a chroot have a test that makes its own.
 ///
-/// Only for a process with one thread, or for a thread that ends soon. Takes `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`.
+/// Only for a process with one thread, or for a thread that ends soon. Takes `CAP_SYS_ADMIN` and
+/// `CAP_SYS_CHROOT`.
 pub fn own() -> io::Result<()> {
     let directory = std::env::current_dir()?;
     // SAFETY: of what threads share, only the file system context of this one is unshared.
@@ -48,7 +50,8 @@ pub fn own() -> io::Result<()> {
     std::env::set_current_dir(directory)
 }
 
-/// Makes a directory the root of this mount namespace, with all that is mounted below it, and detaches everything else.
+/// Makes a directory the root of this mount namespace, with all that is mounted below it, and
+/// detaches everything else.
 fn make_root(directory: &OwnedFd) -> io::Result<()> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC

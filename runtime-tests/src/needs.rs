@@ -1,6 +1,8 @@
-//! What the tests need of a machine. They do not skip: where something is missing they fail, and say what.
+//! What the tests need of a machine. They do not skip: where something is missing they fail, and
+//! say what.
 //!
-//! What some machines have and others do not is a feature. A test that expects something else without it asks [`has`].
+//! What some machines have and others do not is a feature. A test that expects something else
+//! without it asks [`has`].
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +10,8 @@ use std::path::Path;
 /// File systems, with the module that brings them.
 const FILE_SYSTEMS: [&str; 5] = ["squashfs", "erofs", "overlay", "tmpfs", "mqueue"];
 
-/// Programs that make a caller's circumstances, with Debian's package. `runtime-tests/run` installs them.
+/// Programs that make a caller's circumstances, with Debian's package. `runtime-tests/run` installs
+/// them.
 const PROGRAMS: [(&str, &str); 15] = [
     ("nice", "coreutils"),
     ("env", "coreutils"),
@@ -30,11 +33,12 @@ const PROGRAMS: [(&str, &str); 15] = [
 /// The oldest kernel: `mount_setattr(2)`, which the container's read-only mounts need.
 const KERNEL: (u32, u32) = (5, 12);
 
-/// Names of the features that this machine has by its own word, as the machines of `vagrant/` give it.
+/// Names of the features that this machine has by its own word, as the machines of `vagrant/` give
+/// it.
 const FEATURES: &str = "SQUALL_TEST_FEATURES";
 
-/// Whether the machine has a feature, by what the test has `found`. A test must not go the way of a machine without it where the machine
-/// says that it has it.
+/// Whether the machine has a feature, by what the test has `found`. A test must not go the way of a
+/// machine without it where the machine says that it has it.
 pub fn has(feature: &str, found: bool) -> bool {
     let declared = std::env::var(FEATURES).unwrap_or_default();
     let declares = declared.split_whitespace().any(|name| name == feature);

@@ -1,7 +1,8 @@
-//! Programs that a test starts, kills and watches: this same file, told by its environment which of them it is.
+//! Programs that a test starts, kills and watches: this same file, told by its environment which of
+//! them it is.
 //!
-//! A test that needs a process of its own kind (one that embeds the library, one that calls libcontainer) cannot be it itself: it would
-//! end with it, or keep its traces.
+//! A test that needs a process of its own kind (one that embeds the library, one that calls
+//! libcontainer) cannot be it itself: it would end with it, or keep its traces.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +14,8 @@ pub const ROLE: &str = "SQUALL_TEST_ROLE";
 /// A program: its name, and what it does with its arguments.
 pub type Role = (&'static str, fn(&[String]));
 
-/// This file. Asked for once, at the beginning: in a chroot a thread with a mount namespace of its own is told a path outside of it.
+/// This file. Asked for once, at the beginning: in a chroot a thread with a mount namespace of its
+/// own is told a path outside of it.
 static THIS: LazyLock<PathBuf> = LazyLock::new(|| std::env::current_exe().expect("this program has a path"));
 
 /// The path of this file.

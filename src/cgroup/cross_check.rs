@@ -1,4 +1,5 @@
-//! A second opinion on [`Usage`]: the same numbers as cgroups-rs reads them. For tests; nothing of Squall relies on it.
+//! A second opinion on [`Usage`]: the same numbers as cgroups-rs reads them. For tests; nothing of
+//! Squall relies on it.
 
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::cpuacct::CpuAcctController;
@@ -12,8 +13,8 @@ use super::path::CgroupPath;
 use super::usage::Usage;
 
 impl Usage {
-    /// Reads the numbers of the cgroup `path` through cgroups-rs. That crate does not know [`Usage::pids_peak`], and gives 0 for a file that
-    /// it cannot read.
+    /// Reads the numbers of the cgroup `path` through cgroups-rs. That crate does not know
+    /// [`Usage::pids_peak`], and gives 0 for a file that it cannot read.
     pub fn by_cgroups_rs(path: &CgroupPath) -> Usage {
         let group = Cgroup::load(hierarchies::auto(), path.as_str().trim_start_matches('/'));
         let mut usage = Usage::default();

@@ -1,8 +1,8 @@
 //! Ending a cgroup: killing what is in it, and removing it.
 //!
-//! Owns both, and the waiting for them. It never removes a parent, and never kills by a process id alone: ids are
-//! used again. The monitor calls it when its container ends; whoever clears away after a crash calls it too. Never
-//! call it from inside the cgroup.
+//! Owns both, and the waiting for them. It never removes a parent, and never kills by a process id
+//! alone: ids are used again. The monitor calls it when its container ends; whoever clears away
+//! after a crash calls it too. Never call it from inside the cgroup.
 
 use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -24,13 +24,14 @@ use super::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
 
-/// Rounds of signals at most. One is enough for frozen processes; without a freezer each round catches what was
-/// forked during the one before.
+/// Rounds of signals at most. One is enough for frozen processes; without a freezer each round
+/// catches what was forked during the one before.
 const ROUNDS: u32 = 64;
-/// Reads of a v1 freezer's state at most: freezing takes well under a millisecond but for processes that wait for a
-/// device.
+/// Reads of a v1 freezer's state at most: freezing takes well under a millisecond but for processes
+/// that wait for a device.
 const FREEZE_READS: u32 = 200;
-/// The shortest and the longest pause where the kernel has no event to wait for (v1 without a unified tree).
+/// The shortest and the longest pause where the kernel has no event to wait for (v1 without a
+/// unified tree).
 const PAUSE_MIN: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(10);
 
@@ -40,7 +41,8 @@ const REMOVE_PATIENCE: Duration = Duration::from_secs(10);
 /// How to kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KillMeans {
-    /// `cgroup.kill` (Linux 5.14, also in the unified tree of a hybrid machine) where there is one, else signals.
+    /// `cgroup.kill` (Linux 5.14, also in the unified tree of a hybrid machine) where there is one,
+    /// else signals.
     Best,
     /// Freeze, then a signal to each process: what older kernels need.
     Signals,
@@ -56,13 +58,15 @@ pub enum KilledBy {
 }
 
 impl Cgroup {
-    /// Sends SIGKILL to every process in the cgroup and below it. They are dying when this returns, not gone;
-    /// [`remove`] waits for that. On a hybrid machine `cgroup.kill` reaches what is in the v2 tree, the signals what is
-    /// in the freezer: a process that joined only some hierarchies may need both. What was frozen in the cgroup is thawed,
-    /// because v1 lets nothing die that is frozen.
+    /// Sends SIGKILL to every process in the cgroup and below it. They are dying when this returns,
+    /// not gone; [`remove`] waits for that. On a hybrid machine `cgroup.kill` reaches what is in
+    /// the v2 tree, the signals what is in the freezer: a process that joined only some hierarchies
+    /// may need both. What was frozen in the cgroup is thawed, because v1 lets nothing die that is
+    /// frozen.
     ///
     /// # Errors
-    /// `TimedOut`: new processes kept appearing (signals only). `Privilege`, `System`: the kernel refused.
+    /// `TimedOut`: new processes kept appearing (signals only). `Privilege`, `System`: the kernel
+    /// refused.
     pub fn kill_all(&self, means: KillMeans) -> Result<KilledBy> {
         if means == KillMeans::Best && self.kill_by_file()? {
             self.kill_what_the_file_misses()?;
@@ -85,8 +89,8 @@ impl Cgroup {
         }
     }
 
-    /// `cgroup.kill` signals the first thread of each process: one whose first thread has ended lives on (seen on Linux 6.18). A signal by pidfd
-    /// reaches whichever thread is left.
+    /// `cgroup.kill` signals the first thread of each process: one whose first thread has ended
+    /// lives on (seen on Linux 6.18). A signal by pidfd reaches whichever thread is left.
     fn kill_what_the_file_misses(&self) -> Result<()> {
         let Some((hierarchy, directory)) = self.directories().find(|(hierarchy, _)| hierarchy.is_v2()) else {
             return Ok(());
@@ -95,8 +99,8 @@ impl Cgroup {
         rounds.map_err(|errno| failed(hierarchy, self.path(), "pidfd_send_signal(SIGKILL)", errno))
     }
 
-    /// A frozen process neither forks nor ends, so one round gets all of them. The processes are taken from the
-    /// hierarchy that freezes.
+    /// A frozen process neither forks nor ends, so one round gets all of them. The processes are
+    /// taken from the hierarchy that freezes.
     fn kill_by_signals(&self) -> Result<u32> {
         let freezer = self.directories().find(|(hierarchy, _)| hierarchy.has(Controller::Freezer));
         let v2 = || self.directories().find(|(hierarchy, _)| hierarchy.is_v2());
@@ -118,17 +122,18 @@ impl Cgroup {
     }
 }
 
-/// Removes the cgroup `path` from every hierarchy, and cgroups that its processes made below it, but no parent. A
-/// cgroup that is not there counts as removed, so a failed call can be made again. Waits up to `patience` for dying
-/// processes: on the kernel's own event in v2 (and so on a hybrid machine, whose v2 tree is taken first), by short
-/// pauses in v1 alone.
+/// Removes the cgroup `path` from every hierarchy, and cgroups that its processes made below it,
+/// but no parent. A cgroup that is not there counts as removed, so a failed call can be made again.
+/// Waits up to `patience` for dying processes: on the kernel's own event in v2 (and so on a hybrid
+/// machine, whose v2 tree is taken first), by short pauses in v1 alone.
 ///
-/// The directory in the first hierarchy goes last, when all others are gone: a container's cgroup is known by its inode
-/// ([`super::inode_of`]), and without it nobody could go on with a removal that was cut short.
+/// The directory in the first hierarchy goes last, when all others are gone: a container's cgroup
+/// is known by its inode ([`super::inode_of`]), and without it nobody could go on with a removal
+/// that was cut short.
 ///
 /// # Errors
-/// `TimedOut`: processes are left; the message names some. `Privilege`, `System`: the kernel refused. What can be
-/// removed of the others is removed all the same.
+/// `TimedOut`: processes are left; the message names some. `Privilege`, `System`: the kernel
+/// refused. What can be removed of the others is removed all the same.
 pub fn remove(layout: &Layout, path: &CgroupPath, patience: Duration) -> Result<()> {
     let deadline = Instant::now() + patience;
     let Some((first, others)) = layout.hierarchies().split_first() else { return Ok(()) };
@@ -166,7 +171,8 @@ fn gone(errno: Errno) -> std::result::Result<(), Errno> {
     if errno == Errno::NOENT { Ok(()) } else { Err(errno) }
 }
 
-/// Removes what is empty below, deepest first. What is not stays, and the caller finds its own rmdir refused.
+/// Removes what is empty below, deepest first. What is not stays, and the caller finds its own
+/// rmdir refused.
 fn remove_children(directory: &str) {
     for child in children(directory) {
         remove_children(&child);
@@ -180,7 +186,8 @@ fn children(directory: &str) -> Vec<String> {
     folders.filter_map(|entry| entry.path().into_os_string().into_string().ok()).collect()
 }
 
-/// Waits for the kernel to report that a v2 cgroup holds no process. Returns whether there was anything to wait for.
+/// Waits for the kernel to report that a v2 cgroup holds no process. Returns whether there was
+/// anything to wait for.
 fn wait_until_empty(directory: &str, left: Duration) -> bool {
     let Ok(events) = file::open(CWD, &format!("{directory}/cgroup.events"), OFlags::RDONLY) else { return false };
     // Polling reports what changed since this read.
@@ -238,9 +245,9 @@ fn kill_rounds(directory: BorrowedFd<'_>) -> std::result::Result<u32, Errno> {
     Err(Errno::TIMEDOUT)
 }
 
-/// An id may belong to a stranger by the time of the signal. A pidfd taken before cannot: if the id is still listed
-/// after it was taken, the pidfd is that of a member, or of one that has ended and gets nothing. Returns those that
-/// were dealt with.
+/// An id may belong to a stranger by the time of the signal. A pidfd taken before cannot: if the id
+/// is still listed after it was taken, the pidfd is that of a member, or of one that has ended and
+/// gets nothing. Returns those that were dealt with.
 fn kill(directory: BorrowedFd<'_>, pids: &[i32]) -> std::result::Result<Vec<i32>, Errno> {
     let take = |pid: &i32| Some((*pid, pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok()?));
     let mut taken: Vec<(i32, OwnedFd)> = pids.iter().filter_map(take).collect();
@@ -283,8 +290,8 @@ fn failed(hierarchy: &Hierarchy, path: &CgroupPath, call: &str, errno: Errno) ->
 
 /// Kills what is in a container's cgroup and removes it. One that does not exist is fine.
 ///
-/// `inode` is that of the directory that was made for the container. Where it is unknown, or the directory is another one, nothing is
-/// killed: it may be somebody else's cgroup by now.
+/// `inode` is that of the directory that was made for the container. Where it is unknown, or the
+/// directory is another one, nothing is killed: it may be somebody else's cgroup by now.
 pub(crate) fn end(layout: &Layout, path: &CgroupPath, inode: Option<u64>) -> Result<()> {
     match (inode_of(layout, path), inode) {
         (Some(found), Some(ours)) if found == ours => {}

@@ -1,7 +1,8 @@
 //! What an errno of the cgroup file systems means to a person.
 //!
-//! Owns sentences only; the errors themselves are made where the calls are. Sources: the handlers of each file in
-//! the kernel (`kernel/sched/core.c`, `kernel/cgroup/`, `mm/memcontrol*.c`), and kernel 6.18 asked.
+//! Owns sentences only; the errors themselves are made where the calls are. Sources: the handlers
+//! of each file in the kernel (`kernel/sched/core.c`, `kernel/cgroup/`, `mm/memcontrol*.c`), and
+//! kernel 6.18 asked.
 
 use crate::error::Error;
 

@@ -1,9 +1,9 @@
 //! A cgroup tree of plain files, for unit tests of layouts that the machine does not have.
 //!
-//! The kernel fills a new cgroup with files and forgets them at rmdir. Here each mount point has a folder
-//! `.template` whose files are copied into every directory made below, and rmdir refuses what the kernel would
-//! refuse. Plain files keep the tail of a longer earlier value, so files that get values start empty. A file that
-//! refuses writes is a link to `/dev/full`.
+//! The kernel fills a new cgroup with files and forgets them at rmdir. Here each mount point has a
+//! folder `.template` whose files are copied into every directory made below, and rmdir refuses
+//! what the kernel would refuse. Plain files keep the tail of a longer earlier value, so files that
+//! get values start empty. A file that refuses writes is a link to `/dev/full`.
 
 use std::fs;
 use std::os::unix::fs::symlink;

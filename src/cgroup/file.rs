@@ -1,7 +1,8 @@
 //! Reading and writing the kernel's files in a cgroup's directory.
 //!
-//! Owns the three system calls per value (openat, write, pread) and the buffer. It knows no file by name. Used by
-//! the launch process and the monitor; allocates only for what may be longer than a page.
+//! Owns the three system calls per value (openat, write, pread) and the buffer. It knows no file by
+//! name. Used by the launch process and the monitor; allocates only for what may be longer than a
+//! page.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -11,8 +12,8 @@ use rustix::io::{Errno, pread, pwrite, read};
 /// Longer than every file of the kernel that is read here but the lists of processes.
 const SHORT: usize = 4096;
 
-/// A directory of a cgroup, for the `*at` calls and `CLONE_INTO_CGROUP` alone: `O_PATH` asks for no permission and
-/// costs the least.
+/// A directory of a cgroup, for the `*at` calls and `CLONE_INTO_CGROUP` alone: `O_PATH` asks for no
+/// permission and costs the least.
 pub(super) fn open_directory(path: &str) -> Result<OwnedFd, Errno> {
     openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
@@ -46,8 +47,8 @@ pub(super) fn read_short(directory: impl AsFd, name: &str) -> Result<Text, Errno
     show(open(directory, name, OFlags::RDONLY)?)
 }
 
-/// Everything that the file `name` shows. A page at a time: these files have no size, and longer reads return no
-/// more.
+/// Everything that the file `name` shows. A page at a time: these files have no size, and longer
+/// reads return no more.
 pub(super) fn read_whole(directory: impl AsFd, name: &str) -> Result<Vec<u8>, Errno> {
     let file = open(directory, name, OFlags::RDONLY)?;
     let mut bytes = Vec::new();
@@ -62,7 +63,8 @@ pub(super) fn read_whole(directory: impl AsFd, name: &str) -> Result<Vec<u8>, Er
     }
 }
 
-/// The process ids in `cgroup.procs`. Processes of other pid namespaces are shown as 0 and left out.
+/// The process ids in `cgroup.procs`. Processes of other pid namespaces are shown as 0 and left
+/// out.
 pub(super) fn processes(directory: impl AsFd) -> Result<Vec<i32>, Errno> {
     let bytes = read_whole(directory, "cgroup.procs")?;
     let text = String::from_utf8_lossy(&bytes);

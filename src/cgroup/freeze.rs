@@ -1,7 +1,9 @@
-//! Frozen cgroups: finding the one that holds processes, refusing to put more into it, and thawing a container's own.
+//! Frozen cgroups: finding the one that holds processes, refusing to put more into it, and thawing
+//! a container's own.
 //!
-//! What is frozen by cgroup v1 neither runs nor dies: a launch below it would hang, and so would its end. In v2 a frozen process can be
-//! killed. Only a container's own cgroup is ever thawed; those above it belong to somebody else.
+//! What is frozen by cgroup v1 neither runs nor dies: a launch below it would hang, and so would
+//! its end. In v2 a frozen process can be killed. Only a container's own cgroup is ever thawed;
+//! those above it belong to somebody else.
 
 use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
@@ -15,14 +17,16 @@ use super::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
 
-/// The nearest frozen cgroup among `path` and those above it. Those that do not exist are not frozen.
+/// The nearest frozen cgroup among `path` and those above it. Those that do not exist are not
+/// frozen.
 pub fn frozen(layout: &Layout, path: &CgroupPath) -> Option<CgroupPath> {
     let freezes = |hierarchy: &&Hierarchy| hierarchy.is_v2() || hierarchy.has(Controller::Freezer);
     let lines = layout.hierarchies().iter().filter(freezes).map(|hierarchy| nearest(hierarchy, Some(path.clone())));
     lines.flatten().max_by_key(|found| found.as_str().len())
 }
 
-/// The nearest cgroup above `path` in which cgroup v1 keeps what is killed from dying: the container cannot be ended before it is thawed.
+/// The nearest cgroup above `path` in which cgroup v1 keeps what is killed from dying: the
+/// container cannot be ended before it is thawed.
 pub fn frozen_above(layout: &Layout, path: &CgroupPath) -> Option<CgroupPath> {
     let freezer =
         layout.hierarchies().iter().find(|hierarchy| !hierarchy.is_v2() && hierarchy.has(Controller::Freezer));
@@ -33,7 +37,8 @@ fn nearest(hierarchy: &Hierarchy, path: Option<CgroupPath>) -> Option<CgroupPath
     std::iter::successors(path, CgroupPath::parent).find(|path| is_frozen_itself(hierarchy, path))
 }
 
-/// Whether somebody froze this very cgroup. The file says so from the moment of the request on, whether its processes stand still yet or not.
+/// Whether somebody froze this very cgroup. The file says so from the moment of the request on,
+/// whether its processes stand still yet or not.
 fn is_frozen_itself(hierarchy: &Hierarchy, path: &CgroupPath) -> bool {
     let file = if hierarchy.is_v2() { "cgroup.freeze" } else { "freezer.self_freezing" };
     let text = file::read_short(CWD, &format!("{}/{file}", hierarchy.directory(path)));
@@ -57,7 +62,8 @@ pub fn words(frozen: &CgroupPath) -> String {
 }
 
 impl Cgroup {
-    /// Lets the processes of this cgroup run again. One that is not frozen stays as it is, and what is frozen further up stays frozen.
+    /// Lets the processes of this cgroup run again. One that is not frozen stays as it is, and what
+    /// is frozen further up stays frozen.
     pub fn thaw(&self) {
         for (hierarchy, directory) in self.directories() {
             thaw(hierarchy, directory);

@@ -1,7 +1,8 @@
 //! Entering cgroups.
 //!
-//! Owns the ways in: the open `cgroup.procs` files through which the launch process moves the container's first process ([`place`]) or a process
-//! moves itself ([`join`]), and the group of monitors, which the launch process joins before it becomes one.
+//! Owns the ways in: the open `cgroup.procs` files through which the launch process moves the
+//! container's first process ([`place`]) or a process moves itself ([`join`]), and the group of
+//! monitors, which the launch process joins before it becomes one.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -22,8 +23,8 @@ use crate::stage::Stage;
 
 /// How often a group of monitors is made again that somebody removes meanwhile.
 ///
-/// Somebody who does nothing else wins many times in a row: the kernel hands him its lock as soon as the mkdir is
-/// done (seen, 16 of 16).
+/// Somebody who does nothing else wins many times in a row: the kernel hands him its lock as soon
+/// as the mkdir is done (seen, 16 of 16).
 const ATTEMPTS: u32 = 64;
 
 /// What a new process has to join itself.
@@ -31,12 +32,13 @@ const ATTEMPTS: u32 = 64;
 pub enum Joining {
     /// Every hierarchy.
     Everywhere,
-    /// Those of v1 only: `CLONE_INTO_CGROUP` with [`Cgroup::clone_into_fd`] put it into the v2 cgroup at birth. One
-    /// move less.
+    /// Those of v1 only: `CLONE_INTO_CGROUP` with [`Cgroup::clone_into_fd`] put it into the v2
+    /// cgroup at birth. One move less.
     AfterCloneInto,
 }
 
-/// The fd that refused, by its index, and why. Plain data: it can cross a pipe from a child that must not allocate.
+/// The fd that refused, by its index, and why. Plain data: it can cross a pipe from a child that
+/// must not allocate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JoinFailure {
     /// Index into the fds given to [`join`].
@@ -45,10 +47,12 @@ pub struct JoinFailure {
     pub errno: i32,
 }
 
-/// Moves the process `pid`, as this pid namespace numbers it, into every cgroup of `fds`, as [`join`] does the caller.
+/// Moves the process `pid`, as this pid namespace numbers it, into every cgroup of `fds`, as
+/// [`join`] does the caller.
 ///
-/// The first move after a while waits for the kernel's grace period (4 to 17 ms, measured): every move stops forks everywhere for a moment,
-/// and the kernel prepares for that only when it is asked to. Further ones within some milliseconds cost 30 us each.
+/// The first move after a while waits for the kernel's grace period (4 to 17 ms, measured): every
+/// move stops forks everywhere for a moment, and the kernel prepares for that only when it is asked
+/// to. Further ones within some milliseconds cost 30 us each.
 ///
 /// # Errors
 /// As [`join`].
@@ -56,8 +60,9 @@ pub fn place(fds: &[OwnedFd], pid: i32) -> std::result::Result<(), JoinFailure> 
     write_to_all(fds, &pid.to_string())
 }
 
-/// Moves the calling process into every cgroup of `fds`, which [`Cgroup::procs_fds`] opened. Makes one write for
-/// each and allocates nothing, so a freshly cloned child may call it, in a new pid namespace too.
+/// Moves the calling process into every cgroup of `fds`, which [`Cgroup::procs_fds`] opened. Makes
+/// one write for each and allocates nothing, so a freshly cloned child may call it, in a new pid
+/// namespace too.
 ///
 /// # Errors
 /// The first fd that refused; those before it are joined. [`Cgroup::join_error`] names it.
@@ -74,7 +79,8 @@ fn write_to_all(fds: &[OwnedFd], pid: &str) -> std::result::Result<(), JoinFailu
 }
 
 impl Cgroup {
-    /// `cgroup.procs` of each hierarchy that is left to join, write-only and close-on-exec, for [`join`].
+    /// `cgroup.procs` of each hierarchy that is left to join, write-only and close-on-exec, for
+    /// [`join`].
     ///
     /// # Errors
     /// `System` where a file cannot be opened.
@@ -106,13 +112,13 @@ impl Cgroup {
     }
 }
 
-/// Moves the calling process into `path` in every hierarchy, and makes that cgroup where it is not there.
-/// Hierarchies in which the process is there already cost nothing. For the monitor, which must be in no worker's
-/// cgroup and not in its caller's.
+/// Moves the calling process into `path` in every hierarchy, and makes that cgroup where it is not
+/// there. Hierarchies in which the process is there already cost nothing. For the monitor, which
+/// must be in no worker's cgroup and not in its caller's.
 ///
 /// # Errors
-/// `System`, `Privilege`: a directory or a move was refused. `Exhausted`: others kept removing the group. `Phase`: it, or a
-/// cgroup above it, is frozen.
+/// `System`, `Privilege`: a directory or a move was refused. `Exhausted`: others kept removing the
+/// group. `Phase`: it, or a cgroup above it, is frozen.
 pub fn join_monitors(layout: &Layout, path: &CgroupPath) -> Result<()> {
     freeze::refuse(layout, path)?;
     let membership = Membership::of_self(layout)?;
@@ -134,8 +140,8 @@ fn enter(hierarchy: &Hierarchy, path: &CgroupPath) -> Result<()> {
         };
         match outcome {
             Ok(()) => return Ok(()),
-            // Not there yet, or removed as empty between two calls; a v1 cpuset that another process just made may
-            // still be empty.
+            // Not there yet, or removed as empty between two calls; a v1 cpuset that another
+            // process just made may still be empty.
             Err(Errno::NOENT | Errno::NODEV | Errno::NOSPC) => {}
             Err(errno) => return Err(failed(hierarchy, path, "write(cgroup.procs)", errno)),
         }

@@ -1,13 +1,15 @@
 //! Cgroups: making one with its limits, entering it, reading it, ending it.
 //!
-//! Owns everything Squall does below `/sys/fs/cgroup`, on cgroup v1 (controllers alone or mounted together), hybrid
-//! and v2 machines. It never talks to systemd (the crate does so for a [`Scope`], elsewhere), never moves a process other than the caller, and never changes a
-//! cgroup that the caller did not name, except that parents of a new one are made, filled (v1 cpuset) and told to
+//! Owns everything Squall does below `/sys/fs/cgroup`, on cgroup v1 (controllers alone or mounted
+//! together), hybrid and v2 machines. It never talks to systemd (the crate does so for a [`Scope`],
+//! elsewhere), never moves a process other than the caller, and never changes a cgroup that the
+//! caller did not name, except that parents of a new one are made, filled (v1 cpuset) and told to
 //! hand controllers down (v2); they stay.
 //!
-//! The launch process calls [`Layout::detect`], [`Cgroup::create`], [`place`], [`join_monitors`] and [`OomEvents::watch`];
-//! whoever reads, ends or clears a container calls [`Usage::read`], [`Cgroup::kill_all`] and [`remove()`]. The monitor is
-//! a program of its own and reads and removes by itself.
+//! The launch process calls [`Layout::detect`], [`Cgroup::create`], [`place`], [`join_monitors`]
+//! and [`OomEvents::watch`]; whoever reads, ends or clears a container calls [`Usage::read`],
+//! [`Cgroup::kill_all`] and [`remove()`]. The monitor is a program of its own and reads and removes
+//! by itself.
 //!
 //! | file of the kernel | since | used for | without |
 //! |---|---|---|---|

@@ -1,6 +1,7 @@
 //! Whether a cgroup is in use, and removing one that is not.
 //!
-//! For the group of monitors and the one above it, which outlive every container: only a cgroup that holds neither process nor cgroup goes.
+//! For the group of monitors and the one above it, which outlive every container: only a cgroup
+//! that holds neither process nor cgroup goes.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +21,8 @@ pub enum Occupancy {
 }
 
 impl Occupancy {
-    /// Looks at the cgroup `path`, as if those of `gone` that are in it were not there. What cannot be read counts as occupied.
+    /// Looks at the cgroup `path`, as if those of `gone` that are in it were not there. What cannot
+    /// be read counts as occupied.
     pub fn of(layout: &Layout, path: &CgroupPath, gone: &[CgroupPath]) -> Occupancy {
         let mut vacancy = Occupancy::Absent;
         let within = |cgroup: &&CgroupPath| cgroup.parent().as_ref() == Some(path);
@@ -37,8 +39,8 @@ impl Occupancy {
     }
 }
 
-/// The inode of a cgroup's directory in the first hierarchy that has it. Inodes of cgroups are not used again, so this tells a cgroup
-/// from a later one of the same path.
+/// The inode of a cgroup's directory in the first hierarchy that has it. Inodes of cgroups are not
+/// used again, so this tells a cgroup from a later one of the same path.
 pub fn inode_of(layout: &Layout, path: &CgroupPath) -> Option<u64> {
     let stat = |hierarchy: &Hierarchy| rustix::fs::stat(hierarchy.directory(path).as_str()).ok();
     layout.hierarchies().iter().find_map(stat).map(|stat| stat.st_ino)
@@ -53,7 +55,8 @@ fn is_empty(directory: &str, gone: &[&str]) -> bool {
     no_processes && fs::read_dir(directory).is_ok_and(|entries| !entries.flatten().any(stays))
 }
 
-/// Removes the cgroup where it is empty, in each hierarchy by itself: the kernel refuses where somebody came in meanwhile.
+/// Removes the cgroup where it is empty, in each hierarchy by itself: the kernel refuses where
+/// somebody came in meanwhile.
 pub fn remove_empty(layout: &Layout, path: &CgroupPath) {
     for hierarchy in layout.hierarchies() {
         let _ = rustix::fs::rmdir(hierarchy.directory(path).as_str());

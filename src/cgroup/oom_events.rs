@@ -1,8 +1,8 @@
 //! Hearing of the kernel killing for want of memory.
 //!
 //! Owns the fd that becomes ready, and nothing of what it means: the counter is the truth
-//! ([`Usage::oom_kills`](crate::cgroup::Usage::oom_kills)), read after waking. The monitor holds one for the container's
-//! cgroup and one for each ancestor, to tell whose limit it was.
+//! ([`Usage::oom_kills`](crate::cgroup::Usage::oom_kills)), read after waking. The monitor holds
+//! one for the container's cgroup and one for each ancestor, to tell whose limit it was.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -35,8 +35,9 @@ enum EventKind {
 }
 
 impl OomEvents {
-    /// Watches the cgroup `path`. On v1 a limit that is hit wakes the watchers of that cgroup and of all below it;
-    /// on v2 those of that cgroup and of all above it. The kernel forgets a v1 registration with the cgroup.
+    /// Watches the cgroup `path`. On v1 a limit that is hit wakes the watchers of that cgroup and
+    /// of all below it; on v2 those of that cgroup and of all above it. The kernel forgets a v1
+    /// registration with the cgroup.
     ///
     /// # Errors
     /// `Unsupported`: no memory controller, or (v1) a real-time kernel. `NotFound`: no such cgroup.
@@ -77,7 +78,8 @@ impl OomEvents {
         }
     }
 
-    /// Makes the fd unready again until the next event. Call it after waking, before the counter is read.
+    /// Makes the fd unready again until the next event. Call it after waking, before the counter is
+    /// read.
     ///
     /// # Errors
     /// ENODEV where the v2 cgroup is gone.

@@ -1,8 +1,8 @@
 //! The name of a cgroup within every hierarchy, checked once.
 //!
-//! Owns what a cgroup may be called. It never looks at a file system: whether the group exists is another question.
-//! Every process may use it; deserialising runs the same check, so a path that came from a document is as good as
-//! one made here.
+//! Owns what a cgroup may be called. It never looks at a file system: whether the group exists is
+//! another question. Every process may use it; deserialising runs the same check, so a path that
+//! came from a document is as good as one made here.
 
 use std::fmt;
 
@@ -13,7 +13,8 @@ const COMPONENT_MAX: usize = 255;
 /// A path with its final NUL fits this many bytes (`PATH_MAX`, `linux/limits.h`).
 const PATH_MAX: usize = 4096;
 
-/// Prefixes of the files that the kernel itself makes in a cgroup's directory, one for each controller of v1 and v2.
+/// Prefixes of the files that the kernel itself makes in a cgroup's directory, one for each
+/// controller of v1 and v2.
 const KERNEL_PREFIXES: [&str; 20] = [
     "blkio",
     "cgroup",
@@ -40,7 +41,8 @@ const KERNEL_PREFIXES: [&str; 20] = [
 /// Files of a v1 cgroup without a prefix.
 const KERNEL_FILES: [&str; 3] = ["tasks", "notify_on_release", "release_agent"];
 
-/// An absolute path of a cgroup below the root of each hierarchy: `/squall/abc`. Never the root itself.
+/// An absolute path of a cgroup below the root of each hierarchy: `/squall/abc`. Never the root
+/// itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CgroupPath(String);
@@ -66,7 +68,8 @@ pub enum PathProblem {
     /// A component has more than 255 bytes.
     #[error("a component of a cgroup path has at most {COMPONENT_MAX} bytes, one has {0}")]
     ComponentTooLong(usize),
-    /// It holds a NUL, a newline (which the kernel refuses in cgroup names) or another control character.
+    /// It holds a NUL, a newline (which the kernel refuses in cgroup names) or another control
+    /// character.
     #[error("a cgroup path has no control characters")]
     Control,
     /// A component is called like a file that the kernel makes in a cgroup.
@@ -113,7 +116,8 @@ impl CgroupPath {
         CgroupPath::new(format!("{}/{name}", self.0))
     }
 
-    /// Every cgroup above this one as a slice of the path, topmost first, without the root and without itself.
+    /// Every cgroup above this one as a slice of the path, topmost first, without the root and
+    /// without itself.
     pub fn ancestors(&self) -> impl Iterator<Item = &str> {
         self.0.match_indices('/').skip(1).map(|(at, _)| &self.0[..at])
     }

@@ -1,7 +1,8 @@
 //! Dry run of creating a container's cgroup.
 //!
-//! Owns nothing of its own: directories, values and their order are those of [`Cgroup::create`](crate::cgroup::Cgroup::create), from the same
-//! functions. It only reads, and needs no privilege. Any process may use it.
+//! Owns nothing of its own: directories, values and their order are those of
+//! [`Cgroup::create`](crate::cgroup::Cgroup::create), from the same functions. It only reads, and
+//! needs no privilege. Any process may use it.
 
 use std::path::Path;
 
@@ -30,7 +31,8 @@ pub enum Act {
         /// Its path.
         directory: String,
     },
-    /// A directory that is there and empty is removed and made anew, so that its counters start at zero.
+    /// A directory that is there and empty is removed and made anew, so that its counters start at
+    /// zero.
     Replace {
         /// Its path.
         directory: String,
@@ -46,7 +48,8 @@ pub enum Act {
         /// What is written instead where the kernel has no such file.
         otherwise: Option<(String, String)>,
     },
-    /// A program that decides about device nodes is put in force (cgroup v2, `bpf(BPF_PROG_ATTACH)`).
+    /// A program that decides about device nodes is put in force (cgroup v2,
+    /// `bpf(BPF_PROG_ATTACH)`).
     Restrict {
         /// The cgroup's directory.
         directory: String,
@@ -169,10 +172,12 @@ fn joining(layout: &Layout, path: &CgroupPath) -> Vec<Act> {
     born.into_iter().chain(moved.map(join)).collect()
 }
 
-/// The range of v1's `cpu.shares`, into which the kernel forces every value (`MIN_SHARES`, `MAX_SHARES`).
+/// The range of v1's `cpu.shares`, into which the kernel forces every value (`MIN_SHARES`,
+/// `MAX_SHARES`).
 const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
 
-/// What the kernel is known to make of limits: whole pages, its own ranges, files that it lacks. And what cannot be kept at all.
+/// What the kernel is known to make of limits: whole pages, its own ranges, files that it lacks.
+/// And what cannot be kept at all.
 fn adjustments(layout: &Layout, limits: &Limits) -> (Vec<Adjustment>, Option<String>) {
     let mut adjustments = Vec::new();
     for step in layout.hierarchies().iter().flat_map(|hierarchy| plan(limits, hierarchy)) {
@@ -268,7 +273,8 @@ mod tests {
                     }
                     Act::Replace { directory } => panic!("{directory} was not there"),
                     Act::Join { file } => assert!(Path::new(&file).exists(), "{file}"),
-                    // Each write to these replaces the one before, in a file that is none of the kernel's.
+                    // Each write to these replaces the one before, in a file that is none of the
+                    // kernel's.
                     Act::Write { file, .. } if file.contains("devices.") || file.contains("subtree") => {}
                     Act::Write { file, value, .. } => {
                         let shown = std::fs::read_to_string(&file).unwrap();

@@ -6,8 +6,9 @@
 //!   container                    the worker, with its limits
 //! ```
 //!
-//! The monitor is in the scope because a scope lives as long as a process in it: so the counters are there until the monitor has read them.
-//! Limits, kills and `memory.events` are those of `container`, which holds the worker alone; what an administrator sets on the unit binds both.
+//! The monitor is in the scope because a scope lives as long as a process in it: so the counters
+//! are there until the monitor has read them. Limits, kills and `memory.events` are those of
+//! `container`, which holds the worker alone; what an administrator sets on the unit binds both.
 
 use std::fmt;
 
@@ -28,7 +29,8 @@ const NAME_MAX: usize = 254;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Manager {
-    /// Squall itself, in the cgroup file system: at a path that its caller owns, below a cgroup that was delegated for example.
+    /// Squall itself, in the cgroup file system: at a path that its caller owns, below a cgroup
+    /// that was delegated for example.
     #[default]
     Cgroupfs,
     /// systemd, asked for a scope over D-Bus. Takes cgroup v2.
@@ -105,7 +107,8 @@ impl Scope {
         Ok(Scope { slice, directory })
     }
 
-    /// The scope to which a container's cgroup belongs, if it is one that [`Scope::container`] gives.
+    /// The scope to which a container's cgroup belongs, if it is one that [`Scope::container`]
+    /// gives.
     pub fn of(container: &CgroupPath) -> Option<Scope> {
         let directory = container.parent().filter(|_| container.name() == CONTAINER)?;
         let id = directory.name().strip_prefix("squall-")?.strip_suffix(".scope")?;

@@ -1,8 +1,8 @@
 //! What a cgroup used and how often it hit its limits.
 //!
-//! Owns which file says what in which version. Every file may be absent (a controller that is not there, an older
-//! kernel, the cgroup is gone): then the number is absent and nothing fails. The monitor reads it before the cgroup
-//! is removed; anybody may read it at any time.
+//! Owns which file says what in which version. Every file may be absent (a controller that is not
+//! there, an older kernel, the cgroup is gone): then the number is absent and nothing fails. The
+//! monitor reads it before the cgroup is removed; anybody may read it at any time.
 
 use std::os::fd::BorrowedFd;
 
@@ -71,8 +71,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Reads the numbers of the cgroup `path`; all absent where there is no such cgroup. About three system calls
-    /// for each file, a dozen files.
+    /// Reads the numbers of the cgroup `path`; all absent where there is no such cgroup. About
+    /// three system calls for each file, a dozen files.
     pub fn read(layout: &Layout, path: &CgroupPath) -> Usage {
         let mut usage = Usage::default();
         for hierarchy in layout.hierarchies().iter().filter(|hierarchy| counts(hierarchy)) {
@@ -115,8 +115,8 @@ impl Usage {
         }
     }
 
-    /// `cpu.stat` is in every v2 cgroup, without a controller too. What v1 counts on a hybrid machine is more exact
-    /// there (the v2 tree may lack processes), so it is kept.
+    /// `cpu.stat` is in every v2 cgroup, without a controller too. What v1 counts on a hybrid
+    /// machine is more exact there (the v2 tree may lack processes), so it is kept.
     fn add_v2(&mut self, hierarchy: &Hierarchy, group: &Group<'_>) {
         let [usage, periods, throttled] = group.keyed("cpu.stat", ["usage_usec", "nr_throttled", "throttled_usec"]);
         self.cpu_usage_us = self.cpu_usage_us.or(usage);

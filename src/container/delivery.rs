@@ -1,8 +1,11 @@
-//! Signals that a program in the foreground passes on, with the effect that they would have on a plain program.
+//! Signals that a program in the foreground passes on, with the effect that they would have on a
+//! plain program.
 //!
-//! A worker is the first process of its pid namespace, for which the kernel drops every signal that it has no handler for: Ctrl-C
-//! would do nothing to a `sleep`. And it has a session without a terminal, so Ctrl-C would reach it alone, and no child that a shell
-//! waits for. Both are made up for here, as a first process between (docker's and podman's `--init`) and a terminal's driver would.
+//! A worker is the first process of its pid namespace, for which the kernel drops every signal that
+//! it has no handler for: Ctrl-C would do nothing to a `sleep`. And it has a session without a
+//! terminal, so Ctrl-C would reach it alone, and no child that a shell waits for. Both are made up
+//! for here, as a first process between (docker's and podman's `--init`) and a terminal's driver
+//! would.
 
 use std::time::Duration;
 
@@ -22,9 +25,10 @@ pub enum Delivery {
 }
 
 impl Running {
-    /// Passes a signal on. One that a terminal sent goes to the worker's whole process group, as a terminal would have it. One that the worker
-    /// neither handles nor ignores nor blocks, and whose default action is to end, ends it: the record says `killed-after-grace` and
-    /// signal 9, because that is what the kernel takes for a first process.
+    /// Passes a signal on. One that a terminal sent goes to the worker's whole process group, as a
+    /// terminal would have it. One that the worker neither handles nor ignores nor blocks, and
+    /// whose default action is to end, ends it: the record says `killed-after-grace` and signal 9,
+    /// because that is what the kernel takes for a first process.
     ///
     /// Errors: those of [`Running::signal`] and [`Running::stop`].
     pub fn pass_on(&self, signal: TakenSignal) -> Result<Delivery> {
@@ -44,8 +48,8 @@ impl Running {
         self.stop(number, Duration::ZERO).map(|_| Delivery::CarriedOut)
     }
 
-    /// So it is after its launch, and for good: who leads a session cannot leave its group. Looked at all the same, because a wrong group
-    /// would be somebody else's.
+    /// So it is after its launch, and for good: who leads a session cannot leave its group. Looked
+    /// at all the same, because a wrong group would be somebody else's.
     fn leads_its_group(&self) -> bool {
         let init = rustix::process::Pid::from_raw(self.record.init.pid);
         init.is_some_and(|init| rustix::process::getpgid(Some(init)) == Ok(init))

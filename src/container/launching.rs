@@ -27,8 +27,9 @@ impl Launching {
         &self.directory
     }
 
-    /// Waits until its launch is over, at most this long, and gives the container in the phase in which it then is: still launching, if the
-    /// time was too short or the launch process has been killed.
+    /// Waits until its launch is over, at most this long, and gives the container in the phase in
+    /// which it then is: still launching, if the time was too short or the launch process has been
+    /// killed.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`]: the launch failed, and took back what it had made.
@@ -38,7 +39,8 @@ impl Launching {
         let changes = inotify::init(inotify::CreateFlags::CLOEXEC)
             .at(Stage::Watch, &object, "inotify_init1")
             .at_limit(libc::EMFILE, Limit::InotifyInstances)?;
-        // The record is renamed into place; a failed launch removes the directory; one that is killed closes it.
+        // The record is renamed into place; a failed launch removes the directory; one that is
+        // killed closes it.
         let events =
             inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE_SELF | inotify::WatchFlags::CLOSE_NOWRITE;
         // Open all the time, because closing it is one of these events.
@@ -66,7 +68,8 @@ impl Launching {
         }
     }
 
-    /// Removes what an unfinished launch has made. There is no record, but the claim says which cgroup was to be used.
+    /// Removes what an unfinished launch has made. There is no record, but the claim says which
+    /// cgroup was to be used.
     pub fn abandon(self) -> Result<()> {
         let object = format!("container '{}'", self.id);
         let Some(_held) = claim::hold(&self.directory)? else {

@@ -1,7 +1,8 @@
 //! A container as its handle: the phases are types, so what cannot be done cannot be called.
 //!
-//! A handle holds nothing of the container: any number of programs may have one, and dropping it changes nothing. All that is known is
-//! read from the container's directory, and from the kernel by pidfd; pids are never believed without their start time.
+//! A handle holds nothing of the container: any number of programs may have one, and dropping it
+//! changes nothing. All that is known is read from the container's directory, and from the kernel
+//! by pidfd; pids are never believed without their start time.
 
 mod delivery;
 mod launching;
@@ -25,7 +26,8 @@ use crate::stage::Stage;
 use crate::state::claim;
 use crate::state::record::{self, Exit, ExitRecord, LaunchRecord, RemovedExits};
 
-/// How long to wait for a container to be gone after it has been killed: the kernel has to tear down its memory and namespaces.
+/// How long to wait for a container to be gone after it has been killed: the kernel has to tear
+/// down its memory and namespaces.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A container of a run root, in the phase in which it was found.
@@ -115,8 +117,8 @@ impl Container {
             return Err(no_such(id));
         }
         let Some(record) = record::read_launch(&directory)? else {
-            // Removed while we looked, or being removed by its monitor, or not (yet) launched. A monitor that was killed while it removed leaves
-            // what a launch that was killed leaves.
+            // Removed while we looked, or being removed by its monitor, or not (yet) launched. A
+            // monitor that was killed while it removed leaves what a launch that was killed leaves.
             let removing = claim::is_held(&directory)? || !directory.is_dir();
             return if let Some(exit) = RemovedExits::of_container(&directory).read(id).filter(|_| removing) {
                 Err(removed_with(id, &exit))
@@ -244,7 +246,8 @@ impl Lost {
         &self.record
     }
 
-    /// Its exit status where a kernel from 6.15 on told it to a waiter that held init's pidfd. The monitor's counters are lost in any case.
+    /// Its exit status where a kernel from 6.15 on told it to a waiter that held init's pidfd. The
+    /// monitor's counters are lost in any case.
     pub fn known(&self) -> Option<&Exit> {
         self.known.as_ref()
     }

@@ -37,9 +37,10 @@ impl Ended {
     }
 }
 
-/// Removes cgroup and directory. The monitor comes to its own end first: it may still be clearing away, by the same names. The directory goes
-/// last: as long as it is there, removing can be tried again. Of a record from before the machine was restarted neither pid nor inode means
-/// anything: they may be somebody else's now.
+/// Removes cgroup and directory. The monitor comes to its own end first: it may still be clearing
+/// away, by the same names. The directory goes last: as long as it is there, removing can be tried
+/// again. Of a record from before the machine was restarted neither pid nor inode means anything:
+/// they may be somebody else's now.
 fn remove(directory: &Path, record: &LaunchRecord) -> Result<()> {
     crash::point(Role::Caller, Stage::Remove);
     let of_this_boot = record.boot_id == boot_id()?;

@@ -9,16 +9,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::client::{self, Reply};
 use crate::stage::Stage;
 
-/// How long after the grace the caller leaves the killing to the monitor, before it looks whether that lives.
+/// How long after the grace the caller leaves the killing to the monitor, before it looks whether
+/// that lives.
 const MONITORS_TURN: Duration = Duration::from_secs(1);
 
 impl Running {
-    /// Ends the container: the signal now, and after the grace the whole tree is killed. A frozen one is thawed for it. The monitor sees to it
-    /// even if the caller is gone before the grace is over; one that has been killed or does not answer is done without.
+    /// Ends the container: the signal now, and after the grace the whole tree is killed. A frozen
+    /// one is thawed for it. The monitor sees to it even if the caller is gone before the grace is
+    /// over; one that has been killed or does not answer is done without.
     ///
     /// # Errors
-    /// [`ErrorKind::Phase`] when a cgroup above the container's is frozen and keeps it from ending (cgroup v1); [`ErrorKind::TimedOut`] when it was
-    /// killed and is not gone.
+    /// [`ErrorKind::Phase`] when a cgroup above the container's is frozen and keeps it from ending
+    /// (cgroup v1); [`ErrorKind::TimedOut`] when it was killed and is not gone.
     pub fn stop(&self, signal: i32, grace: Duration) -> Result<Ended> {
         crash::point(Role::Caller, Stage::Stop);
         self.refuse_frozen(cgroup::frozen_above)?;
@@ -51,7 +53,8 @@ impl Running {
         if let Some(cgroup) = self.own_cgroup()? {
             cgroup.kill_all(KillMeans::Best)?;
         }
-        // On a hybrid host init may be where the kill does not reach; its pid namespace goes with it.
+        // On a hybrid host init may be where the kill does not reach; its pid namespace goes with
+        // it.
         self.signal_if_alive(libc::SIGKILL)?;
         self.continue_monitor();
         self.wait_for(KILL_PATIENCE)?.ok_or_else(|| self.late())

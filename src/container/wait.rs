@@ -16,9 +16,11 @@ use crate::sys;
 use crate::wait::is_readable_by;
 
 impl Running {
-    /// A pidfd that becomes readable when it is time to look again: the monitor's, or without one init's. `None` when both are gone.
+    /// A pidfd that becomes readable when it is time to look again: the monitor's, or without one
+    /// init's. `None` when both are gone.
     ///
-    /// A monitor that has been killed and not been waited for is still a process, whose pidfd is readable for ever: it does not count.
+    /// A monitor that has been killed and not been waited for is still a process, whose pidfd is
+    /// readable for ever: it does not count.
     pub fn process(&self) -> Option<OwnedFd> {
         let monitor = if self.is_watched() { self.record.monitor.open() } else { None };
         monitor.or_else(|| self.record.init.open())
@@ -26,7 +28,8 @@ impl Running {
 
     /// The container as it is now.
     ///
-    /// The exit record is looked for a second time after monitor and init were found dead: the monitor writes it before it ends.
+    /// The exit record is looked for a second time after monitor and init were found dead: the
+    /// monitor writes it before it ends.
     pub fn refresh(&self) -> Result<Container> {
         if let Some(exit) = self.own_exit()? {
             return Ok(Container::Exited(self.exited(exit)));
@@ -56,7 +59,8 @@ impl Running {
         Ok(found.map_or(!self.directory.exists(), |found| found.init != self.record.init))
     }
 
-    /// Its exit record: in its directory or, once that is gone, where the ends of removed containers are.
+    /// Its exit record: in its directory or, once that is gone, where the ends of removed
+    /// containers are.
     fn own_exit(&self) -> Result<Option<ExitRecord>> {
         let here = record::read_exit(&self.directory)?.filter(|exit| record::is_end_of(exit, &self.record));
         let removed = || RemovedExits::of_container(&self.directory).read(&self.record.id);
@@ -67,7 +71,8 @@ impl Running {
         Exited { directory: self.directory.clone(), record: self.record.clone(), exit: Box::new(exit) }
     }
 
-    /// Waits until the container has ended and its record is written. Any number of programs may wait.
+    /// Waits until the container has ended and its record is written. Any number of programs may
+    /// wait.
     pub fn wait(&self) -> Result<Ended> {
         match self.wait_until(None)? {
             Some(ended) => Ok(ended),
@@ -82,7 +87,8 @@ impl Running {
 
     fn wait_until(&self, deadline: Option<Instant>) -> Result<Option<Ended>> {
         crash::point(Role::Caller, Stage::Watch);
-        // Open from here on, so that the end is learned whoever removes the container, and however soon.
+        // Open from here on, so that the end is learned whoever removes the container, and however
+        // soon.
         let open = OpenExit::of(&self.directory);
         loop {
             let found = self.refresh();
@@ -102,7 +108,8 @@ impl Running {
             if !wait_readable(&process, deadline)? {
                 return Ok(None);
             }
-            // What has ended may have been the monitor, between the two looks: then the next turn knows better.
+            // What has ended may have been the monitor, between the two looks: then the next turn
+            // knows better.
             if !watched && !self.record.init.is_alive() {
                 return Ok(Some(Ended::Lost(self.lost_with(known_end(&process)?))));
             }
@@ -122,7 +129,8 @@ fn exit_of(status: i32) -> Exit {
     }
 }
 
-/// The exit status of a process that somebody else reaps: the kernel keeps it for whoever holds a pidfd, from the moment of the reaping.
+/// The exit status of a process that somebody else reaps: the kernel keeps it for whoever holds a
+/// pidfd, from the moment of the reaping.
 fn known_end(pidfd: &OwnedFd) -> Result<Option<Exit>> {
     // A reaped process hangs up; that of a host's init takes a moment.
     let mut fds = [PollFd::new(pidfd, PollFlags::empty())];
@@ -131,8 +139,8 @@ fn known_end(pidfd: &OwnedFd) -> Result<Option<Exit>> {
     Ok(sys::pidfd_wait_status(pidfd.as_fd()).map(exit_of))
 }
 
-/// Waits until a descriptor can be read; false when the deadline came first. Of a pidfd that is a reason to look at its process, and no proof
-/// that it has ended.
+/// Waits until a descriptor can be read; false when the deadline came first. Of a pidfd that is a
+/// reason to look at its process, and no proof that it has ended.
 pub(super) fn wait_readable(fd: &OwnedFd, deadline: Option<Instant>) -> Result<bool> {
     is_readable_by(fd.as_fd(), deadline).at(Stage::Watch, "descriptor", "poll")
 }

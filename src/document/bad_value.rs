@@ -2,10 +2,12 @@
 
 use crate::error::Problem;
 
-/// The longest part of a caller's text that an error repeats, in characters: one line of a terminal.
+/// The longest part of a caller's text that an error repeats, in characters: one line of a
+/// terminal.
 const QUOTED_CHARS: usize = 64;
 
-/// A value that cannot be used: what was given, and what would be right. [`BadValue::at`] adds the field.
+/// A value that cannot be used: what was given, and what would be right. [`BadValue::at`] adds the
+/// field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadValue(String);

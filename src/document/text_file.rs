@@ -33,7 +33,8 @@ pub(crate) fn open(path: &Path, object: &str, link: FinalLink) -> Result<File> {
     }
 }
 
-/// Reads a document that is open, from where its offset stands; the open file is set to blocking reads.
+/// Reads a document that is open, from where its offset stands; the open file is set to blocking
+/// reads.
 ///
 /// Errors: `Invalid` for what is not a regular file or longer than the bound; what read(2) answers.
 pub(crate) fn read(file: &File, object: &str, max_bytes: u64) -> Result<Vec<u8>> {

@@ -28,7 +28,8 @@ pub(crate) struct Facts {
 /// Room for 127 entries, and for as many as an attribute holds (XATTR_SIZE_MAX).
 const LIST_BYTES: [usize; 2] = [1024, 65536];
 
-/// The value of the access control list of what is open here. A descriptor by O_PATH has no attributes itself, but leads to what has.
+/// The value of the access control list of what is open here. A descriptor by O_PATH has no
+/// attributes itself, but leads to what has.
 fn access_list(fd: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
     let link = own_link(fd);
     let read = |bytes: usize| {
@@ -69,8 +70,8 @@ impl Facts {
         if acl.everybody_writes() { Err(Way::Everybody) } else { Ok(acl) }
     }
 
-    /// How a worker may write, apart from being the owner. Any way counts, also where a narrower entry would come before it: whose groups may
-    /// write today, may tomorrow.
+    /// How a worker may write, apart from being the owner. Any way counts, also where a narrower
+    /// entry would come before it: whose groups may write today, may tomorrow.
     pub(crate) fn way_to_write(&self, worker: &Identity) -> Option<Way> {
         let in_group = |gid: u32| worker.groups().contains(&gid);
         let acl = match self.list() {

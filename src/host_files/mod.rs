@@ -1,4 +1,5 @@
-//! Files of the host, held open: who may change them, where they really lie, whether they may be a worker's standard streams.
+//! Files of the host, held open: who may change them, where they really lie, whether they may be a
+//! worker's standard streams.
 
 pub(crate) mod acl;
 pub(crate) mod as_user;

@@ -1,7 +1,8 @@
 //! What may be a worker's standard stream.
 //!
-//! A descriptor is not only something to read or write: a worker reaches its streams by path as well (`/proc/self/fd/0`), and can open them
-//! again, from the host's file system. A directory would be the host's tree, a block device its disk.
+//! A descriptor is not only something to read or write: a worker reaches its streams by path as
+//! well (`/proc/self/fd/0`), and can open them again, from the host's file system. A directory
+//! would be the host's tree, a block device its disk.
 //!
 //! | open on | |
 //! |---|---|
@@ -11,8 +12,9 @@
 //! | a directory, a block device, another character device, the master of a terminal | refused |
 //! | anything by `O_PATH`, a socket of another family or a raw one, what is no file at all (an eventfd) | refused |
 //!
-//! Not taken away: a worker may read a file that is open for writing alone, and empty it, if owner, mode or list of the file let it. Hand over
-//! a pipe where what the file held before is not for the worker.
+//! Not taken away: a worker may read a file that is open for writing alone, and empty it, if owner,
+//! mode or list of the file let it. Hand over a pipe where what the file held before is not for the
+//! worker.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -29,8 +31,8 @@ use crate::request::Identity;
 /// What the streams are called, by number.
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
-/// Character devices that hold nothing of the host's, with their numbers (Documentation/admin-guide/devices.txt of the kernel): null, zero,
-/// full, random, urandom.
+/// Character devices that hold nothing of the host's, with their numbers
+/// (Documentation/admin-guide/devices.txt of the kernel): null, zero, full, random, urandom.
 const HARMLESS: [(u32, u32); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
 
 /// The masters of terminals: `/dev/ptmx`, which every master is opened by.
@@ -39,7 +41,8 @@ const MASTER: (u32, u32) = (5, 2);
 /// Refuses what must not be a worker's stream.
 ///
 /// # Errors
-/// `Invalid` with a problem for each stream that is refused, its field the stream's name: `standard input`.
+/// `Invalid` with a problem for each stream that is refused, its field the stream's name: `standard
+/// input`.
 pub(crate) fn check_streams(streams: &[OwnedFd; 3], object: &str) -> Result<()> {
     let refused = |(stream, name): (&OwnedFd, &str)| {
         refusal(stream.as_fd()).map(|reason| Problem { field: name.to_owned(), reason })
@@ -89,7 +92,8 @@ fn socket_refusal(stream: BorrowedFd<'_>) -> Option<String> {
     }
 }
 
-/// Whether a worker could open this stream again for writing, although it is open for reading alone.
+/// Whether a worker could open this stream again for writing, although it is open for reading
+/// alone.
 pub(crate) fn may_be_reopened_for_writing(stream: BorrowedFd<'_>, worker: &Identity) -> rustix::io::Result<bool> {
     let stat = fstat(stream)?;
     let for_reading = fcntl_getfl(stream)? & OFlags::ACCMODE == OFlags::RDONLY;

@@ -1,8 +1,10 @@
-//! What the kernel has to offer: one table of what Squall uses, since when it is there, and what happens without it.
+//! What the kernel has to offer: one table of what Squall uses, since when it is there, and what
+//! happens without it.
 //!
-//! Presence is found out by trying, not by the version: distributions carry features back, and sandboxes take system calls away. Where
-//! trying needs a privilege that is not there, the version is the second best answer, and said to be that. Used by `plan` and `doctor`;
-//! a launch does not ask, it tries.
+//! Presence is found out by trying, not by the version: distributions carry features back, and
+//! sandboxes take system calls away. Where trying needs a privilege that is not there, the version
+//! is the second best answer, and said to be that. Used by `plan` and `doctor`; a launch does not
+//! ask, it tries.
 
 mod probes;
 mod release;

@@ -1,4 +1,5 @@
-//! Trying features, one function each. None leaves anything behind; those that [act](super::Effort::Act) expect a process of their own.
+//! Trying features, one function each. None leaves anything behind; those that
+//! [act](super::Effort::Act) expect a process of their own.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -14,8 +15,8 @@ use crate::cgroup::Layout;
 use crate::root::staging;
 use crate::sys::{self, Fork, MountAttr};
 
-/// A kernel without a call says ENOSYS. A refusal comes from a kernel that has it, or from a filter in between: then it is as good as absent
-/// to root, and nothing is known to others.
+/// A kernel without a call says ENOSYS. A refusal comes from a kernel that has it, or from a filter
+/// in between: then it is as good as absent to root, and nothing is known to others.
 fn presence(answer: Result<(), Errno>) -> Presence {
     match answer {
         Ok(()) => Presence::Present,
@@ -101,7 +102,8 @@ fn reap(pid: i32) {
     let _ = rustix::io::retry_on_intr(|| waitpid(pid, WaitOptions::empty()));
 }
 
-/// With a descriptor that is none: a kernel that knows the request says so before it looks at the device.
+/// With a descriptor that is none: a kernel that knows the request says so before it looks at the
+/// device.
 pub(super) fn loop_configure() -> Presence {
     let devices = (0..256).map(|number| format!("/dev/loop{number}"));
     let Some(device) = devices.into_iter().find(|path| Path::new(path).exists()) else {
@@ -156,8 +158,8 @@ pub(super) fn pids_peak() -> Presence {
     file_of_v2("pids.peak")
 }
 
-/// Whether a cgroup of v2 has the file. The root has few, so one below it is looked at; for a controller's file one that has the
-/// controller.
+/// Whether a cgroup of v2 has the file. The root has few, so one below it is looked at; for a
+/// controller's file one that has the controller.
 fn file_of_v2(file: &str) -> Presence {
     let Some(unified) = Layout::detect().ok().and_then(|layout| layout.unified().map(|one| one.mount_point.clone()))
     else {

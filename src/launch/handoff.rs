@@ -1,7 +1,8 @@
 //! The launch process's last act: to become the monitor.
 //!
-//! What the monitor needs is made while init works ([`Prepared`]), handed over as descriptors and one text in a memfd ([`Watched`]), and then
-//! this process executes the monitor's program, which keeps its pid and with it its child.
+//! What the monitor needs is made while init works ([`Prepared`]), handed over as descriptors and
+//! one text in a memfd ([`Watched`]), and then this process executes the monitor's program, which
+//! keeps its pid and with it its child.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -74,7 +75,8 @@ fn reserve_exit(claim: &Claim, object: &str) -> Result<()> {
     }
 }
 
-/// The monitor's program in a file of its own, without a name: there is nothing to install, and nothing to find by a path.
+/// The monitor's program in a file of its own, without a name: there is nothing to install, and
+/// nothing to find by a path.
 fn program_file() -> std::io::Result<OwnedFd> {
     let name = "squall-monitor";
     // Before 6.3 every memfd can be executed, and the flag is unknown.
@@ -109,7 +111,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Executes the monitor. Returns only if that fails, after ending the container: unwatched, its end would never be known.
+    /// Executes the monitor. Returns only if that fails, after ending the container: unwatched, its
+    /// end would never be known.
     pub(super) fn become_monitor(self) -> i32 {
         if self.execute().is_err() {
             let _ = self.cgroup.kill_all(KillMeans::Best);
@@ -175,7 +178,8 @@ impl Watched {
     }
 }
 
-/// A copy with a number that is out of the way of the handover's own, and that stays open across exec.
+/// A copy with a number that is out of the way of the handover's own, and that stays open across
+/// exec.
 fn inherit(fd: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     let copy = rustix::io::fcntl_dupfd_cloexec(fd, HANDOVER_FD + 1)?;
     rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty())?;
@@ -191,7 +195,8 @@ fn terms(record: &LaunchRecord, spec: &LaunchSpec) -> Terms {
     }
 }
 
-/// The container's cgroup in each hierarchy, once for each thing that the monitor knows to do there.
+/// The container's cgroup in each hierarchy, once for each thing that the monitor knows to do
+/// there.
 fn leaf_paths(layout: &Layout, cgroup: &Cgroup) -> Vec<(CgroupKind, CString)> {
     let mut leaves = Vec::new();
     for hierarchy in layout.hierarchies() {
@@ -225,8 +230,9 @@ pub(super) struct Watch {
     ancestor: Option<String>,
 }
 
-/// Watches the container's own memory limit and those above it, to tell whose was hit. Without a memory controller there is nothing to
-/// watch, and an ancestor that cannot be watched is left out: the counters in the exit record do not depend on this.
+/// Watches the container's own memory limit and those above it, to tell whose was hit. Without a
+/// memory controller there is nothing to watch, and an ancestor that cannot be watched is left out:
+/// the counters in the exit record do not depend on this.
 pub(super) fn watch_memory(layout: &Layout, path: &CgroupPath) -> Vec<Watch> {
     let own = watch_one(layout, path, None);
     let above = std::iter::successors(path.parent(), CgroupPath::parent);

@@ -1,7 +1,9 @@
-//! What a process inherits from its caller, put back to what a service of the host would start with.
+//! What a process inherits from its caller, put back to what a service of the host would start
+//! with.
 //!
-//! The launch process does this for itself first, because a caller's limits (no bytes may be written, three descriptors) would strike it
-//! too; init and monitor inherit the clean state. Signals, descriptors and environment are cleared at exec, by those who exec.
+//! The launch process does this for itself first, because a caller's limits (no bytes may be
+//! written, three descriptors) would strike it too; init and monitor inherit the clean state.
+//! Signals, descriptors and environment are cleared at exec, by those who exec.
 
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Gid, Uid, chdir, set_dumpable_behavior, setsid, umask};
@@ -15,7 +17,8 @@ use crate::sys::{self, RLIMITS, Rlimit};
 /// Cleans this process. The answer names what the kernel refused to change, for the record.
 pub(crate) fn clean() -> Result<Vec<String>> {
     take_roots_ids()?;
-    // A caller that ignores SIGCHLD would have the kernel reap init, and nobody could ever know how it ended.
+    // A caller that ignores SIGCHLD would have the kernel reap init, and nobody could ever know how
+    // it ended.
     sys::block_signals();
     sys::reset_dispositions();
     sys::clear_environment();
@@ -28,15 +31,17 @@ pub(crate) fn clean() -> Result<Vec<String>> {
     if let Err(error) = sys::reset_securebits() {
         refused.push(format!("securebits stay as they were: {error}"));
     }
-    // The caller may be protected from the OOM killer, or marked for it; neither is its worker. Lowering needs CAP_SYS_RESOURCE.
+    // The caller may be protected from the OOM killer, or marked for it; neither is its worker.
+    // Lowering needs CAP_SYS_RESOURCE.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "0") {
         refused.push(format!("oom_score_adj stays as it was: {error}"));
     }
     Ok(refused)
 }
 
-/// Root's ids and no groups, real ones too, and no core or tracing: a process that a setuid program forked could be stopped or killed by its
-/// caller otherwise, while it holds a lock or is all that watches a worker. So this comes before anything is made or locked.
+/// Root's ids and no groups, real ones too, and no core or tracing: a process that a setuid program
+/// forked could be stopped or killed by its caller otherwise, while it holds a lock or is all that
+/// watches a worker. So this comes before anything is made or locked.
 ///
 /// # Errors
 /// [`ErrorKind::Privilege`](crate::error::ErrorKind::Privilege) without CAP_SETUID and CAP_SETGID.
@@ -49,8 +54,9 @@ pub(crate) fn take_roots_ids() -> Result<()> {
     no_dump.at(Stage::Claim, OBJECT, "prctl(PR_SET_DUMPABLE)")
 }
 
-/// Every limit becomes what a worker starts with, whatever the caller's or the host's first process's is. Raising a hard limit takes
-/// CAP_SYS_RESOURCE; without it the soft limit goes as far as the hard one lets it.
+/// Every limit becomes what a worker starts with, whatever the caller's or the host's first
+/// process's is. Raising a hard limit takes CAP_SYS_RESOURCE; without it the soft limit goes as far
+/// as the hard one lets it.
 fn reset_rlimits() -> Vec<String> {
     let mut refused = Vec::new();
     for (resource, name) in RLIMITS {
@@ -71,7 +77,8 @@ fn short(name: &str, possible: Rlimit, wanted: Rlimit) -> String {
     format!("{name} stays at {} of {}", possible.soft, wanted.soft)
 }
 
-/// The limits that a process like this one, without CAP_SYS_RESOURCE, could not bring up to those that a worker starts with.
+/// The limits that a process like this one, without CAP_SYS_RESOURCE, could not bring up to those
+/// that a worker starts with.
 pub(crate) fn preview_short_limits() -> Vec<String> {
     let limits = RLIMITS.iter().filter_map(|(resource, name)| {
         let (wanted, own) = (rlimits::wanted(*resource).ok()?, sys::rlimit_of(0, *resource).ok()?);

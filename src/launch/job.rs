@@ -16,8 +16,9 @@ pub(crate) struct Job {
     pub(crate) spec: LaunchSpec,
     /// Where the spec's user is only a stand-in for one that the container is to have for itself.
     pub(crate) own_user: Option<OwnUser>,
-    /// What the spec names on the host, where the caller has opened it, each layer once. Otherwise the launch process opens it by its paths: a
-    /// file system that hangs can hold up nobody else then.
+    /// What the spec names on the host, where the caller has opened it, each layer once. Otherwise
+    /// the launch process opens it by its paths: a file system that hangs can hold up nobody else
+    /// then.
     pub(crate) files: Option<HostFiles>,
     pub(crate) stdio: [OwnedFd; 3],
     /// The spec's seccomp profile, compiled.

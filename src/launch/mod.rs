@@ -1,8 +1,11 @@
-//! The launch process: makes one container, answers its caller, and becomes the container's monitor.
+//! The launch process: makes one container, answers its caller, and becomes the container's
+//! monitor.
 //!
-//! It is forked for one launch, from a process with a single thread (the command line program itself, or the spawner), because it calls
-//! libcontainer, which clones without exec and changes what is the process's own. On success it never returns: its last act is to execute
-//! the monitor, which keeps its pid and with it the parenthood of init. On failure it takes back every step and reports.
+//! It is forked for one launch, from a process with a single thread (the command line program
+//! itself, or the spawner), because it calls libcontainer, which clones without exec and changes
+//! what is the process's own. On success it never returns: its last act is to execute the monitor,
+//! which keeps its pid and with it the parenthood of init. On failure it takes back every step and
+//! reports.
 
 pub(crate) mod handoff;
 pub(crate) mod inheritance;
@@ -46,14 +49,17 @@ use progress::{Answer, Line};
 use report::{Outcome, Report, read_report};
 use undo::Undo;
 
-/// How long init may take to become the workload. It waits for nothing but the kernel and the image's file system; half a minute is what
-/// a cold network file system may need, and what Storm's own launcher allows a busy mount.
+/// How long init may take to become the workload. It waits for nothing but the kernel and the
+/// image's file system; half a minute is what a cold network file system may need, and what Storm's
+/// own launcher allows a busy mount.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Launches and watches; does not return. The caller of the fork gets one [`Answer`] through `answer`.
+/// Launches and watches; does not return. The caller of the fork gets one [`Answer`] through
+/// `answer`.
 pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
     let line = Line::new(answer);
-    // libcontainer logs through whatever the embedding program has set up, which may have lost its threads in the fork.
+    // libcontainer logs through whatever the embedding program has set up, which may have lost its
+    // threads in the fork.
     let _silence = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
     let code = match launch(&job, &line) {
         Ok(watched) => {
@@ -68,7 +74,8 @@ pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
     sys::exit_now(code)
 }
 
-/// The life of a launch process that the spawner forked: its job comes over the socket on which it answers.
+/// The life of a launch process that the spawner forked: its job comes over the socket on which it
+/// answers.
 pub(crate) fn serve(socket: OwnedFd) -> ! {
     let stream = std::os::unix::net::UnixStream::from(socket);
     match wire::receive_job(&stream) {
@@ -105,8 +112,8 @@ impl Stopwatch {
             .push(StageTime { stage, microseconds: microseconds(Duration::from_nanos(to.saturating_sub(from))) });
     }
 
-    /// Init's stages: each ends where the next begins, and the last with the pipe. The first one, the clone, began before there was an init
-    /// to say so: with the end of the stage before it.
+    /// Init's stages: each ends where the next begins, and the last with the pipe. The first one,
+    /// the clone, began before there was an init to say so: with the end of the stage before it.
     fn add_report(&mut self, report: &Report, end: u64) {
         let ends = report.entered.iter().skip(1).map(|(_, instant)| *instant).chain([end]);
         for ((stage, _), end) in report.entered.iter().zip(ends) {
@@ -153,7 +160,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let pid_place = Place::of_job(spec, files)?;
     job.settings.run_root.prepare()?;
     let (layout, scope) = (Layout::detect()?, spec.scope());
-    // Whoever the caller's cgroup is delegated to can stop what is in it at any moment, with every lock that it holds.
+    // Whoever the caller's cgroup is delegated to can stop what is in it at any moment, with every
+    // lock that it holds.
     let exposed = crate::cgroup::is_delegated(&layout)?;
     if exposed {
         leave_callers_cgroup(&layout, scope.as_ref(), &job.settings)?;
@@ -229,7 +237,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let layer_sources: Vec<_> = layers.iter().map(|layer| layer.source).collect();
     drop((layers, sources));
 
-    // Init builds its root by now. It passes the gate twice: when it is in its cgroups, and when nothing is left that could be refused.
+    // Init builds its root by now. It passes the gate twice: when it is in its cgroups, and when
+    // nothing is left that could be refused.
     line.enter(Stage::Join)?;
     let in_cgroups = enter_cgroups(&cgroup, joining, &procs, &child)?;
     if in_cgroups {
@@ -306,8 +315,8 @@ fn text_of(record: &LaunchRecord) -> Vec<u8> {
     serde_json::to_vec(record).expect("a record is plain data")
 }
 
-/// Goes where the monitor will be. What signals came while this process was in its caller's cgroup were for the caller; from here on they are for
-/// the monitor, which stops its container.
+/// Goes where the monitor will be. What signals came while this process was in its caller's cgroup
+/// were for the caller; from here on they are for the monitor, which stops its container.
 fn leave_callers_cgroup(layout: &Layout, scope: Option<&Scope>, settings: &Settings) -> Result<()> {
     match scope {
         Some(scope) => systemd::enter(layout, scope)?,
@@ -334,7 +343,8 @@ fn open_gate(gate: &OwnedFd) -> Result<()> {
     }
 }
 
-/// The namespaces of init from its birth. Uts is left to libcontainer, which sets the host name in it, and cgroup comes after joining.
+/// The namespaces of init from its birth. Uts is left to libcontainer, which sets the host name in
+/// it, and cgroup comes after joining.
 pub(crate) fn namespaces(spec: &LaunchSpec) -> u64 {
     let own_network = match spec.network {
         Network::Host => 0,
@@ -343,7 +353,8 @@ pub(crate) fn namespaces(spec: &LaunchSpec) -> u64 {
     (libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | own_network) as u64
 }
 
-/// The monitor should be the last thing to be killed. This takes CAP_SYS_RESOURCE, which root may lack.
+/// The monitor should be the last thing to be killed. This takes CAP_SYS_RESOURCE, which root may
+/// lack.
 fn protect_from_oom_killer() -> Option<String> {
     match std::fs::write("/proc/self/oom_score_adj", "-999") {
         Ok(()) => None,
@@ -368,9 +379,10 @@ fn succeeded(outcome: Outcome, child: &Cloned) -> Result<()> {
     }
 }
 
-/// What to note of who `/proc/<pid>` belongs to after exec: the user, unless the worker has hidden itself already (`PR_SET_DUMPABLE`), or a
-/// handler of binfmt_misc cannot be read. Init has looked at the program and its interpreters before. A supervisor that compares owners takes
-/// such a process for a stranger's.
+/// What to note of who `/proc/<pid>` belongs to after exec: the user, unless the worker has hidden
+/// itself already (`PR_SET_DUMPABLE`), or a handler of binfmt_misc cannot be read. Init has looked
+/// at the program and its interpreters before. A supervisor that compares owners takes such a
+/// process for a stranger's.
 fn note_owner(child: &Cloned, spec: &LaunchSpec) -> Option<String> {
     let path = format!("/proc/{}", child.pid);
     // No entry: it has ended, and there is nobody to own it.

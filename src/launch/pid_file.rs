@@ -1,13 +1,17 @@
-//! The pid file. Everything that can fail about it fails before the workload is executed; what remains for afterwards is to give it its name.
+//! The pid file. Everything that can fail about it fails before the workload is executed; what
+//! remains for afterwards is to give it its name.
 //!
-//! Its directory is opened once, and all happens by that descriptor. The file has no name while it is written, where the file system can do
-//! that, so being killed leaves nothing; elsewhere (NFS, some of FUSE) it has another name, which the claim notes. An old pid file is
-//! replaced, and nothing else is: a link, a directory or a device in its place is refused.
+//! Its directory is opened once, and all happens by that descriptor. The file has no name while it
+//! is written, where the file system can do that, so being killed leaves nothing; elsewhere (NFS,
+//! some of FUSE) it has another name, which the claim notes. An old pid file is replaced, and
+//! nothing else is: a link, a directory or a device in its place is refused.
 //!
-//! Of an opened spec ([`OpenedSpec`](crate::opened::OpenedSpec)) the directory came with the job, and everything happens in it with the user's
-//! file-system ids: the file is the user's own then, root's otherwise. Root making it would be a way to make files where the user may not, and
-//! a file of root's in a sticky directory could not be replaced by the user's next launch. The same holds for taking it back: in the launch
-//! process by the held directory, later by the path of the claim's notes, as the user that is noted there.
+//! Of an opened spec ([`OpenedSpec`](crate::opened::OpenedSpec)) the directory came with the job,
+//! and everything happens in it with the user's file-system ids: the file is the user's own then,
+//! root's otherwise. Root making it would be a way to make files where the user may not, and a file
+//! of root's in a sticky directory could not be replaced by the user's next launch. The same holds
+//! for taking it back: in the launch process by the held directory, later by the path of the
+//! claim's notes, as the user that is noted there.
 
 use std::fs::File;
 use std::io::Write;
@@ -36,11 +40,12 @@ const MODE: Mode = Mode::from_raw_mode(0o644);
 /// The bit of a directory in which only its owner and that of a file can replace the file.
 const STICKY: u32 = 0o1000;
 
-/// How long a user's file system may take for one step. A worker whose pid file gets no further is ended: without this its launch process would
-/// wait, and nobody would watch the worker.
+/// How long a user's file system may take for one step. A worker whose pid file gets no further is
+/// ended: without this its launch process would wait, and nobody would watch the worker.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where a pid file will be: its directory, open, its name in it, and as whom it is made, if not as root.
+/// Where a pid file will be: its directory, open, its name in it, and as whom it is made, if not as
+/// root.
 #[derive(Clone)]
 pub(crate) struct Place {
     path: AbsolutePath,
@@ -50,7 +55,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The place of the spec's pid file, if it has one: in the directory that came with the job, or else by its path.
+    /// The place of the spec's pid file, if it has one: in the directory that came with the job, or
+    /// else by its path.
     ///
     /// # Errors
     /// Those of [`Place::find`].
@@ -189,8 +195,8 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
-    /// Writes the pid: digits and a newline. The claim notes it before: should this process be killed, whoever clears away knows the file for
-    /// ours.
+    /// Writes the pid: digits and a newline. The claim notes it before: should this process be
+    /// killed, whoever clears away knows the file for ours.
     pub(super) fn write(&self, pid: i32, claim: &Claim) -> Result<()> {
         claim.note_pid(pid)?;
         let file = Arc::clone(&self.file);
@@ -225,8 +231,9 @@ impl PidFile {
     }
 }
 
-/// Removes what a launch that came to nothing has made of its pid file, as its claim notes it: in the directory that is held, or else in the
-/// one that the path leads to, for the user as the user. A file of the name that says something else, or none, is left as it is.
+/// Removes what a launch that came to nothing has made of its pid file, as its claim notes it: in
+/// the directory that is held, or else in the one that the path leads to, for the user as the user.
+/// A file of the name that says something else, or none, is left as it is.
 pub(crate) fn take_back(notes: &Notes, held: Option<&Place>) -> Result<()> {
     let Some((path, temporary)) = notes.pid_file() else { return Ok(()) };
     let place = match held {
@@ -238,8 +245,8 @@ pub(crate) fn take_back(notes: &Notes, held: Option<&Place>) -> Result<()> {
     place.as_user(Stage::Remove, move |place| place.clear(&temporary, &line))
 }
 
-/// Removes a file that holds one of these texts. What was read is what goes: others may be able to exchange a directory on the way, so both
-/// happen in one that is held.
+/// Removes a file that holds one of these texts. What was read is what goes: others may be able to
+/// exchange a directory on the way, so both happen in one that is held.
 fn remove(directory: BorrowedFd<'_>, name: &str, texts: &[&str]) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Ok(file) = openat(directory, name, flags, Mode::empty()) else { return Ok(()) };

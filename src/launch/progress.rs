@@ -1,4 +1,5 @@
-//! The line between a launch process and its caller: how far the launch has got, and what came of it.
+//! The line between a launch process and its caller: how far the launch has got, and what came of
+//! it.
 //!
 //! ```text
 //! launch → caller   0xfe | u32 pid, a byte for each stage that begins (`Stage`'s number), and at the end
@@ -6,8 +7,9 @@
 //! caller → launch   one byte: given up
 //! ```
 //!
-//! So a launch that hangs, in a file system that does not answer for example, is known by its stage, and its caller need not hang with it. A
-//! caller that dies gives nothing up: the container lives on without it.
+//! So a launch that hangs, in a file system that does not answer for example, is known by its
+//! stage, and its caller need not hang with it. A caller that dies gives nothing up: the container
+//! lives on without it.
 
 use std::fs::File;
 use std::io::Read;
@@ -30,14 +32,16 @@ const ANSWER_MARK: u8 = 0xff;
 /// Before the launch process's pid.
 const PID_MARK: u8 = 0xfe;
 
-/// How long a caller hears nothing before it gives up, while the launch process works alone: opening or mounting a layer is what takes long,
-/// on a cold network file system for example.
+/// How long a caller hears nothing before it gives up, while the launch process works alone:
+/// opening or mounting a layer is what takes long, on a cold network file system for example.
 const SILENCE: Duration = Duration::from_secs(25);
 
-/// So often a silence is borne once more where the launch process is not waiting for anything but a processor: on a machine with very much to do.
+/// So often a silence is borne once more where the launch process is not waiting for anything but a
+/// processor: on a machine with very much to do.
 const TIMES_MORE: u32 = 3;
 
-/// The same once there is an init: longer than the launch process itself waits for it, because its own word says more.
+/// The same once there is an init: longer than the launch process itself waits for it, because its
+/// own word says more.
 const SILENCE_WITH_INIT: Duration = PATIENCE.saturating_add(Duration::from_secs(5));
 
 /// What came of a launch.
@@ -105,8 +109,8 @@ impl Line {
     }
 }
 
-/// The caller's side: waits for the answer. The launch process's death without one is an error of its own, and so is its silence, after
-/// which it takes back what it has made as soon as it can.
+/// The caller's side: waits for the answer. The launch process's death without one is an error of
+/// its own, and so is its silence, after which it takes back what it has made as soon as it can.
 pub(crate) fn receive(socket: OwnedFd) -> Result<LaunchRecord> {
     receive_within(socket, |at| if at < Stage::Clone { SILENCE } else { SILENCE_WITH_INIT })
 }

@@ -1,6 +1,7 @@
 //! What init tells the launch process: how far it got, when, and why it failed.
 //!
-//! One close-on-exec pipe carries it. End of file without an error means that the workload runs; the time of each stage comes along.
+//! One close-on-exec pipe carries it. End of file without an error means that the workload runs;
+//! the time of each stage comes along.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +21,8 @@ use crate::wait::is_readable_by;
 const STAGE_RECORD: usize = 1 + 8;
 const ERROR_MARK: u8 = 0xff;
 /// An errno follows, of execve, seccomp, looking at `/proc`, opening and writing the attribute that
-/// confines the worker: what the program between init and the workload has to say (`exec_stub/main.rs`).
+/// confines the worker: what the program between init and the workload has to say
+/// (`exec_stub/main.rs`).
 const EXECVE_MARK: u8 = 0xfe;
 const SECCOMP_MARK: u8 = 0xfd;
 const PROC_MARK: u8 = 0xfc;
@@ -31,7 +33,8 @@ const LABEL_MARK: u8 = 0xfa;
 pub(crate) struct Reporter<'a>(pub(crate) BorrowedFd<'a>);
 
 impl Reporter<'_> {
-    /// A stage begins. Without a launch process nobody would ever watch this container, so init ends with it.
+    /// A stage begins. Without a launch process nobody would ever watch this container, so init
+    /// ends with it.
     pub(crate) fn enter(&self, stage: Stage) {
         crash::point(Role::Init, stage);
         let mut record = [0; STAGE_RECORD];

@@ -1,5 +1,6 @@
-//! The resource limits that a worker starts with: stated here, and not those of the host's first process, which a service manager raises for
-//! itself (systemd's has RLIMIT_NOFILE 1073741816 and RLIMIT_MEMLOCK of an eighth of the memory).
+//! The resource limits that a worker starts with: stated here, and not those of the host's first
+//! process, which a service manager raises for itself (systemd's has RLIMIT_NOFILE 1073741816 and
+//! RLIMIT_MEMLOCK of an eighth of the memory).
 //!
 //! | limit | soft, hard | source |
 //! |---|---|---|
@@ -13,13 +14,15 @@
 //! | SIGPENDING | 4096, or what NPROC's source has where that is less | a user's programs on the host have the kernel's, far more |
 //! | MSGQUEUE | 409600 bytes | half of the kernel's (`MQ_BYTES_MAX`) |
 //!
-//! The kernel counts the last two for each user of the host: a worker of uid 0 takes of what root's own programs have, and these have more.
+//! The kernel counts the last two for each user of the host: a worker of uid 0 takes of what root's
+//! own programs have, and these have more.
 
 use crate::sys::{self, Rlimit};
 
 type Resource = libc::__rlimit_resource_t;
 
-/// Open files of a worker that does not ask for more. Programs that need more raise it themselves, and those that use select(2) fail above.
+/// Open files of a worker that does not ask for more. Programs that need more raise it themselves,
+/// and those that use select(2) fail above.
 const SOFT_FILES: u64 = 1024;
 
 /// Most open files.
@@ -31,7 +34,8 @@ const MOST_SIGNALS: u64 = 4096;
 const MSGQUEUE_BYTES: u64 = 409_600;
 const NONE: u64 = libc::RLIM_INFINITY;
 
-/// The limit of a launch, which its worker inherits. The soft one of open files comes last ([`lower_files`]): a launch of 500 layers has more.
+/// The limit of a launch, which its worker inherits. The soft one of open files comes last
+/// ([`lower_files`]): a launch of 500 layers has more.
 pub(super) fn wanted(resource: Resource) -> std::io::Result<Rlimit> {
     let both = |limit| Rlimit { soft: limit, hard: limit };
     Ok(match resource {
@@ -59,7 +63,8 @@ pub(super) fn is_short(resource: Resource, possible: Rlimit, wanted: Rlimit) -> 
     possible.soft < needed
 }
 
-/// Brings the soft limit of open files down to a worker's. By init, last before it executes the workload.
+/// Brings the soft limit of open files down to a worker's. By init, last before it executes the
+/// workload.
 pub(super) fn lower_files() {
     let Ok(own) = sys::rlimit_of(0, libc::RLIMIT_NOFILE) else { return };
     // A soft limit may always be lowered.

@@ -1,11 +1,13 @@
 //! What a worker of uid 0 is denied beyond any other, although it has no capability.
 //!
-//! Files of the host belong to it, so two ways out are closed that file permissions close for everybody else: user namespaces, in which it would
-//! have capabilities again and could mount the host's cgroups to take off its limits, and setuid programs, which it would leave in
-//! directories of the host for other users to become root by.
+//! Files of the host belong to it, so two ways out are closed that file permissions close for
+//! everybody else: user namespaces, in which it would have capabilities again and could mount the
+//! host's cgroups to take off its limits, and setuid programs, which it would leave in directories
+//! of the host for other users to become root by.
 //!
-//! What the kernel counts for uid 0 it shares with the host's services. Of inotify instances there are 128 by default
-//! (`fs.inotify.max_user_instances`), whoever holds them, so under the default profile it gets none.
+//! What the kernel counts for uid 0 it shares with the host's services. Of inotify instances there
+//! are 128 by default (`fs.inotify.max_user_instances`), whoever holds them, so under the default
+//! profile it gets none.
 
 use serde_json::{Value, json};
 
@@ -13,7 +15,8 @@ use crate::error::Result;
 use crate::request::{LaunchSpec, Seccomp, SetuidBits};
 use crate::seccomp::{Filter, Profile};
 
-/// The filter that a worker of uid 0 gets beside its own, whatever that says. Made by the launch process.
+/// The filter that a worker of uid 0 gets beside its own, whatever that says. Made by the launch
+/// process.
 pub(super) fn filter_for(spec: &LaunchSpec) -> Result<Option<Filter>> {
     if spec.user.uid() != 0 {
         return Ok(None);
@@ -36,13 +39,14 @@ fn denied(names: &[&str], bits: &[(u32, u32)]) -> Value {
     json!({ "names": names, "action": "SCMP_ACT_ERRNO", "args": args })
 }
 
-/// What passes its arguments in memory, where no filter looks, is answered as by a kernel that does not have the call: the C library falls
-/// back to the older one.
+/// What passes its arguments in memory, where no filter looks, is answered as by a kernel that does
+/// not have the call: the C library falls back to the older one.
 fn unknown(names: &[&str]) -> Value {
     json!({ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS })
 }
 
-/// Answered as by inotify when its user has all instances: programs fall back to looking for themselves.
+/// Answered as by inotify when its user has all instances: programs fall back to looking for
+/// themselves.
 fn exhausted(names: &[&str]) -> Value {
     json!({ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EMFILE })
 }
@@ -51,8 +55,9 @@ fn no_user_namespaces() -> Vec<Value> {
     vec![denied(&["clone", "unshare"], &[(0, libc::CLONE_NEWUSER as u32)]), unknown(&["clone3"])]
 }
 
-/// Every call that gives a file a mode. Of the calls that may make a file the mode counts only where they do: otherwise the register may hold
-/// anything. Directories keep the setgid bit that they inherit.
+/// Every call that gives a file a mode. Of the calls that may make a file the mode counts only
+/// where they do: otherwise the register may hold anything. Directories keep the setgid bit that
+/// they inherit.
 fn no_setuid_bits() -> Vec<Value> {
     let mut rules = vec![unknown(&["openat2", "io_uring_setup"])];
     for bit in [libc::S_ISUID, libc::S_ISGID] {

@@ -1,8 +1,10 @@
 //! The worker's standard streams, so that opening one again gives no more than it has.
 //!
-//! A regular file that is open for reading can be opened for writing by `/proc/self/fd/0`, if the worker is its owner or may write to it: the
-//! host's root by a worker of uid 0. Such a file is opened once more from a read-only clone of its mount, where the kernel answers EROFS to
-//! every change, whoever asks. The worker then has a position of its own in the file, which begins where the caller's is.
+//! A regular file that is open for reading can be opened for writing by `/proc/self/fd/0`, if the
+//! worker is its owner or may write to it: the host's root by a worker of uid 0. Such a file is
+//! opened once more from a read-only clone of its mount, where the kernel answers EROFS to every
+//! change, whoever asks. The worker then has a position of its own in the file, which begins where
+//! the caller's is.
 //!
 //! Runs in the launch process, in its caller's mount namespace.
 
@@ -18,10 +20,12 @@ use crate::request::Identity;
 use crate::stage::Stage;
 use crate::sys::{self, MountAttr};
 
-/// The streams, with a read-only file in the place of each that the worker could change, and may not by the descriptor it is given.
+/// The streams, with a read-only file in the place of each that the worker could change, and may
+/// not by the descriptor it is given.
 ///
 /// # Errors
-/// Where such a file has no mount that could be cloned (a file in memory, one of another mount namespace).
+/// Where such a file has no mount that could be cloned (a file in memory, one of another mount
+/// namespace).
 pub(super) fn protect<'a>(streams: &'a [OwnedFd; 3], worker: &Identity) -> Result<[Stream<'a>; 3]> {
     let [stdin, stdout, stderr] = streams;
     Ok([protected(stdin, 0, worker)?, protected(stdout, 1, worker)?, protected(stderr, 2, worker)?])

@@ -59,8 +59,8 @@ impl Undo {
         self.made.push(Made::RemovedExit(path));
     }
 
-    /// Takes everything back and returns the error that made it necessary, with what is left. Where something is, the container's directory
-    /// stays as well: reaping finds the rest by it.
+    /// Takes everything back and returns the error that made it necessary, with what is left. Where
+    /// something is, the container's directory stays as well: reaping finds the rest by it.
     pub(super) fn take_back(self, error: Error) -> Error {
         let mut left = Vec::new();
         for made in self.made.into_iter().rev() {
@@ -86,8 +86,8 @@ fn take_back(made: Made, pid_place: Option<&Place>) -> Result<()> {
     }
 }
 
-/// Init takes its whole pid namespace with it. One that waits for a file system which does not answer cannot be killed, and is not waited
-/// for either.
+/// Init takes its whole pid namespace with it. One that waits for a file system which does not
+/// answer cannot be killed, and is not waited for either.
 fn kill_and_reap(pidfd: BorrowedFd<'_>) -> Result<()> {
     match pidfd_send_signal(pidfd, Signal::KILL) {
         // Reaped already, when it was asked how it ended.

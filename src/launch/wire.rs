@@ -1,11 +1,13 @@
-//! A job on its way to a launch process that the spawner forked: descriptors first, then the request as text.
+//! A job on its way to a launch process that the spawner forked: descriptors first, then the
+//! request as text.
 //!
 //! ```text
 //! caller → launch   u32 length of the text | u32 number of descriptors | one byte with up to 200 descriptors, as often as needed | text
 //! launch → caller   see `line`
 //! ```
 //!
-//! Both ends come from one build: the spawner is forked from the caller's own program, or has proved its version.
+//! Both ends come from one build: the spawner is forked from the caller's own program, or has
+//! proved its version.
 
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -32,7 +34,8 @@ use crate::state::own_users::OwnUser;
 /// Descriptors in one message; the kernel takes 253 (SCM_MAX_FD).
 const BATCH: usize = 200;
 
-/// Standard streams come first, then layers, bind sources, the pid file's directory and the writable directory.
+/// Standard streams come first, then layers, bind sources, the pid file's directory and the
+/// writable directory.
 const STREAMS: usize = 3;
 
 const OBJECT: &str = "launch request";

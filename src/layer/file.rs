@@ -1,7 +1,8 @@
 //! Opening the files of layers and looking at them before anything is mounted.
 //!
-//! The calling thread's ids count: a launcher that serves other users makes an [`OpenedSpec`](crate::opened::OpenedSpec). A descriptor that comes out
-//! of here stands for the file that was checked, whatever happens to the path afterwards.
+//! The calling thread's ids count: a launcher that serves other users makes an
+//! [`OpenedSpec`](crate::opened::OpenedSpec). A descriptor that comes out of here stands for the
+//! file that was checked, whatever happens to the path afterwards.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -30,7 +31,8 @@ const HEAD_BYTES: usize = EROFS_OFFSET + 128;
 /// Size of squashfs 4.0's superblock.
 const SQUASHFS_HEAD_BYTES: u64 = 96;
 
-/// A loop device shows whole sectors only: what follows the last full one cannot be read through it.
+/// A loop device shows whole sectors only: what follows the last full one cannot be read through
+/// it.
 const SECTOR_BYTES: u64 = 512;
 
 /// Greatest block of EROFS, 64 KiB, as a power of two: the largest page of any machine.
@@ -56,8 +58,9 @@ pub struct LayerIdentity {
     pub inode: u64,
     /// Length of the file.
     pub size_bytes: u64,
-    /// When it was last changed, nanoseconds since 1970: the kernel's own time (`st_ctime`), which a write sets and nobody can set back. A new
-    /// mode, owner or name sets it as well, and makes the file another layer for those who open it from then on.
+    /// When it was last changed, nanoseconds since 1970: the kernel's own time (`st_ctime`), which
+    /// a write sets and nobody can set back. A new mode, owner or name sets it as well, and makes
+    /// the file another layer for those who open it from then on.
     pub ctime_ns: i64,
 }
 
@@ -81,12 +84,13 @@ pub struct OpenLayer {
     pub format: LayerFormat,
 }
 
-/// Opens every layer of a spec, in its order. Never blocks, whatever stands at a path. Needs no privilege but the right to read
-/// the files; symbolic links are followed.
+/// Opens every layer of a spec, in its order. Never blocks, whatever stands at a path. Needs no
+/// privilege but the right to read the files; symbolic links are followed.
 ///
-/// Errors: `Invalid` with every layer that is missing, not readable, not a regular file, empty, not a file system that can be a
-/// layer, or shorter than its superblock says. The problems' fields are `layers[N]`. `Exhausted` where this process may not have as many
-/// open files: that says nothing about the layer.
+/// Errors: `Invalid` with every layer that is missing, not readable, not a regular file, empty, not
+/// a file system that can be a layer, or shorter than its superblock says. The problems' fields are
+/// `layers[N]`. `Exhausted` where this process may not have as many open files: that says nothing
+/// about the layer.
 pub fn check_layers(spec: &LaunchSpec) -> Result<Vec<OpenLayer>> {
     let (layers, problems) = open_layers(spec, ResolveFlags::empty())?;
     if problems.is_empty() { Ok(layers) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
@@ -111,9 +115,10 @@ pub(crate) fn open_layers(spec: &LaunchSpec, resolve: ResolveFlags) -> Result<(V
 
 /// The layers without those that occur again further up. The order stays.
 ///
-/// An overlay refuses two lower layers on one superblock (ELOOP, "overlapping lowerdir"), and images do list a layer twice. Of
-/// equal layers the upper one says everything that the lower one could say: each name of a layer is decided, or its
-/// directory merged, by the upper copy first. So leaving out the lower one changes nothing that can be seen.
+/// An overlay refuses two lower layers on one superblock (ELOOP, "overlapping lowerdir"), and
+/// images do list a layer twice. Of equal layers the upper one says everything that the lower one
+/// could say: each name of a layer is decided, or its directory merged, by the upper copy first. So
+/// leaving out the lower one changes nothing that can be seen.
 pub fn without_repeats(layers: Vec<OpenLayer>) -> Vec<OpenLayer> {
     let mut above = HashSet::new();
     let mut kept: Vec<_> = layers.into_iter().rev().filter(|layer| above.insert(layer.identity.file())).collect();
@@ -137,7 +142,8 @@ impl From<String> for Unfit {
 
 /// Opens and checks one layer, or says what is wrong with it.
 fn open_layer(path: &LayerPath, resolve: ResolveFlags) -> std::result::Result<OpenLayer, Unfit> {
-    // O_NONBLOCK: a FIFO or a device must not make us wait. O_NOCTTY: a terminal must not become ours.
+    // O_NONBLOCK: a FIFO or a device must not make us wait. O_NOCTTY: a terminal must not become
+    // ours.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = openat2(CWD, path.as_path(), flags, Mode::empty(), resolve);
     let fd = opened.map_err(|errno| unopenable(errno, path, resolve))?;

@@ -1,11 +1,13 @@
 //! Where layers may lie, and who may have written them.
 //!
-//! The kernel reads a layer's file in ring 0 for as long as it is mounted, so whoever can write the file, or put another one in its place,
-//! has the kernel for a reader of what they write. A program that launches for others keeps its images below directories of its own, and
-//! names these: a layer that lies elsewhere is refused, and so is one that anybody could change but root and the images' owners, or that
-//! somebody has open for writing.
+//! The kernel reads a layer's file in ring 0 for as long as it is mounted, so whoever can write the
+//! file, or put another one in its place, has the kernel for a reader of what they write. A program
+//! that launches for others keeps its images below directories of its own, and names these: a layer
+//! that lies elsewhere is refused, and so is one that anybody could change but root and the images'
+//! owners, or that somebody has open for writing.
 //!
-//! What is looked at is the opened file, by its descriptor, and the directories that lead to it now: what is checked is what is mounted.
+//! What is looked at is the opened file, by its descriptor, and the directories that lead to it
+//! now: what is checked is what is mounted.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,7 +24,8 @@ use crate::host_files::trace::{Astray, path_of, resolve, shown, walk};
 use crate::request::{AbsolutePath, Identity, LaunchSpec};
 use crate::sys;
 
-/// Directories below which layers have to lie, at least one, and whom they may belong to besides root.
+/// Directories below which layers have to lie, at least one, and whom they may belong to besides
+/// root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Text")]
 pub struct ImageRoots {
@@ -60,33 +63,39 @@ impl TryFrom<Vec<AbsolutePath>> for ImageRoots {
 }
 
 impl ImageRoots {
-    /// These directories, by absolute paths without `..`. Nothing is looked at yet: they are resolved anew for each launch.
+    /// These directories, by absolute paths without `..`. Nothing is looked at yet: they are
+    /// resolved anew for each launch.
     pub fn new<P: AsRef<Path>>(roots: impl IntoIterator<Item = P>) -> std::result::Result<ImageRoots, BadValue> {
         roots.into_iter().map(AbsolutePath::new).collect::<std::result::Result<Vec<_>, _>>()?.try_into()
     }
 
-    /// Layers and the directories above them may belong to these users as well as to root: whoever builds the images.
+    /// Layers and the directories above them may belong to these users as well as to root: whoever
+    /// builds the images.
     pub fn owned_by(mut self, owners: impl IntoIterator<Item = u32>) -> ImageRoots {
         self.owners = owners.into_iter().collect();
         self
     }
 
-    /// Whether each of the layers may be mounted for the spec's user; what could not be found out is in the notes. The layers are in the spec's
-    /// order, none left out.
+    /// Whether each of the layers may be mounted for the spec's user; what could not be found out
+    /// is in the notes. The layers are in the spec's order, none left out.
     ///
-    /// A layer is refused that does not lie below an image root once all links are resolved, that has no name any more, or of which the file
-    /// or any directory above it, up to `/`, belongs to somebody who is neither root nor one of the owners, belongs to the worker's user (one
-    /// that is root is not refused what is root's), or can be written by anybody else: by a group, by everybody, or by a POSIX access
-    /// control list. A sticky directory that others may write to is no harm, as long as what it holds is root's or an owner's. Access control
-    /// lists of other kinds (NFSv4) are not seen, beyond what the mode tells of them.
+    /// A layer is refused that does not lie below an image root once all links are resolved, that
+    /// has no name any more, or of which the file or any directory above it, up to `/`, belongs to
+    /// somebody who is neither root nor one of the owners, belongs to the worker's user (one that
+    /// is root is not refused what is root's), or can be written by anybody else: by a group, by
+    /// everybody, or by a POSIX access control list. A sticky directory that others may write to is
+    /// no harm, as long as what it holds is root's or an owner's. Access control lists of other
+    /// kinds (NFSv4) are not seen, beyond what the mode tells of them.
     ///
-    /// Last, a layer is refused that some process has open for writing, from the time when it still could. The kernel is asked by a read lease,
-    /// which takes CAP_LEASE or the file's owner, and a file system that has leases: local ones have; where there are none (network file
-    /// systems, FUSE) the layer is accepted by what owner and mode say, and a note says so. A writer on another machine, or below an overlay in
-    /// which the layer lies, is not seen.
+    /// Last, a layer is refused that some process has open for writing, from the time when it still
+    /// could. The kernel is asked by a read lease, which takes CAP_LEASE or the file's owner, and a
+    /// file system that has leases: local ones have; where there are none (network file systems,
+    /// FUSE) the layer is accepted by what owner and mode say, and a note says so. A writer on
+    /// another machine, or below an overlay in which the layer lies, is not seen.
     ///
     /// # Errors
-    /// `Invalid` with a problem for each layer that is refused, its field `layers[N]`. `System` where an image root cannot be resolved.
+    /// `Invalid` with a problem for each layer that is refused, its field `layers[N]`. `System`
+    /// where an image root cannot be resolved.
     pub fn check(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<Vec<String>> {
         let roots =
             self.directories.iter().map(|root| resolve(root, "image root")).collect::<Result<Vec<PathBuf>>>()?;
@@ -123,8 +132,8 @@ impl ImageRoots {
     }
 }
 
-/// Refuses layers that somebody has open for writing. It comes after owners and modes: from then on nobody else can open them. Gives notes of
-/// those that the kernel does not say it of.
+/// Refuses layers that somebody has open for writing. It comes after owners and modes: from then on
+/// nobody else can open them. Gives notes of those that the kernel does not say it of.
 fn no_writers(spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<Vec<String>> {
     let (mut problems, mut notes) = (Vec::new(), Vec::new());
     for (index, layer) in layers.iter().enumerate() {
@@ -282,8 +291,8 @@ mod tests {
         assert!(ImageRoots::new(["/srv/images", "/opt/images"]).is_ok());
     }
 
-    /// As whoever runs the tests: what lies in a directory of theirs is not to be trusted for a worker of the same user, and lies below `/tmp`
-    /// or the like, which is sticky.
+    /// As whoever runs the tests: what lies in a directory of theirs is not to be trusted for a
+    /// worker of the same user, and lies below `/tmp` or the like, which is sticky.
     #[test]
     fn what_is_checked_is_the_open_file() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! The lock of a layer, held while a device is bound to it so that it is not bound twice.
 //!
-//! Nobody has to have it: a second device costs page cache, no more. So it is waited for only so long, and whoever does not get it attaches the
-//! layer for himself.
+//! Nobody has to have it: a second device costs page cache, no more. So it is waited for only so
+//! long, and whoever does not get it attaches the layer for himself.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -15,12 +15,13 @@ use crate::host::create_private_directory;
 use crate::stage::Stage;
 use crate::wait::lock_by;
 
-/// How long the lock is waited for. Binding and mounting take a millisecond; a launch that hangs in a file system which does not answer holds it
-/// for ever.
+/// How long the lock is waited for. Binding and mounting take a millisecond; a launch that hangs in
+/// a file system which does not answer holds it for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Takes the lock of the layer in this directory, making that where needed. `None`: somebody has had it for too long. A reaper may remove
-/// directory and lock file while we wait: then the file we hold has no name any more, and the next turn makes both anew.
+/// Takes the lock of the layer in this directory, making that where needed. `None`: somebody has
+/// had it for too long. A reaper may remove directory and lock file while we wait: then the file we
+/// hold has no name any more, and the next turn makes both anew.
 pub(super) fn take(directory: &Path, object: &str) -> Result<Option<File>> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,6 +1,7 @@
 //! Loop devices: finding the one that a layer is bound to, and binding a new one.
 //!
-//! A device is bound read-only and with autoclear: the kernel frees it with its last user, so nothing here ever detaches one.
+//! A device is bound read-only and with autoclear: the kernel frees it with its last user, so
+//! nothing here ever detaches one.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -19,8 +20,8 @@ use crate::exhausted::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, LoopStatus};
 
-/// How long free devices may be snatched away before the launch gives up. Each loss means that somebody else made progress, and thousands
-/// of devices are bound in a second.
+/// How long free devices may be snatched away before the launch gives up. Each loss means that
+/// somebody else made progress, and thousands of devices are bound in a second.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Longest rest after a loss; all who lost would ask for the same free device again otherwise.
@@ -37,10 +38,11 @@ impl LoopDevice {
         format!("/dev/loop{number}")
     }
 
-    /// The device with this number, if it is bound to the file of this layer id. Opening comes first: only then can it not go away.
+    /// The device with this number, if it is bound to the file of this layer id. Opening comes
+    /// first: only then can it not go away.
     ///
-    /// The kernel knows device and inode. Size and time of change are in the text that the device was bound with: a file that has been
-    /// written to since is another layer.
+    /// The kernel knows device and inode. Size and time of change are in the text that the device
+    /// was bound with: a file that has been written to since is another layer.
     pub(super) fn bound_to(number: u32, layer_id: &str) -> Option<LoopDevice> {
         let open = open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         // ENXIO: not bound (any more).
@@ -49,15 +51,16 @@ impl LoopDevice {
         is_bound.then_some(LoopDevice { number, _open: open })
     }
 
-    /// The layer id of the file that the device shows, if it is bound at all; what sysfs says first spares the free ones the opening.
+    /// The layer id of the file that the device shows, if it is bound at all; what sysfs says first
+    /// spares the free ones the opening.
     fn layer_id(number: u32) -> Option<String> {
         rustix::fs::access(format!("/sys/block/loop{number}/loop"), rustix::fs::Access::EXISTS).ok()?;
         let open = open(LoopDevice::path(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         layer_of(&sys::loop_get_status(open.as_fd()).ok()?)
     }
 
-    /// Binds a free device to the layer; one is made where none is free. Asking for a free number and taking it are two steps, so losing the
-    /// race is normal.
+    /// Binds a free device to the layer; one is made where none is free. Asking for a free number
+    /// and taking it are two steps, so losing the race is normal.
     pub(super) fn bind(layer: &OpenLayer) -> Result<LoopDevice> {
         let object = layer.label();
         let control = open_control()?;
@@ -130,8 +133,9 @@ fn layer_of(status: &LoopStatus) -> Option<String> {
     (status.as_ours && names_its_file).then(|| label.to_owned())
 }
 
-/// Every loop device that is bound for a layer, by the layer's id. Looked for at most once a launch, and only by one that finds no hint: it
-/// takes a system call for each device of the machine.
+/// Every loop device that is bound for a layer, by the layer's id. Looked for at most once a
+/// launch, and only by one that finds no hint: it takes a system call for each device of the
+/// machine.
 #[derive(Debug, Default)]
 pub(super) struct BoundDevices(OnceLock<HashMap<String, u32>>);
 

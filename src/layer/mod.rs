@@ -1,23 +1,30 @@
-//! Layers: read-only file systems in files, mounted once each and shared by every container that uses them.
+//! Layers: read-only file systems in files, mounted once each and shared by every container that
+//! uses them.
 //!
-//! The kernel's superblock is the user count. Mounting a loop device that is mounted already gives the same superblock, an overlay keeps
-//! its lower superblocks alive by itself, and autoclear frees the device with the last user. So there are no leases here, and nothing that
-//! is in use can be pulled away. What this module keeps below `layers/` is a cache, which anybody may take away at any time:
+//! The kernel's superblock is the user count. Mounting a loop device that is mounted already gives
+//! the same superblock, an overlay keeps its lower superblocks alive by itself, and autoclear frees
+//! the device with the last user. So there are no leases here, and nothing that is in use can be
+//! pulled away. What this module keeps below `layers/` is a cache, which anybody may take away at
+//! any time:
 //!
 //! - `<layer-id>/mnt`, the *pin*: a mount that keeps an idle layer warm;
 //! - `<layer-id>/loop`, a hint: the number of the loop device last seen bound to the file;
-//! - `<layer-id>/lock`, held only while a device is bound, and waited for no longer than that should take.
+//! - `<layer-id>/lock`, held only while a device is bound, and waited for no longer than that
+//!   should take.
 //!
-//! A layer is known by what its file is ([`LayerIdentity`]), never by a path and never by a digest in its name, which would let one file
-//! stand in for another on its name's word. If all of the cache is taken away while containers run, the next launch finds the bound device
-//! by asking every bound one.
+//! A layer is known by what its file is ([`LayerIdentity`]), never by a path and never by a digest
+//! in its name, which would let one file stand in for another on its name's word. If all of the
+//! cache is taken away while containers run, the next launch finds the bound device by asking every
+//! bound one.
 //!
-//! The time in it is that of the last change: an image that is copied over another with its time of writing kept (`cp -p`) is another layer.
-//! Nothing here changes the file. Who gives it another mode, owner or name while containers run makes the next launch mount it once more,
-//! beside the mount that they have, which goes with the last of them.
+//! The time in it is that of the last change: an image that is copied over another with its time of
+//! writing kept (`cp -p`) is another layer. Nothing here changes the file. Who gives it another
+//! mode, owner or name while containers run makes the next launch mount it once more, beside the
+//! mount that they have, which goes with the last of them.
 //!
-//! Runs in the launch process, as root, in the host's mount namespace. It has one thread but for the time in which devices are bound:
-//! several layers are attached at a time then, because the kernel spends most of that time waiting.
+//! Runs in the launch process, as root, in the host's mount namespace. It has one thread but for
+//! the time in which devices are bound: several layers are attached at a time then, because the
+//! kernel spends most of that time waiting.
 
 pub(crate) mod file;
 pub(crate) mod image_roots;
@@ -54,8 +61,8 @@ const PIN: &str = "mnt";
 const HINT: &str = "loop";
 const LOCK: &str = "lock";
 
-/// Layers attached at a time by one launch. On two CPUs, 40 layers took 73 ms one by one, 23 by two or four threads, and 28 by sixteen,
-/// which get in each other's way for free devices.
+/// Layers attached at a time by one launch. On two CPUs, 40 layers took 73 ms one by one, 23 by two
+/// or four threads, and 28 by sixteen, which get in each other's way for free devices.
 const AT_A_TIME: usize = 4;
 
 /// Attaching takes a few kilobytes of stack.
@@ -125,8 +132,9 @@ impl LayerStore {
         LayerStore { directory, keep }
     }
 
-    /// A detached mount of each layer, in their order. Where a device was bound for one, there may be pins too many afterwards
-    /// ([`LayerStore::trim_after`]). `progress` is called after each layer that took time.
+    /// A detached mount of each layer, in their order. Where a device was bound for one, there may
+    /// be pins too many afterwards ([`LayerStore::trim_after`]). `progress` is called after each
+    /// layer that took time.
     pub(crate) fn mount_all(&self, layers: &[OpenLayer], progress: impl Fn() + Sync) -> Result<Vec<LayerMount>> {
         let slots: Vec<Slot<'_>> = layers.iter().map(|layer| self.slot(layer)).collect();
         let mut mounts = slots.iter().map(Slot::mount_shared).collect::<Result<Vec<_>>>()?;
@@ -147,8 +155,9 @@ impl LayerStore {
         Slot { directory: self.directory.join(layer.identity.layer_id()), layer }
     }
 
-    /// Unmounts pins beyond the number to keep, after layers were mounted in these ways. Each takes the kernel some 10 ms. Failing to unmount an idle one is no
-    /// reason to fail a launch; `squall reap` reports it.
+    /// Unmounts pins beyond the number to keep, after layers were mounted in these ways. Each takes
+    /// the kernel some 10 ms. Failing to unmount an idle one is no reason to fail a launch; `squall
+    /// reap` reports it.
     pub(crate) fn trim_after(&self, sources: &[LayerSource]) {
         if !sources.contains(&LayerSource::Attached) {
             return;
@@ -176,8 +185,8 @@ impl Attaching {
     }
 }
 
-/// Does the work for each item, several at a time, and gives the answers in the items' order. Where no thread can be made, this one does all
-/// of it.
+/// Does the work for each item, several at a time, and gives the answers in the items' order. Where
+/// no thread can be made, this one does all of it.
 fn in_parallel<I: Sync, T: Send>(items: &[I], at_a_time: usize, work: impl Fn(&I) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let take = || {
@@ -228,7 +237,8 @@ impl Slot<'_> {
         (kind == self.layer.format.magic()).then_some(mount)
     }
 
-    /// A mount of what is there already: the pin, cloned, or the device that the hint names, if that is still bound to this file.
+    /// A mount of what is there already: the pin, cloned, or the device that the hint names, if
+    /// that is still bound to this file.
     fn mount_shared(&self) -> Result<Option<LayerMount>> {
         let mounted = match self.clone_pin() {
             Some(mount) => LayerMount { mount, source: LayerSource::Pin },
@@ -236,7 +246,8 @@ impl Slot<'_> {
                 None => return Ok(None),
                 Some(device) => match self.mount_device(&device) {
                     Ok(mount) => LayerMount { mount, source: LayerSource::LoopDevice },
-                    // Its last user is just letting go of it, or somebody has it for something else.
+                    // Its last user is just letting go of it, or somebody has it for something
+                    // else.
                     Err(error) if error.errno() == Some(libc::EBUSY) => return Ok(None),
                     Err(error) => return Err(error),
                 },
@@ -246,8 +257,9 @@ impl Slot<'_> {
         Ok(Some(mounted))
     }
 
-    /// A mount of the layer, with a device bound for it under the layer's own lock; whoever waited for the lock usually finds the work done.
-    /// Of a layer that cannot be had nothing stays in the store.
+    /// A mount of the layer, with a device bound for it under the layer's own lock; whoever waited
+    /// for the lock usually finds the work done. Of a layer that cannot be had nothing stays in the
+    /// store.
     fn attach(&self, attaching: &Attaching) -> Result<LayerMount> {
         let Some(_lock) = lock::take(&self.directory, &self.layer.label())? else { return self.attach_alone() };
         self.attach_locked(attaching).inspect_err(|_| {
@@ -309,8 +321,9 @@ impl Slot<'_> {
             .and_then(|mount| unmountable::with_directory(mount, &object, self.layer.format))
     }
 
-    /// Leaves a pin behind and gives back a clone of it. Cloning a detached mount needs kernel 6.15, so the mount itself becomes the pin;
-    /// if somebody unmounts it in between, the device, which is still open, is simply mounted once more.
+    /// Leaves a pin behind and gives back a clone of it. Cloning a detached mount needs kernel
+    /// 6.15, so the mount itself becomes the pin; if somebody unmounts it in between, the device,
+    /// which is still open, is simply mounted once more.
     fn pin(&self, mount: OwnedFd, device: &LoopDevice) -> Result<OwnedFd> {
         match move_mount(mount.as_fd(), "", rustix::fs::CWD, self.pin_path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH) {
             Ok(()) => match self.clone_pin() {
@@ -325,14 +338,16 @@ impl Slot<'_> {
         }
     }
 
-    /// A lost hint costs a second device for the same file at worst, so a failure to write it is only logged.
+    /// A lost hint costs a second device for the same file at worst, so a failure to write it is
+    /// only logged.
     fn write_hint(&self, number: u32) {
         if let Err(error) = fs::write(self.directory.join(HINT), number.to_string()) {
             tracing::warn!(layer = self.layer.path.as_str(), %error, "cannot write the loop hint");
         }
     }
 
-    /// The directory's modification time is the layer's last use, which decides who is reaped first.
+    /// The directory's modification time is the layer's last use, which decides who is reaped
+    /// first.
     fn mark_used(&self) {
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };

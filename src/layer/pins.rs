@@ -40,7 +40,8 @@ pub struct TrimmedLayer {
     pub reason: String,
 }
 
-/// How long the kernel may take to free a loop device whose last user is gone; some milliseconds are usual, on a busy machine a second.
+/// How long the kernel may take to free a loop device whose last user is gone; some milliseconds
+/// are usual, on a busy machine a second.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Each thread waits nearly all the time.
@@ -77,13 +78,15 @@ enum State {
     Pinned,
     /// Pinned, and in use.
     Busy,
-    /// Not pinned, but mounted somewhere: the hint is what lets the next launch share its superblock.
+    /// Not pinned, but mounted somewhere: the hint is what lets the next launch share its
+    /// superblock.
     InUse,
 }
 
 impl LayerStore {
-    /// Gives up pins: those of deleted files in any case, whose room on the disk they hold, then the least recently used of the idle ones, until
-    /// at most `keep` of these stay. `used` are the layers that are not idle; a pin that goes all the same takes nothing from a container, which
+    /// Gives up pins: those of deleted files in any case, whose room on the disk they hold, then
+    /// the least recently used of the idle ones, until at most `keep` of these stay. `used` are the
+    /// layers that are not idle; a pin that goes all the same takes nothing from a container, which
     /// keeps the superblock itself.
     pub(crate) fn trim(
         &self,
@@ -134,9 +137,11 @@ impl LayerStore {
         in_parallel(&decided, UNMOUNTED_AT_A_TIME, carry_out).into_iter().collect()
     }
 
-    /// Forgets unpinned layers that nobody is known to use. After the end of a container, or of a pin, the kernel takes a moment to free the
-    /// loop device, and tells nobody when it is done: until then a layer is looked at again, and so is who uses it. A layer that was waited for
-    /// in vain has users elsewhere; it is waited for again when a launch has used it since. Gives the layers that went.
+    /// Forgets unpinned layers that nobody is known to use. After the end of a container, or of a
+    /// pin, the kernel takes a moment to free the loop device, and tells nobody when it is done:
+    /// until then a layer is looked at again, and so is who uses it. A layer that was waited for in
+    /// vain has users elsewhere; it is waited for again when a launch has used it since. Gives the
+    /// layers that went.
     pub(crate) fn forget_unused(&self, used: impl Fn() -> Result<BTreeSet<String>>) -> Result<Vec<String>> {
         let deadline = Instant::now() + RELEASE_PATIENCE;
         let mut interval = RELEASE_INTERVAL;
@@ -237,7 +242,8 @@ impl Candidate {
         }
     }
 
-    /// The lock file's modification time is when the layer was last waited for in vain; it is never written to.
+    /// The lock file's modification time is when the layer was last waited for in vain; it is never
+    /// written to.
     fn was_waited_for(&self) -> bool {
         let waited = fs::metadata(self.directory.join(LOCK)).and_then(|lock| lock.modified());
         waited.is_ok_and(|waited| waited > self.last_use)
@@ -253,13 +259,15 @@ impl Candidate {
         fs::read_to_string(self.directory.join(HINT)).ok()?.trim().parse().ok()
     }
 
-    /// The hinted device, if it is bound to the file that the directory is named after. Without a pin that means: some container uses it.
+    /// The hinted device, if it is bound to the file that the directory is named after. Without a
+    /// pin that means: some container uses it.
     pub(super) fn device(&self) -> Option<u32> {
         self.hint().filter(|number| LoopDevice::bound_to(*number, &self.layer_id).is_some())
     }
 
-    /// Takes the layer's lock, so that nobody is binding a device to it right now, and removes the pin. Where that was the last user, hint,
-    /// lock and directory go too; whoever waits for the lock finds it without a name and begins again.
+    /// Takes the layer's lock, so that nobody is binding a device to it right now, and removes the
+    /// pin. Where that was the last user, hint, lock and directory go too; whoever waits for the
+    /// lock finds it without a name and begins again.
     fn give_up(&self) -> Result<Outcome> {
         crash::point(Role::Caller, Stage::Reap);
         let object = format!("layer {}", self.layer_id);
@@ -279,7 +287,8 @@ impl Candidate {
         }
         crash::point(Role::Caller, Stage::Reap);
         let pin = self.directory.join(PIN);
-        // Pins may have been stacked by hands other than ours; EINVAL says that nothing is mounted there any more.
+        // Pins may have been stacked by hands other than ours; EINVAL says that nothing is mounted
+        // there any more.
         loop {
             match unmount(&pin, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
                 Ok(()) => {}
@@ -295,7 +304,8 @@ impl Candidate {
     }
 }
 
-/// Removes the directory of a layer that nothing is mounted or bound for, under the layer's lock, which goes with it.
+/// Removes the directory of a layer that nothing is mounted or bound for, under the layer's lock,
+/// which goes with it.
 pub(super) fn remove_directory(directory: &Path, stage: Stage, object: &str) -> Result<Outcome> {
     absent(fs::remove_dir(directory.join(PIN))).at(stage, object, "rmdir(mnt)")?;
     absent(fs::remove_file(directory.join(HINT))).at(stage, object, "unlink(loop)")?;

@@ -1,7 +1,9 @@
-//! Which of the three ways a launch would take to a layer's mount now, found without opening a device.
+//! Which of the three ways a launch would take to a layer's mount now, found without opening a
+//! device.
 //!
-//! The same questions in the same order as [`LayerStore::mount_all`] asks them; where the launch asks the device, this reads what sysfs shows
-//! of it. What it says can be untrue a moment later: anybody may take away the pin.
+//! The same questions in the same order as [`LayerStore::mount_all`] asks them; where the launch
+//! asks the device, this reads what sysfs shows of it. What it says can be untrue a moment later:
+//! anybody may take away the pin.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -16,7 +16,8 @@ use std::path::Path;
 pub struct LayerStatus {
     /// What the run root calls it: what its file is, never a path.
     pub layer_id: String,
-    /// The file, by the path that the kernel knows it by now; the path of a launch where no device is bound.
+    /// The file, by the path that the kernel knows it by now; the path of a launch where no device
+    /// is bound.
     pub file: Option<String>,
     /// Whether the file has been deleted. It stays on the disk for as long as the layer is mounted.
     pub deleted: bool,
@@ -26,7 +27,8 @@ pub struct LayerStatus {
     pub size_bytes: Option<u64>,
     /// Running containers of this run root whose root it is part of.
     pub users: Vec<String>,
-    /// When a launch last asked for it, nanoseconds since 1970; nothing where the cache does not know it any more.
+    /// When a launch last asked for it, nanoseconds since 1970; nothing where the cache does not
+    /// know it any more.
     pub last_use_unix_ns: Option<u64>,
     /// The number of the loop device that it is bound to.
     pub loop_device: Option<u32>,
@@ -42,7 +44,8 @@ pub(crate) struct Use {
 }
 
 impl LayerStore {
-    /// The layers of the store, and those in use that it has forgotten; the most recently used first.
+    /// The layers of the store, and those in use that it has forgotten; the most recently used
+    /// first.
     pub(crate) fn list(&self, mut used: BTreeMap<String, Use>) -> Result<Vec<LayerStatus>> {
         let bound = BoundDevices::default();
         let mut layers = Vec::new();

@@ -9,8 +9,8 @@ use crate::error::{Cause, Context, Error, ErrorKind, Result};
 use crate::host::kind_of_file;
 use crate::stage::Stage;
 
-/// The error of a mount with what it says about the file, before what the kernel says itself. Of other errors nothing is changed: a limit
-/// or a missing file system says nothing about the file.
+/// The error of a mount with what it says about the file, before what the kernel says itself. Of
+/// other errors nothing is changed: a limit or a missing file system says nothing about the file.
 pub(super) fn explain(error: Error, format: LayerFormat) -> Error {
     let Cause::Errno { errno, meaning } = error.cause() else { return error };
     if let Some(kernel) = meaning.as_deref().filter(|kernel| kernel.contains("compression")) {
@@ -25,7 +25,8 @@ pub(super) fn explain(error: Error, format: LayerFormat) -> Error {
     error.explain(text)
 }
 
-/// The mount of a layer, if its root is a directory: a damaged file may have anything there, and nothing else can be a part of an overlay.
+/// The mount of a layer, if its root is a directory: a damaged file may have anything there, and
+/// nothing else can be a part of an overlay.
 pub(super) fn with_directory(mount: OwnedFd, object: &str, format: LayerFormat) -> Result<OwnedFd> {
     let mode = fstat(&mount).at(Stage::Layers, object, "fstat")?.st_mode;
     match FileType::from_raw_mode(mode) {
@@ -38,7 +39,8 @@ pub(super) fn with_directory(mount: OwnedFd, object: &str, format: LayerFormat) 
     }
 }
 
-/// The errnos by which the two file systems refuse what they find; EIO is also a file that is cut off or a disk that fails below it.
+/// The errnos by which the two file systems refuse what they find; EIO is also a file that is cut
+/// off or a disk that fails below it.
 fn words(errno: i32, format: LayerFormat) -> Option<String> {
     match (errno, format) {
         (
@@ -60,8 +62,8 @@ fn words(errno: i32, format: LayerFormat) -> Option<String> {
     }
 }
 
-/// The error of a call on something in the container's root with what it says about the layers, where it says so. The overlay does not tell
-/// which of them it was.
+/// The error of a call on something in the container's root with what it says about the layers,
+/// where it says so. The overlay does not tell which of them it was.
 pub(crate) fn explain_unread(error: Error) -> Error {
     match error.errno() {
         Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG) => {

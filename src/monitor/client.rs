@@ -18,7 +18,8 @@ use crate::wait::is_readable_by;
 /// The control socket's name in the container's directory.
 pub(crate) const SOCKET: &str = "monitor.sock";
 
-/// The monitor answers within microseconds; this long a silence means that it cannot run (it is stopped, or the machine has too much to do).
+/// The monitor answers within microseconds; this long a silence means that it cannot run (it is
+/// stopped, or the machine has too much to do).
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What came of asking a monitor.
@@ -108,7 +109,8 @@ fn exchange(socket: &OwnedFd, request: Request) -> rustix::io::Result<Option<i32
     }))
 }
 
-/// A path of any length would not fit into a socket address; one through the directory's descriptor does.
+/// A path of any length would not fit into a socket address; one through the directory's descriptor
+/// does.
 pub(crate) fn socket_address(directory: BorrowedFd<'_>) -> rustix::io::Result<SocketAddrUnix> {
     SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
 }

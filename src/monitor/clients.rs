@@ -27,7 +27,8 @@ pub struct Clients {
 pub enum Accepted {
     /// The queue was served, or is empty.
     Yes,
-    /// The system has no fd or memory left. The connection stays queued, and asking again at once would go on for ever.
+    /// The system has no fd or memory left. The connection stays queued, and asking again at once
+    /// would go on for ever.
     Exhausted,
 }
 
@@ -41,8 +42,8 @@ impl Clients {
         self.places.map(|place| place.fd)
     }
 
-    /// Takes the next connection. Everybody but root and the owner hears EPERM. With all places taken, whoever has been silent longest
-    /// loses theirs.
+    /// Takes the next connection. Everybody but root and the owner hears EPERM. With all places
+    /// taken, whoever has been silent longest loses theirs.
     pub fn accept(&mut self, socket: i32) -> Accepted {
         let fd = match sys::accept(socket) {
             Ok(fd) => fd,
@@ -63,7 +64,8 @@ impl Clients {
         Accepted::Yes
     }
 
-    /// The client's next request. `None`: there is none, because the client left, or sent what is none and has been told so.
+    /// The client's next request. `None`: there is none, because the client left, or sent what is
+    /// none and has been told so.
     pub fn receive(&mut self, client: usize) -> Option<Request> {
         self.heard += 1;
         let place = self.places.get_mut(client)?;
@@ -97,7 +99,8 @@ impl Clients {
     }
 }
 
-/// Closing a socket with a request unread resets the connection, and the answer is lost with it: so first no more requests, then none unread.
+/// Closing a socket with a request unread resets the connection, and the answer is lost with it: so
+/// first no more requests, then none unread.
 fn turn_away(fd: i32) {
     let _ = sys::send(fd, &Answer::Failed(EPERM).encode());
     sys::shutdown(fd);

@@ -1,6 +1,8 @@
-//! What the kernel counted for a container, and in which file of which cgroup hierarchy each count is found.
+//! What the kernel counted for a container, and in which file of which cgroup hierarchy each count
+//! is found.
 //!
-//! Pure: the table and the parsing. The counts die with the cgroup, so they are read before it is removed.
+//! Pure: the table and the parsing. The counts die with the cgroup, so they are read before it is
+//! removed.
 
 use core::ffi::CStr;
 
@@ -54,8 +56,10 @@ pub struct Source {
     pub scale: u64,
 }
 
-/// Every source (Linux: Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst, Documentation/accounting/psi.rst). Where two hierarchies have one counter the earlier wins:
-/// on a hybrid host the v1 controllers are the ones in charge, and the unified tree's `cpu.stat` knows the CPU time all the same.
+/// Every source (Linux: Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst,
+/// Documentation/accounting/psi.rst). Where two hierarchies have one counter the earlier wins: on a
+/// hybrid host the v1 controllers are the ones in charge, and the unified tree's `cpu.stat` knows
+/// the CPU time all the same.
 pub const SOURCES: [Source; 23] = {
     use CgroupKind::{Cpu, Cpuacct, Memory, Pids, Unified};
     use Counter::*;
@@ -108,8 +112,8 @@ impl Counts {
     }
 }
 
-/// The number after `key` in a file of `key number` lines, or the last one of a line `key name=number …`; the file's only number where the
-/// key is empty.
+/// The number after `key` in a file of `key number` lines, or the last one of a line `key
+/// name=number …`; the file's only number where the key is empty.
 pub fn value(text: &[u8], key: &str) -> Option<u64> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let digits = if key.is_empty() { line } else { line.strip_prefix(key.as_bytes())?.strip_prefix(b" ")? };

@@ -1,4 +1,5 @@
-//! Numbers as text, without the formatting machinery of `core::fmt` (some kilobytes in a program of a few).
+//! Numbers as text, without the formatting machinery of `core::fmt` (some kilobytes in a program of
+//! a few).
 
 /// The decimal digits of one number.
 pub struct Decimal {

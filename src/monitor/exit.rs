@@ -1,4 +1,5 @@
-//! `exit.json` as its readers see it. Only the monitor writes it, whole and by rename, so a reader finds none or all of it.
+//! `exit.json` as its readers see it. Only the monitor writes it, whole and by rename, so a reader
+//! finds none or all of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +8,8 @@ pub const SCHEMA: u32 = 1;
 
 /// How one container ended. Counters that the host does not have are `None`, never 0.
 ///
-/// When the run root's file system was full, the record ends after `wall_ns`: everything that follows is then `None`.
+/// When the run root's file system was full, the record ends after `wall_ns`: everything that
+/// follows is then `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExitRecord {
@@ -33,9 +35,11 @@ pub struct ExitRecord {
     pub oom: Option<Oom>,
     /// v1 `memory.max_usage_in_bytes`, v2 `memory.peak` (Linux 5.19).
     pub memory_peak_bytes: Option<u64>,
-    /// v1 `memory.failcnt`, v2 `max` of `memory.events`: how often the limit was met. Most of these end in reclaim, not in a kill.
+    /// v1 `memory.failcnt`, v2 `max` of `memory.events`: how often the limit was met. Most of these
+    /// end in reclaim, not in a kill.
     pub memory_limit_hits: Option<u64>,
-    /// v1 `cpuacct.usage`, v2 `usage_usec` of `cpu.stat`: of everything that ever ran in the cgroup.
+    /// v1 `cpuacct.usage`, v2 `usage_usec` of `cpu.stat`: of everything that ever ran in the
+    /// cgroup.
     pub cpu_time_ns: Option<u64>,
     /// v1 `throttled_time`, v2 `throttled_usec` of `cpu.stat`.
     pub cpu_throttled_ns: Option<u64>,
@@ -47,8 +51,9 @@ pub struct ExitRecord {
     pub pids_limit_hits: Option<u64>,
     /// `pids.peak` (Linux 6.1).
     pub pids_peak: Option<u64>,
-    /// How long at least one of its tasks waited for a CPU: `some` of `cpu.pressure` (cgroup v2, also the tree of a hybrid host; a kernel with
-    /// PSI). Absent in records of earlier versions, as the ones below.
+    /// How long at least one of its tasks waited for a CPU: `some` of `cpu.pressure` (cgroup v2,
+    /// also the tree of a hybrid host; a kernel with PSI). Absent in records of earlier versions,
+    /// as the ones below.
     #[serde(default)]
     pub cpu_pressure_ns: Option<u64>,
     /// How long at least one waited for memory: `some` of `memory.pressure`.
@@ -69,8 +74,9 @@ pub struct ExitRecord {
     pub system_ns: Option<u64>,
     /// The largest resident set of any one of these processes.
     pub max_rss_bytes: Option<u64>,
-    /// How full what takes the writes was: the tmpfs, the project quota, or, of a directory without a bound, the file system that it lies in,
-    /// whoever else fills that. `None` for a read-only root.
+    /// How full what takes the writes was: the tmpfs, the project quota, or, of a directory without
+    /// a bound, the file system that it lies in, whoever else fills that. `None` for a read-only
+    /// root.
     pub upper: Option<UpperUse>,
     /// The monitor about itself.
     pub monitor: Option<MonitorUse>,
@@ -117,9 +123,11 @@ pub enum EndReason {
 pub struct Oom {
     /// Processes of the container that the kernel killed; the one killed is often not init.
     pub kills: Option<u64>,
-    /// How often the container's own limit was the one that was hit; `None` where that was not watched.
+    /// How often the container's own limit was the one that was hit; `None` where that was not
+    /// watched.
     pub own: Option<u64>,
-    /// The same for each watched ancestor, going up. What made it full may have been outside this container.
+    /// The same for each watched ancestor, going up. What made it full may have been outside this
+    /// container.
     pub ancestors: Vec<AncestorOom>,
 }
 
@@ -148,6 +156,7 @@ pub struct UpperUse {
 /// The monitor about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MonitorUse {
-    /// How often it woke up: once for the exit, else only for requests, their connections, deadlines and orphans.
+    /// How often it woke up: once for the exit, else only for requests, their connections,
+    /// deadlines and orphans.
     pub wakeups: u64,
 }

@@ -1,5 +1,6 @@
-//! The end of a container, in this order: reap init, kill what is left in the cgroup, read the counters while the cgroup is
-//! there, write the record, and only then remove the cgroup, which may take a while.
+//! The end of a container, in this order: reap init, kill what is left in the cgroup, read the
+//! counters while the cgroup is there, write the record, and only then remove the cgroup, which may
+//! take a while.
 
 use core::ffi::CStr;
 
@@ -9,7 +10,8 @@ use crate::record::{Ending, Extent, Facts, Upper, Usage};
 use crate::sys::{self, Clock, Open};
 use crate::SOCKET_NAME;
 
-/// How long an emptied cgroup may stay populated: dying processes that hold much memory take a second to leave.
+/// How long an emptied cgroup may stay populated: dying processes that hold much memory take a
+/// second to leave.
 const REMOVAL_BOUND_NS: u64 = 2_000_000_000;
 /// Between two tries, where the kernel has nothing to wait for.
 const RETRY_NS: u64 = 10_000_000;
@@ -47,8 +49,8 @@ pub fn reap_orphans(init: u32) {
     }
 }
 
-/// Lets everything in the container's cgroup run that has been frozen there: what is frozen by cgroup v1 does not even die. A cgroup further
-/// up is not the container's.
+/// Lets everything in the container's cgroup run that has been frozen there: what is frozen by
+/// cgroup v1 does not even die. A cgroup further up is not the container's.
 pub fn thaw(handover: &Handover<'_>) {
     for leaf in handover.cgroups.iter() {
         match leaf.kind {
@@ -59,8 +61,8 @@ pub fn thaw(handover: &Handover<'_>) {
     }
 }
 
-/// Kills everything in the container's cgroup of the unified tree, of a hybrid host as well (Linux 5.14). Where there is none, whoever lives
-/// in init's pid namespace dies with init all the same.
+/// Kills everything in the container's cgroup of the unified tree, of a hybrid host as well (Linux
+/// 5.14). Where there is none, whoever lives in init's pid namespace dies with init all the same.
 pub fn kill_cgroup(handover: &Handover<'_>) {
     if let Some(leaf) = unified(handover) {
         write_file(leaf, c"cgroup.kill", b"1");
@@ -107,9 +109,10 @@ pub fn read_upper(fd: i32) -> Option<Upper> {
 
 /// Writes `exit.json`, whole or not at all.
 ///
-/// Not synced: the run root is a tmpfs, and after a power loss the container is gone together with the boot that the record names.
-/// Renaming alone decides what other processes see. When there is no room, the socket's inode is given up, then the measures,
-/// and what remains fits in the page that was reserved when the container started.
+/// Not synced: the run root is a tmpfs, and after a power loss the container is gone together with
+/// the boot that the record names. Renaming alone decides what other processes see. When there is
+/// no room, the socket's inode is given up, then the measures, and what remains fits in the page
+/// that was reserved when the container started.
 pub fn write_record(directory: i32, facts: &Facts<'_>) -> sys::Result<()> {
     try_record(directory, facts, Extent::Whole).or_else(|_| {
         let _ = sys::unlink_at(directory, SOCKET_NAME);
@@ -176,10 +179,12 @@ impl core::fmt::Write for Output {
     }
 }
 
-/// Removes the container's cgroups, and waits for their last processes to leave, for two seconds in total. What is not gone by then is left
-/// for `reap` to find: a monitor that waits for ever would keep everybody else waiting.
+/// Removes the container's cgroups, and waits for their last processes to leave, for two seconds in
+/// total. What is not gone by then is left for `reap` to find: a monitor that waits for ever would
+/// keep everybody else waiting.
 ///
-/// The first one goes last: by its inode the cgroup is known to be this container's, so that somebody else can go on if this is cut short.
+/// The first one goes last: by its inode the cgroup is known to be this container's, so that
+/// somebody else can go on if this is cut short.
 pub fn remove_cgroups(handover: &Handover<'_>) {
     let until = sys::now_ns(Clock::Boottime).saturating_add(REMOVAL_BOUND_NS);
     let Some((first, others)) = handover.cgroups.split_first() else { return };
@@ -199,7 +204,8 @@ fn removed(leaf: &CgroupLeaf<'_>) -> bool {
     sys::rmdir(leaf.path) != Err(EBUSY)
 }
 
-/// Waits for the unified cgroup to lose its last process. False: there is no such cgroup, or it is empty already.
+/// Waits for the unified cgroup to lose its last process. False: there is no such cgroup, or it is
+/// empty already.
 fn wait_unpopulated(handover: &Handover<'_>, timeout_ns: u64) -> bool {
     let Some(directory) = unified(handover).and_then(|leaf| sys::open_directory(leaf.path).ok()) else { return false };
     let events = sys::open_at(directory, c"cgroup.events", Open::Read);

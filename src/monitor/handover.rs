@@ -1,7 +1,9 @@
-//! What the launch process leaves to the monitor that it becomes: a memfd as fd 3, and fds whose numbers it names.
+//! What the launch process leaves to the monitor that it becomes: a memfd as fd 3, and fds whose
+//! numbers it names.
 //!
-//! The text is a line of `key=value` fields, each ended by a NUL (paths and ids hold any byte but that one), the format's
-//! version first. Both ends come from one build, so a field that is unknown, out of range or too many makes the whole malformed.
+//! The text is a line of `key=value` fields, each ended by a NUL (paths and ids hold any byte but
+//! that one), the format's version first. Both ends come from one build, so a field that is
+//! unknown, out of range or too many makes the whole malformed.
 
 use core::ffi::CStr;
 use core::fmt;
@@ -11,8 +13,9 @@ use super::list::List;
 use super::protocol::Signal;
 use super::step::Terms;
 
-/// The file in the container's directory that becomes `exit.json`: it is there from before the launch is answered, with room for a record, so
-/// that a container of which nothing could be told is not launched at all.
+/// The file in the container's directory that becomes `exit.json`: it is there from before the
+/// launch is answered, with room for a record, so that a container of which nothing could be told
+/// is not launched at all.
 pub const RESERVED_NAME: &CStr = c"exit.json.tmp";
 
 /// A record of usual length fits. A page is what a tmpfs gives anyway.
@@ -44,8 +47,8 @@ pub struct Handover<'a> {
     pub directory: i32,
     /// Bound to `monitor.sock` in that directory, and listening.
     pub socket: i32,
-    /// Init waits until something can be read at the other end of this pipe (or from this eventfd) and gives up at its end of file.
-    /// `None`: it runs already.
+    /// Init waits until something can be read at the other end of this pipe (or from this eventfd)
+    /// and gives up at its end of file. `None`: it runs already.
     pub gate: Option<i32>,
     /// A directory of the upper, where that is a file system of its own.
     pub upper: Option<i32>,
@@ -61,7 +64,8 @@ pub struct Handover<'a> {
     pub started_boot_ns: u64,
     /// The container's own memory cgroup first, then its ancestors going up.
     pub watches: List<OomWatch<'a>, MAX_WATCHES>,
-    /// The container's cgroup in each hierarchy. They are removed at the end; nothing above them is.
+    /// The container's cgroup in each hierarchy. They are removed at the end; nothing above them
+    /// is.
     pub cgroups: List<CgroupLeaf<'a>, MAX_CGROUPS>,
 }
 
@@ -84,7 +88,8 @@ pub enum OomKind {
     /// cgroup v1: an eventfd registered for `memory.oom_control`.
     #[default]
     Eventfd,
-    /// cgroup v2: an open `memory.events.local` (Linux 5.2; `memory.events` counts the cgroups below as well).
+    /// cgroup v2: an open `memory.events.local` (Linux 5.2; `memory.events` counts the cgroups
+    /// below as well).
     MemoryEvents,
 }
 
@@ -154,7 +159,8 @@ impl<'a> Handover<'a> {
         (!missing && fds.iter().all(|fd| *fd > HANDOVER_FD)).then_some(handover)
     }
 
-    /// Writes the text. What comes out is a handover only if [`Handover::decode`] says so: the caller checks that.
+    /// Writes the text. What comes out is a handover only if [`Handover::decode`] says so: the
+    /// caller checks that.
     pub fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
         put(out, HEADER.0, &[HEADER.1])?;
         put(out, "id", &[self.id])?;

@@ -1,7 +1,8 @@
 //! `squall-monitor`, the program: watches one container and writes how it ended.
 //!
-//! Who we are here: the former launch process, alone in its own session, root, outside the container's namespaces and cgroups, parent of
-//! init. No argument and no environment is read; everything comes from the handover in fd 3. See `mod.rs` for the library's side.
+//! Who we are here: the former launch process, alone in its own session, root, outside the
+//! container's namespaces and cgroups, parent of init. No argument and no environment is read;
+//! everything comes from the handover in fd 3. See `mod.rs` for the library's side.
 
 #![no_std]
 #![no_main]
@@ -36,8 +37,8 @@ const BUG: i32 = 70;
 const NO_RECORD: i32 = 1;
 
 const SOCKET_NAME: &CStr = c"monitor.sock";
-/// How long the socket is left alone when the system has nothing left to accept a connection with, and init's pidfd when it says more than
-/// is true.
+/// How long the socket is left alone when the system has nothing left to accept a connection with,
+/// and init's pidfd when it says more than is true.
 const REST_NS: u64 = 1_000_000_000;
 
 /// The places of the fixed fds among those waited for; the clients follow.
@@ -55,8 +56,8 @@ pub extern "C" fn main() -> ! {
     }
 }
 
-/// Nothing here panics: a test finds no way to this function in the program. If one comes to be, init lives on, its end is reported as lost,
-/// and the kernel's log has the reason.
+/// Nothing here panics: a test finds no way to this function in the program. If one comes to be,
+/// init lives on, its end is reported as lost, and the kernel's log has the reason.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     if let Ok(log) = sys::open_at(-1, c"/dev/kmsg", sys::Open::Write) {
@@ -73,7 +74,8 @@ fn read_handover() -> Option<Handover<'static>> {
     Some(handover)
 }
 
-/// A copy of somebody's fd 1 or 2, or of a pipe's end, that lives as long as the container would keep its reader waiting for ever.
+/// A copy of somebody's fd 1 or 2, or of a pipe's end, that lives as long as the container would
+/// keep its reader waiting for ever.
 fn close_all_but<const N: usize>(kept: List<i32, N>) -> Option<()> {
     let mut next = 0;
     while let Some(fd) = kept.iter().copied().filter(|fd| *fd >= next).min() {
@@ -132,8 +134,8 @@ impl Monitor {
         })
     }
 
-    /// Sleeps until something happens, and deals with all that has. An exit goes first: a stop or a deadline that comes at the same moment
-    /// did not cause it.
+    /// Sleeps until something happens, and deals with all that has. An exit goes first: a stop or a
+    /// deadline that comes at the same moment did not cause it.
     fn wait_once(&mut self) {
         let ready = self.poll();
         let is_ready = |place: usize| ready.get(place).is_some_and(|revents| *revents != 0);
@@ -162,8 +164,9 @@ impl Monitor {
         }
     }
 
-    /// Only the wait tells whether init has ended. Its pidfd can be read for an instant while a thread of it executes a program and replaces the
-    /// first one, and as long as a debugger holds the dead init back; then it is left alone, since the true end comes with a SIGCHLD.
+    /// Only the wait tells whether init has ended. Its pidfd can be read for an instant while a
+    /// thread of it executes a program and replaces the first one, and as long as a debugger holds
+    /// the dead init back; then it is left alone, since the true end comes with a SIGCHLD.
     fn look_at_init(&mut self) {
         match finish::reap_init(self.handover.pidfd) {
             Ok(None) => (),
@@ -225,8 +228,8 @@ impl Monitor {
         result
     }
 
-    /// Init by its pidfd in any case: in a unified tree that it never joined `cgroup.kill` succeeds and kills nobody. Thawed last, so that
-    /// nothing runs again but to die.
+    /// Init by its pidfd in any case: in a unified tree that it never joined `cgroup.kill` succeeds
+    /// and kills nobody. Thawed last, so that nothing runs again but to die.
     fn kill_tree(&self) {
         finish::kill_cgroup(&self.handover);
         let _ = sys::send_signal(self.handover.pidfd, sys::SIGKILL);
@@ -294,8 +297,9 @@ impl Monitor {
     }
 }
 
-/// Takes the room for the record, where the launch process has not, so that a run root that others fill up later cannot hide how this
-/// container ended. Without room the container is watched all the same.
+/// Takes the room for the record, where the launch process has not, so that a run root that others
+/// fill up later cannot hide how this container ended. Without room the container is watched all
+/// the same.
 fn reserve_record(directory: i32) -> Option<()> {
     match sys::open_at(directory, RESERVED_NAME, sys::Open::Create) {
         Ok(fd) => {

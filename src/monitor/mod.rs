@@ -1,18 +1,22 @@
-//! The monitor: the process that watches one container. It owns the container's end: the only wait for init, the exit record,
-//! the removal of the container's cgroups.
+//! The monitor: the process that watches one container. It owns the container's end: the only wait
+//! for init, the exit record, the removal of the container's cgroups.
 //!
-//! It never allocates, never waits for a client, never polls, and never touches anything that its [`Handover`] does not name.
-//! It is a program of its own ([`PROGRAM`], `main.rs` in this directory) without libc or standard library, which the launch
-//! process becomes by `execveat` and which therefore is the parent of init from its first instruction on. The modules
-//! `counters`, `decimal`, `handover`, `list`, `oom`, `protocol`, `record` and `step` are pure, use nothing but `core`, and are part of both the
-//! program and this library.
+//! It never allocates, never waits for a client, never polls, and never touches anything that its
+//! [`Handover`] does not name. It is a program of its own ([`PROGRAM`], `main.rs` in this
+//! directory) without libc or standard library, which the launch process becomes by `execveat` and
+//! which therefore is the parent of init from its first instruction on. The modules `counters`,
+//! `decimal`, `handover`, `list`, `oom`, `protocol`, `record` and `step` are pure, use nothing but
+//! `core`, and are part of both the program and this library.
 //!
-//! To become the monitor, a launch process with the fds of the handover open (numbers above 3, not close-on-exec):
-//! 1. writes [`PROGRAM`] into a memfd (`MFD_CLOEXEC`, and `MFD_EXEC` from Linux 6.3 on: hosts may forbid it otherwise);
+//! To become the monitor, a launch process with the fds of the handover open (numbers above 3, not
+//! close-on-exec):
+//! 1. writes [`PROGRAM`] into a memfd (`MFD_CLOEXEC`, and `MFD_EXEC` from Linux 6.3 on: hosts may
+//!    forbid it otherwise);
 //! 2. writes [`Handover::encode`] into another and makes that fd 3, not close-on-exec;
 //! 3. calls `execveat(program, "", argv, empty environment, AT_EMPTY_PATH)`.
 //!
-//! Exit codes of the monitor: 0 record written, 1 it could not be written, 64 malformed handover, 70 a bug.
+//! Exit codes of the monitor: 0 record written, 1 it could not be written, 64 malformed handover,
+//! 70 a bug.
 
 pub(crate) mod client;
 pub mod counters;
@@ -29,7 +33,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
 use handover::Handover;
 
-/// The grace of a stop by deadline, and of one that names none, in milliseconds; podman's and docker's default.
+/// The grace of a stop by deadline, and of one that names none, in milliseconds; podman's and
+/// docker's default.
 pub const DEFAULT_GRACE_MS: u32 = 10_000;
 
 /// The program, for the architecture that this library is built for.
@@ -39,8 +44,9 @@ impl Handover<'_> {
     /// The content of the memfd.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] where the monitor would not read back what is meant: a NUL in a text, an empty id, an fd that is none or below 4,
-    /// a relative cgroup path, a text of more than [`handover::MAX_BYTES`] in total.
+    /// [`ErrorKind::Invalid`] where the monitor would not read back what is meant: a NUL in a text,
+    /// an empty id, an fd that is none or below 4, a relative cgroup path, a text of more than
+    /// [`handover::MAX_BYTES`] in total.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut text = String::new();
         let written = self.write(&mut text);

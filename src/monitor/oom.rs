@@ -1,15 +1,18 @@
-//! Whose memory limit was it. The kernel keeps the counts, in eventfds (cgroup v1) and files (v2), until the monitor looks.
+//! Whose memory limit was it. The kernel keeps the counts, in eventfds (cgroup v1) and files (v2),
+//! until the monitor looks.
 //!
-//! They are read when somebody asks and when the container has ended, never waited for: nothing is decided by them, and in v2
-//! the file that tells of out-of-memory tells of every reclaim at the limit too, up to a hundred times a second.
+//! They are read when somebody asks and when the container has ended, never waited for: nothing is
+//! decided by them, and in v2 the file that tells of out-of-memory tells of every reclaim at the
+//! limit too, up to a hundred times a second.
 
 use super::handover::{MAX_WATCHES, OomKind, OomWatch};
 use super::list::List;
 
 /// How often each watched cgroup's own limit was the one that was hit, in the order of the watches.
 ///
-/// In v1 the kernel notifies the cgroup whose limit it is *and everything below it*, so what an ancestor counted is taken off
-/// what the watch before it counted. `seen` holds the count of each watch, the container's cgroup first, then its ancestors going up.
+/// In v1 the kernel notifies the cgroup whose limit it is *and everything below it*, so what an
+/// ancestor counted is taken off what the watch before it counted. `seen` holds the count of each
+/// watch, the container's cgroup first, then its ancestors going up.
 pub fn own_events(watches: &[OomWatch<'_>], seen: &[u64]) -> List<u64, MAX_WATCHES> {
     let mut events = List::new();
     for (index, (watch, count)) in watches.iter().zip(seen).enumerate() {

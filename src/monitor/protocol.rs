@@ -9,12 +9,14 @@
 //! answer    version u8 = 1 | errno u8 (0: done) | for status: progress u8, then each field of `Status` as u64
 //! ```
 //!
-//! A packet has exactly the length of its verb. Only the listed values exist: anything else is refused with EINVAL, another
-//! version with EPROTONOSUPPORT, so that a newer client can tell the two apart.
+//! A packet has exactly the length of its verb. Only the listed values exist: anything else is
+//! refused with EINVAL, another version with EPROTONOSUPPORT, so that a newer client can tell the
+//! two apart.
 
 use super::list::List;
 
-/// The first byte of each packet. Monitors outlive the program that started them, so old ones are met in practice.
+/// The first byte of each packet. Monitors outlive the program that started them, so old ones are
+/// met in practice.
 pub const VERSION: u8 = 1;
 /// More bytes than any request has: what is longer cannot be one.
 pub const MAX_REQUEST: usize = 8;
@@ -63,7 +65,8 @@ pub enum Request {
     Status,
     /// Open the start gate.
     Start,
-    /// Send init a signal. One that init has no handler for is dropped by the kernel unless it is SIGKILL or SIGSTOP.
+    /// Send init a signal. One that init has no handler for is dropped by the kernel unless it is
+    /// SIGKILL or SIGSTOP.
     Signal(Signal),
     /// Signal now, kill everything when the grace has passed.
     Stop {
@@ -82,7 +85,8 @@ impl Request {
             Request::Start => Packet::of(&[VERSION, START]),
             Request::Signal(signal) => Packet::of(&[VERSION, SIGNAL, signal.number()]),
             Request::Stop { signal, grace_ms } => {
-                // The greatest number means "own": a grace that long (49 days) is a millisecond shorter.
+                // The greatest number means "own": a grace that long (49 days) is a millisecond
+                // shorter.
                 let grace = grace_ms.map_or(OWN_GRACE, |grace| grace.min(OWN_GRACE - 1));
                 let [a, b, c, d] = grace.to_le_bytes();
                 Packet::of(&[VERSION, STOP, signal.map_or(0, Signal::number), a, b, c, d])

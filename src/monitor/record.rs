@@ -1,4 +1,5 @@
-//! The text of `exit.json`, written piece by piece. What each field means is documented at its reader's side, [`ExitRecord`](super::exit::ExitRecord).
+//! The text of `exit.json`, written piece by piece. What each field means is documented at its
+//! reader's side, [`ExitRecord`](super::exit::ExitRecord).
 
 use core::fmt::{Result, Write};
 
@@ -77,7 +78,8 @@ pub struct Facts<'a> {
 pub enum Extent {
     /// Everything.
     Whole,
-    /// How and when it ended: what nobody else can know, and what fits in the space reserved at the start.
+    /// How and when it ended: what nobody else can know, and what fits in the space reserved at the
+    /// start.
     Essential,
 }
 

@@ -7,7 +7,8 @@
 //! every phase ── init exited ──> Ended: one record, then nothing more
 //! ```
 //!
-//! Instants are CLOCK_BOOTTIME nanoseconds. The function knows neither fds nor clients: a client is a number to answer to.
+//! Instants are CLOCK_BOOTTIME nanoseconds. The function knows neither fds nor clients: a client is
+//! a number to answer to.
 
 use super::list::List;
 use super::protocol::{EALREADY, Progress, Request, Signal};
@@ -75,8 +76,8 @@ pub enum Event {
     InitExited,
     /// [`State::deadline`] has passed. One that comes early changes nothing.
     DeadlinePassed,
-    /// The monitor itself was told to end (SIGTERM): a stop in the container's own terms. A service manager tells so every process of a unit
-    /// that it stops.
+    /// The monitor itself was told to end (SIGTERM): a stop in the container's own terms. A service
+    /// manager tells so every process of a unit that it stops.
     Terminated,
     /// This client asks for something.
     Asked(usize, Request),
@@ -127,8 +128,8 @@ impl State {
         }
     }
 
-    /// When a stop that begins now ends in a kill: a later stop can only bring that nearer, and none outlives the container's own deadline
-    /// by more than the container's own grace.
+    /// When a stop that begins now ends in a kill: a later stop can only bring that nearer, and
+    /// none outlives the container's own deadline by more than the container's own grace.
     fn kill_at(&self, now: u64, grace_ms: u32) -> u64 {
         let asked = after(now, grace_ms);
         match (self.phase, self.terms.deadline) {

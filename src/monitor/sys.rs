@@ -1,8 +1,8 @@
 //! The system calls of the monitor, without libc. The only file of the program with `unsafe` in it.
 //!
-//! Two invariants hold for all of it. Each wrapper passes the kernel only pointers made from references that live until the call
-//! returns, with the length of what they point to. And no fd is ever wrapped in an owner: a wrong number is EBADF, never a
-//! broken promise to the compiler.
+//! Two invariants hold for all of it. Each wrapper passes the kernel only pointers made from
+//! references that live until the call returns, with the length of what they point to. And no fd is
+//! ever wrapped in an owner: a wrong number is EBADF, never a broken promise to the compiler.
 
 #![allow(unsafe_code)]
 
@@ -31,7 +31,8 @@ const O_CLOEXEC: usize = 0o2_000_000;
 const NONBLOCK: usize = 0o4_000;
 const AT_REMOVEDIR: usize = 0x200;
 
-// What the kernel calls its own on each architecture (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h).
+// What the kernel calls its own on each architecture (arch/x86/entry/syscalls/syscall_64.tbl,
+// include/uapi/asm-generic/unistd.h).
 macro_rules! numbers {
     ($($name:ident $x86_64:literal $aarch64:literal)*) => {
         $(const $name: usize = if cfg!(target_arch = "x86_64") { $x86_64 } else { $aarch64 };)*
@@ -75,11 +76,13 @@ global_asm!(include_str!("x86_64.s"), main = sym crate::main);
 global_asm!(include_str!("aarch64.s"), main = sym crate::main);
 
 /// # Safety
-/// The call must not write to memory other than what pointers among the arguments are meant for, nor end what others rely on.
+/// The call must not write to memory other than what pointers among the arguments are meant for,
+/// nor end what others rely on.
 #[cfg(target_arch = "x86_64")]
 unsafe fn call(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> Result<usize> {
     let value: isize;
-    // SAFETY: the kernel clobbers rax, rcx and r11 and nothing else; the rest is the caller's promise.
+    // SAFETY: the kernel clobbers rax, rcx and r11 and nothing else; the rest is the caller's
+    // promise.
     unsafe {
         asm!("syscall", inlateout("rax") number as isize => value, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
             in("r9") f, lateout("rcx") _, lateout("r11") _, options(nostack));
@@ -118,7 +121,8 @@ macro_rules! registers {
 macro_rules! plain {
     ($number:ident $(, $argument:expr)*) => {{
         let arguments = registers!($($argument),*);
-        // SAFETY: every use passes numbers only, to calls that neither unmap nor move memory of this program.
+        // SAFETY: every use passes numbers only, to calls that neither unmap nor move memory of
+        // this program.
         unsafe { call($number, arguments) }
     }};
 }
@@ -127,7 +131,8 @@ macro_rules! plain {
 macro_rules! with_memory {
     ($number:ident $(, $argument:expr)*) => {{
         let arguments = registers!($($argument),*);
-        // SAFETY: every use passes pointers made from references in scope, with the lengths of what they refer to.
+        // SAFETY: every use passes pointers made from references in scope, with the lengths of what
+        // they refer to.
         unsafe { call($number, arguments) }
     }};
 }
@@ -138,8 +143,8 @@ pub fn exit(code: i32) -> ! {
     }
 }
 
-/// Detaches from whoever started the launch: own session, `/` as directory, no parent-death signal, no signals at all but SIGKILL and what
-/// [`signals`] takes.
+/// Detaches from whoever started the launch: own session, `/` as directory, no parent-death signal,
+/// no signals at all but SIGKILL and what [`signals`] takes.
 pub fn settle(name: &CStr) {
     const PR_SET_PDEATHSIG: usize = 1;
     const PR_SET_NAME: usize = 15;
@@ -147,8 +152,8 @@ pub fn settle(name: &CStr) {
     const SIG_SETMASK: usize = 2;
     const SA_NOCLDSTOP: u64 = 1;
     let all = [u64::MAX];
-    // handler, flags, restorer, mask: the default action, and no word of children that are stopped, which a worker could be thousands of
-    // times a second.
+    // handler, flags, restorer, mask: the default action, and no word of children that are stopped,
+    // which a worker could be thousands of times a second.
     let deaths_only = [0, SA_NOCLDSTOP, 0, 0];
     let _ = with_memory!(RT_SIGACTION, SIGCHLD, deaths_only.as_ptr(), 0, 8);
     let _ = with_memory!(RT_SIGPROCMASK, SIG_SETMASK, all.as_ptr(), 0, 8);
@@ -179,7 +184,8 @@ pub fn read(fd: i32, buffer: &mut [u8]) -> Result<usize> {
     with_memory!(READ, fd, buffer.as_mut_ptr(), buffer.len())
 }
 
-/// Reads a small file from its beginning, wherever the fd's offset is. Kernel files of this kind come in one piece.
+/// Reads a small file from its beginning, wherever the fd's offset is. Kernel files of this kind
+/// come in one piece.
 pub fn read_start(fd: i32, buffer: &mut [u8]) -> Result<&[u8]> {
     let length = with_memory!(PREAD64, fd, buffer.as_mut_ptr(), buffer.len(), 0)?;
     Ok(buffer.get(..length).unwrap_or(&[]))
@@ -189,13 +195,15 @@ pub fn write(fd: i32, bytes: &[u8]) -> Result<usize> {
     with_memory!(WRITE, fd, bytes.as_ptr(), bytes.len())
 }
 
-/// The first `limit` bytes of a file, in fresh memory of which only the pages that are filled exist.
+/// The first `limit` bytes of a file, in fresh memory of which only the pages that are filled
+/// exist.
 pub fn read_whole(fd: i32, limit: usize) -> Result<&'static [u8]> {
     const PROT_READ_WRITE: usize = 3;
     const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
     let none = usize::MAX;
     let address = plain!(MMAP, 0, limit, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, none, 0)? as *mut u8;
-    // SAFETY: a mapping of `limit` zeroed bytes that was made in the line above, is known nowhere else and is never unmapped.
+    // SAFETY: a mapping of `limit` zeroed bytes that was made in the line above, is known nowhere
+    // else and is never unmapped.
     let memory = unsafe { core::slice::from_raw_parts_mut(address, limit) };
     let mut filled = 0;
     while let Some(rest) = memory.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -293,7 +301,8 @@ pub fn signals() -> Result<i32> {
 
 /// Takes the pending signals from [`signals`]; whether SIGTERM is among them.
 pub fn take_termination(signals: i32) -> bool {
-    // `struct signalfd_siginfo` has 128 bytes and begins with the number. There are two signals, and none is pending twice.
+    // `struct signalfd_siginfo` has 128 bytes and begins with the number. There are two signals,
+    // and none is pending twice.
     let mut infos = [0; 256];
     let length = read(signals, &mut infos).unwrap_or(0);
     let taken = infos.get(..length).unwrap_or(&[]);
@@ -359,7 +368,8 @@ pub struct Dead {
     pub code: i32,
     /// Exit code or signal.
     pub status: i32,
-    /// `struct rusage`: seconds and microseconds in user mode, the same in the kernel, largest resident set in KiB, and more.
+    /// `struct rusage`: seconds and microseconds in user mode, the same in the kernel, largest
+    /// resident set in KiB, and more.
     pub usage: [u64; 18],
 }
 

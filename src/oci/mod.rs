@@ -1,11 +1,14 @@
 //! From a launch spec to an OCI runtime document: pure.
 //!
-//! Two documents come from here. [`document`] is complete: it is what any OCI runtime needs to make the same container, what `plan` shows
-//! and what the oracle in `runtime-tests` gives to libcontainer's own builder. `init_document` is the part of it that libcontainer's
-//! init carries out on the fast way, where root, mounts, devices, protected paths and groups are there already, and all namespaces but one.
-//! What both say (process, host name) comes from the same functions, and what only the complete one says is what the fast way works by.
+//! Two documents come from here. [`document`] is complete: it is what any OCI runtime needs to make
+//! the same container, what `plan` shows and what the oracle in `runtime-tests` gives to
+//! libcontainer's own builder. `init_document` is the part of it that libcontainer's init carries
+//! out on the fast way, where root, mounts, devices, protected paths and groups are there already,
+//! and all namespaces but one. What both say (process, host name) comes from the same functions,
+//! and what only the complete one says is what the fast way works by.
 //!
-//! What a container of Squall has and no document can say, so that a runtime given [`document`] makes it otherwise:
+//! What a container of Squall has and no document can say, so that a runtime given [`document`]
+//! makes it otherwise:
 //!
 //! | of Squall's container | of a runtime that is given the document |
 //! |---|---|
@@ -16,8 +19,9 @@
 //! | `/proc`, `/dev` and `/sys` are refused where the image has links in their place | resolved inside the root |
 //! | the loopback interface of an own network is up | down |
 //!
-//! And what the document has to say in other words than the request: `ro` of a recursive bind reaches the mounts below it, and devices and
-//! setuid are off unless asked for. In OCI that is `rro`, `rnodev` and `rnosuid`, which are given beside the plain words.
+//! And what the document has to say in other words than the request: `ro` of a recursive bind
+//! reaches the mounts below it, and devices and setuid are off unless asked for. In OCI that is
+//! `rro`, `rnodev` and `rnosuid`, which are given beside the plain words.
 
 mod mounts;
 mod resources;
@@ -40,7 +44,8 @@ use crate::stage::Stage;
 
 type Built<T> = std::result::Result<T, OciSpecError>;
 
-/// The version of the runtime specification that the documents keep to: the first with recursive mount options (`rro`).
+/// The version of the runtime specification that the documents keep to: the first with recursive
+/// mount options (`rro`).
 const VERSION: &str = "1.1.0";
 
 /// What Docker masks today, and Storm's list within it: each shows or changes the host.
@@ -60,8 +65,9 @@ pub(crate) const MASKED_PATHS: [&str; 13] = [
     "/sys/kernel/security",
 ];
 
-/// What the kernel shows by the file's mode to root alone, and so to a worker of uid 0: physical pages and who uses them, the kernel's memory
-/// and where it lies. Nobody else could read it, so nobody else's launch pays for the mounts.
+/// What the kernel shows by the file's mode to root alone, and so to a worker of uid 0: physical
+/// pages and who uses them, the kernel's memory and where it lies. Nobody else could read it, so
+/// nobody else's launch pays for the mounts.
 pub(crate) const ROOTS_MASKED_PATHS: [&str; 9] = [
     "/proc/kmsg",
     "/proc/kpagecgroup",
@@ -81,8 +87,9 @@ pub(crate) const READ_ONLY_PATHS: [&str; 5] =
 /// The worker's umask, whatever the caller's was.
 const UMASK: u32 = 0o022;
 
-/// The complete document, for a root that is mounted at `root`: an overlay of the spec's layers, `nodev` and `nosuid`, and writable as yet,
-/// because the runtime makes the mount points that the image lacks before it turns a read-only root read-only.
+/// The complete document, for a root that is mounted at `root`: an overlay of the spec's layers,
+/// `nodev` and `nosuid`, and writable as yet, because the runtime makes the mount points that the
+/// image lacks before it turns a read-only root read-only.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] when the seccomp profile is not one of OCI's form.
@@ -115,9 +122,9 @@ pub fn document(spec: &LaunchSpec, root: &Path) -> Result<Spec> {
 
 /// The document for libcontainer's init, which finds itself in the finished root.
 ///
-/// The mount namespace is left out: libcontainer would enter it once more. So are the groups, which it would set only after mounting a proc
-/// to ask whether it may. The environment is a dummy: init looks HOME up through the image's own NSS modules, as root's child, if it is
-/// not there.
+/// The mount namespace is left out: libcontainer would enter it once more. So are the groups, which
+/// it would set only after mounting a proc to ask whether it may. The environment is a dummy: init
+/// looks HOME up through the image's own NSS modules, as root's child, if it is not there.
 pub(crate) fn init_document(spec: &LaunchSpec) -> Result<Spec> {
     let build = || -> Built<Spec> {
         let mut process = process(spec, vec!["HOME=/".to_owned()], Vec::new())?;
@@ -140,8 +147,8 @@ fn container(spec: &LaunchSpec, root: &Path, process: Process, linux: Linux) -> 
     Ok(document)
 }
 
-/// Every namespace of a container, in the order in which they are entered. Without a host name of its own the uts namespace keeps the
-/// host's name, but nobody can change the host's from within.
+/// Every namespace of a container, in the order in which they are entered. Without a host name of
+/// its own the uts namespace keeps the host's name, but nobody can change the host's from within.
 fn namespaces(spec: &LaunchSpec) -> Vec<LinuxNamespaceType> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network as Net, Pid, Uts};
     let mut kinds = vec![Pid, Mount, Ipc, Uts, Cgroup];
@@ -194,8 +201,9 @@ fn no_capabilities() -> Built<LinuxCapabilities> {
 /// Where the kernel shows the machine's processors.
 const CPUS: &str = "/sys/devices/system/cpu";
 
-/// How often each processor was throttled for its heat, which tells a worker what its neighbours do; Docker masks it too. The one thing here
-/// that depends on the machine: a virtual one shows none.
+/// How often each processor was throttled for its heat, which tells a worker what its neighbours
+/// do; Docker masks it too. The one thing here that depends on the machine: a virtual one shows
+/// none.
 fn thermal_throttles(cpus: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(cpus).into_iter().flatten().flatten();
     let is_processor = |name: &std::ffi::OsStr| {
@@ -212,8 +220,9 @@ fn thermal_throttles(cpus: &Path) -> Vec<String> {
     paths
 }
 
-/// Every path of this machine that is masked for a user. Asked before the container has a root of its own: the machine's processors are not to be seen
-/// from within a file system that is being put together.
+/// Every path of this machine that is masked for a user. Asked before the container has a root of
+/// its own: the machine's processors are not to be seen from within a file system that is being put
+/// together.
 pub(crate) fn masked_paths(user: &Identity) -> Vec<String> {
     let roots = if user.uid() == 0 { &ROOTS_MASKED_PATHS[..] } else { &[] };
     let everywhere = MASKED_PATHS.iter().chain(roots).map(|path| (*path).to_owned());

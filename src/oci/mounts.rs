@@ -22,7 +22,8 @@ pub(super) fn of(spec: &LaunchSpec) -> Built<Vec<OciMount>> {
     ours.chain(cgroups).chain(later.filter_map(|step| entry(&step, &binds))).collect()
 }
 
-/// A step of the plan; those that are no mount belong to the hierarchies of a machine, which have an entry of their own.
+/// A step of the plan; those that are no mount belong to the hierarchies of a machine, which have
+/// an entry of their own.
 fn entry(step: &MountStep, binds: &[&Bind]) -> Option<Built<OciMount>> {
     match &step.what {
         What::New { kind, source, options, attributes } => {
@@ -33,7 +34,8 @@ fn entry(step: &MountStep, binds: &[&Bind]) -> Option<Built<OciMount>> {
     }
 }
 
-/// One entry stands for all hierarchies: which they are is for the runtime to find out, on the machine where it runs.
+/// One entry stands for all hierarchies: which they are is for the runtime to find out, on the
+/// machine where it runs.
 fn cgroups() -> Built<OciMount> {
     mount(plan::CGROUP_ROOT, "cgroup", "cgroup", ["ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec())
 }
@@ -50,8 +52,9 @@ fn bind(bind: &Bind) -> Built<OciMount> {
     mount(bind.destination.as_str(), "bind", bind.source.as_str(), bind_words(&bind.options))
 }
 
-/// The words for what the fast way does (`launch::binds`). A word with `r` before it holds for the mounts below as well; the plain one is
-/// kept beside it for a runtime that does not know the other.
+/// The words for what the fast way does (`launch::binds`). A word with `r` before it holds for the
+/// mounts below as well; the plain one is kept beside it for a runtime that does not know the
+/// other.
 fn bind_words(options: &BindOptions) -> Vec<String> {
     let recursive = options.recursion == Recursion::Recursive;
     let asks = |flag| options.flags.contains(flag) || options.flags_below.contains(flag);

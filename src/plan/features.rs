@@ -17,8 +17,8 @@ pub struct PlannedFeature {
     pub why: String,
 }
 
-/// The kernel's features, and the choices that the spec and the machine decide. No fallback is forced: each is taken only for want of
-/// something.
+/// The kernel's features, and the choices that the spec and the machine decide. No fallback is
+/// forced: each is taken only for want of something.
 pub(super) fn of(spec: &LaunchSpec, layout: &Layout) -> Vec<PlannedFeature> {
     let release = Release::running();
     let mut planned: Vec<PlannedFeature> = FEATURES.iter().map(|feature| choice(feature, release)).collect();

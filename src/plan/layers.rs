@@ -18,7 +18,8 @@ pub struct PlannedLayer {
     pub format: LayerFormat,
     /// What the run root calls it: what the file is, never its path.
     pub layer_id: String,
-    /// Whether it becomes a lower; one that occurs again further up does not, and nothing changes by that.
+    /// Whether it becomes a lower; one that occurs again further up does not, and nothing changes
+    /// by that.
     pub used: bool,
     /// How its mount would be obtained now; `None` where that cannot be known.
     pub way: Option<LayerSource>,
@@ -33,7 +34,8 @@ pub struct PlannedOverlay {
     pub upper: String,
     /// Attributes of its mount.
     pub attributes: Vec<&'static str>,
-    /// Options as mount(2) gets them, relative to the staging file system; the layers stand there by their numbers, 0 the base.
+    /// Options as mount(2) gets them, relative to the staging file system; the layers stand there
+    /// by their numbers, 0 the base.
     pub options: String,
 }
 

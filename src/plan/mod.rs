@@ -1,8 +1,9 @@
 //! Dry run of a launch.
 //!
-//! A [`Plan`] is put together from what the launch itself works by: the same mount plan, the same cgroup values, the same namespaces. It
-//! reads, and changes nothing: no directory, no device, no cgroup; and needs no privilege. What the caller may not see is said to be
-//! unknown. What is true now may not be when the launch comes.
+//! A [`Plan`] is put together from what the launch itself works by: the same mount plan, the same
+//! cgroup values, the same namespaces. It reads, and changes nothing: no directory, no device, no
+//! cgroup; and needs no privilege. What the caller may not see is said to be unknown. What is true
+//! now may not be when the launch comes.
 
 mod cgroups;
 mod confinement;
@@ -48,7 +49,8 @@ pub struct Plan {
     pub network: &'static str,
     /// The host name; nothing where it stays the host's.
     pub hostname: Option<String>,
-    /// Where HOME comes from, should the environment not have it; nothing where it stays unset or is given.
+    /// Where HOME comes from, should the environment not have it; nothing where it stays unset or
+    /// is given.
     pub home: Option<String>,
     /// Namespaces of its own, in the order in which they are made.
     pub namespaces: Vec<PlannedNamespace>,

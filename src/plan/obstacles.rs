@@ -43,7 +43,8 @@ fn bound_that_is_not_kept(root: &RootMode) -> Option<String> {
     refused.err().map(|error| error.to_string())
 }
 
-/// Why no pid file could be written there. One in a directory that this process may not search is unknown.
+/// Why no pid file could be written there. One in a directory that this process may not search is
+/// unknown.
 fn pid_file_obstacle(path: &AbsolutePath) -> Option<Error> {
     match Place::find(path) {
         Ok(place) => place.obstacle(),

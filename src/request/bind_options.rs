@@ -26,7 +26,8 @@ pub enum Recursion {
     Single,
 }
 
-/// How mount events travel between the host's mount and the container's; the names with `r` mean the whole tree.
+/// How mount events travel between the host's mount and the container's; the names with `r` mean
+/// the whole tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "OCI's own eight words")]
@@ -65,7 +66,8 @@ pub enum MountFlag {
 }
 
 impl MountFlag {
-    /// Flags of one group exclude each other; the access times that the kernel keeps one of are one group.
+    /// Flags of one group exclude each other; the access times that the kernel keeps one of are one
+    /// group.
     fn group(self) -> u8 {
         use MountFlag::*;
         match self {
@@ -116,8 +118,8 @@ impl FromIterator<MountFlag> for MountFlags {
     }
 }
 
-/// What a bind mount is asked to be. This is the wish alone: whoever mounts may be stricter, and `suid` or `dev` in a wish loosen
-/// nothing by themselves.
+/// What a bind mount is asked to be. This is the wish alone: whoever mounts may be stricter, and
+/// `suid` or `dev` in a wish loosen nothing by themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BindOptions {
@@ -150,7 +152,8 @@ impl Default for BindOptions {
 }
 
 impl BindOptions {
-    /// Reads OCI option words on top of the default. Of two that contradict each other the later wins.
+    /// Reads OCI option words on top of the default. Of two that contradict each other the later
+    /// wins.
     ///
     /// Errors: every word that does not exist or cannot belong to a bind mount, in order.
     pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<BindOptions, Vec<BadValue>> {

@@ -1,4 +1,5 @@
-//! Building a request piece by piece; every problem is collected, and named when the request is built.
+//! Building a request piece by piece; every problem is collected, and named when the request is
+//! built.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,8 +24,9 @@ use crate::error::{Error, Problem, Result};
 pub struct Door<'a> {
     /// The object that errors name: `command line`, the path of a document.
     pub object: &'a str,
-    /// The builder's name of a field, and the name that the user of this door knows: `("limits.memory_bytes", "--memory")`. It
-    /// holds for everything below the field as well (`args[2]`); of several that fit, the first counts.
+    /// The builder's name of a field, and the name that the user of this door knows:
+    /// `("limits.memory_bytes", "--memory")`. It holds for everything below the field as well
+    /// (`args[2]`); of several that fit, the first counts.
     pub names: &'a [(&'a str, &'a str)],
 }
 
@@ -75,8 +77,9 @@ enum Place {
     Slice(Slice),
 }
 
-/// Collects a [`LaunchSpec`]. Needed are an id, layers, arguments, a user and a cgroup. Otherwise: an empty environment,
-/// working directory `/`, a read-only root, no further mounts, the host's name, no network, no limits.
+/// Collects a [`LaunchSpec`]. Needed are an id, layers, arguments, a user and a cgroup. Otherwise:
+/// an empty environment, working directory `/`, a read-only root, no further mounts, the host's
+/// name, no network, no limits.
 #[derive(Debug, Clone)]
 pub struct Builder {
     id: Needed<ContainerId>,
@@ -171,7 +174,8 @@ impl Builder {
         self
     }
 
-    /// Adds variables in the form `NAME=VALUE`; a later one overrides an earlier one. Fields `env[N]`.
+    /// Adds variables in the form `NAME=VALUE`; a later one overrides an earlier one. Fields
+    /// `env[N]`.
     pub fn env<S: Into<String>>(mut self, variables: impl IntoIterator<Item = S>) -> Builder {
         for text in variables {
             let field = format!("env[{}]", self.env_seen);
@@ -216,7 +220,8 @@ impl Builder {
         self
     }
 
-    /// Adds a bind mount with OCI's option words. Fields `mounts[N].source`, `.destination`, `.options[M]`.
+    /// Adds a bind mount with OCI's option words. Fields `mounts[N].source`, `.destination`,
+    /// `.options[M]`.
     pub fn bind(mut self, source: &str, destination: &str, options: &[&str]) -> Builder {
         match Bind::parse(&format!("mounts[{}]", self.mounts_seen), source, destination, options) {
             Ok(bind) => self.mount(Mount::Bind(bind)),
@@ -228,7 +233,8 @@ impl Builder {
         }
     }
 
-    /// Adds a tmpfs; `mode` is that of its top directory. Fields `mounts[N].destination`, `.size_bytes`, `.mode`.
+    /// Adds a tmpfs; `mode` is that of its top directory. Fields `mounts[N].destination`,
+    /// `.size_bytes`, `.mode`.
     pub fn tmpfs(mut self, destination: impl AsRef<Path>, size_bytes: Option<u64>, mode: u32) -> Builder {
         let field = format!("mounts[{}].destination", self.mounts_seen);
         match self.noting(field, Destination::new(destination)) {
@@ -262,7 +268,8 @@ impl Builder {
         self
     }
 
-    /// A scope of systemd's in this slice, `system.slice` for example, instead of a cgroup at a path. Field `cgroup`.
+    /// A scope of systemd's in this slice, `system.slice` for example, instead of a cgroup at a
+    /// path. Field `cgroup`.
     pub fn scope(mut self, slice: impl AsRef<str>) -> Builder {
         let slice = Slice::new(slice.as_ref())
             .map_err(|problem| BadValue::new(format!("{}: {problem}", quoted(slice.as_ref()))));
@@ -329,7 +336,8 @@ impl Builder {
         self
     }
 
-    /// Everything wrong with what was given so far; what is missing is not in it. The first hundred, then a count.
+    /// Everything wrong with what was given so far; what is missing is not in it. The first
+    /// hundred, then a count.
     pub fn problems(&self) -> Vec<Problem> {
         let env = self.env.iter().cloned().collect();
         let mut problems = self.problems.clone();

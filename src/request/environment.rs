@@ -75,8 +75,8 @@ impl From<Variable> for String {
     }
 }
 
-/// Variables in their order, each name once. Of two with the same name the later wins, at the place of the earlier: the image's
-/// variables come first and a caller's own override them.
+/// Variables in their order, each name once. Of two with the same name the later wins, at the place
+/// of the earlier: the image's variables come first and a caller's own override them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Variable>")]
 pub struct Environment(Vec<Variable>);

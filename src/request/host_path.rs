@@ -5,8 +5,9 @@ use std::path::{Component, Path, PathBuf};
 use super::path::AbsolutePath;
 use crate::document::{BadValue, quoted};
 
-/// A path of the host, from the working directory where it is relative. `..` means what it means to the kernel: the part of
-/// the path that ends with it is looked up, links and all; what follows stays as it is typed.
+/// A path of the host, from the working directory where it is relative. `..` means what it means to
+/// the kernel: the part of the path that ends with it is looked up, links and all; what follows
+/// stays as it is typed.
 ///
 /// Errors: what [`AbsolutePath::new`] refuses, and a `..` that leads nowhere.
 pub fn host_path(path: impl AsRef<Path>) -> Result<AbsolutePath, BadValue> {

@@ -11,7 +11,8 @@ use crate::document::{BadValue, quoted};
 /// Longest host name in bytes: the kernel's `__NEW_UTS_LEN`.
 const MAX_BYTES: usize = 64;
 
-/// A host name: 1 to 64 characters, letters, digits, `-`, `_` and `.`, a letter or digit first and last.
+/// A host name: 1 to 64 characters, letters, digits, `-`, `_` and `.`, a letter or digit first and
+/// last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hostname(String);
@@ -32,7 +33,8 @@ impl Hostname {
         Ok(Hostname(name.to_owned()))
     }
 
-    /// The host name of a container that nobody named a host for: its id, without what ids may have and host names may not.
+    /// The host name of a container that nobody named a host for: its id, without what ids may have
+    /// and host names may not.
     pub fn of_id(id: &ContainerId) -> Hostname {
         let mut name = id.as_str().trim_end_matches(|last: char| !last.is_ascii_alphanumeric()).to_owned();
         while name.contains("..") {

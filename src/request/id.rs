@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{BadValue, quoted};
 
-/// Longest id in bytes: the same as docker's full ids, and it leaves room in the 107 bytes of a socket's path.
+/// Longest id in bytes: the same as docker's full ids, and it leaves room in the 107 bytes of a
+/// socket's path.
 const MAX_BYTES: usize = 64;
 
-/// A container's id: 1 to 64 characters, letters, digits, `_`, `.` and `-`, a letter or digit first. So it is always one plain
-/// component of a path and never an option of a program.
+/// A container's id: 1 to 64 characters, letters, digits, `_`, `.` and `-`, a letter or digit
+/// first. So it is always one plain component of a path and never an option of a program.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ContainerId(String);

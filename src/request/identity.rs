@@ -1,7 +1,8 @@
 //! The user that a worker runs as.
 //!
-//! Names go through the host's NSS (sssd, LDAP and so on), never through a file of our own choosing, so programs that use
-//! [`Identity::of_user_name`] and [`Identity::parse`] link glibc dynamically. Whether a user may be asked for is decided elsewhere.
+//! Names go through the host's NSS (sssd, LDAP and so on), never through a file of our own
+//! choosing, so programs that use [`Identity::of_user_name`] and [`Identity::parse`] link glibc
+//! dynamically. Whether a user may be asked for is decided elsewhere.
 
 use std::ffi::CString;
 
@@ -23,8 +24,8 @@ const MAX_GROUPS: usize = 65536;
 /// Longest user or group name in bytes: glibc's `LOGIN_NAME_MAX` (256) counts the NUL at the end.
 const MAX_NAME_BYTES: usize = 255;
 
-/// User, primary group and the full list of groups of a worker. The list is never empty and begins with the primary group: an
-/// empty list would let the caller's own groups leak into the worker.
+/// User, primary group and the full list of groups of a worker. The list is never empty and begins
+/// with the primary group: an empty list would let the caller's own groups leak into the worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Ids")]
 pub struct Identity {
@@ -51,8 +52,8 @@ impl TryFrom<Ids> for Identity {
 }
 
 impl Identity {
-    /// An identity of plain numbers. The primary group is put first, a group given twice is kept once. 4294967295 is refused
-    /// everywhere, and so are more than 65536 groups.
+    /// An identity of plain numbers. The primary group is put first, a group given twice is kept
+    /// once. 4294967295 is refused everywhere, and so are more than 65536 groups.
     pub fn new(uid: u32, gid: u32, groups: impl IntoIterator<Item = u32>) -> std::result::Result<Identity, BadValue> {
         let mut others: Vec<u32> = groups.into_iter().filter(|group| *group != gid).collect();
         let mut seen = std::collections::HashSet::new();
@@ -90,15 +91,17 @@ impl Identity {
 
     /// The identity of a user with all groups, from NSS.
     ///
-    /// Errors: `Invalid` (the problem's field is `user`) when nobody has that name, `System` when NSS fails.
+    /// Errors: `Invalid` (the problem's field is `user`) when nobody has that name, `System` when
+    /// NSS fails.
     pub fn of_user_name(name: &str) -> Result<Identity> {
         of_user(&user_named(name)?)
     }
 
     /// What the command line takes: `NAME`, `UID`, `NAME:GROUP`, `UID:GID` and so on.
     ///
-    /// Digits alone are a number, never a name. A user without a group gets all groups that NSS knows; a bare number that NSS does
-    /// not know needs a group. With a group the worker has that one group only.
+    /// Digits alone are a number, never a name. A user without a group gets all groups that NSS
+    /// knows; a bare number that NSS does not know needs a group. With a group the worker has that
+    /// one group only.
     ///
     /// Errors: `Invalid` (the problem's field is `user`), `System` when NSS fails.
     pub fn parse(text: &str) -> Result<Identity> {

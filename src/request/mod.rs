@@ -1,14 +1,16 @@
 //! What a caller asks for, made into one validated type: [`LaunchSpec`].
 //!
-//! There are several doors, Storm's command file ([`storm`]) and the [`Builder`] that the command line ([`values`]) and Rust
-//! programs use, and behind all of them the same rules. Every door reports all problems at once, each under the name that its
-//! user knows. A spec that crosses a process border as JSON is checked again on the other side.
+//! There are several doors, Storm's command file ([`storm`]) and the [`Builder`] that the command
+//! line ([`values`]) and Rust programs use, and behind all of them the same rules. Every door
+//! reports all problems at once, each under the name that its user knows. A spec that crosses a
+//! process border as JSON is checked again on the other side.
 //!
-//! Owns: the types of a request, their rules and bounds, the parsing of documents and values. Never does: change anything, need a
-//! privilege, decide who may ask for what (allow-lists belong to the programs). It touches the file system in few places only:
-//! where a door reads its document, for descriptors of streams, and for `..` in a path that somebody typed
-//! ([`values::host_path`]); the user database is asked in [`Identity`]. Runs in the caller's process, and in the spawner
-//! for the second check.
+//! Owns: the types of a request, their rules and bounds, the parsing of documents and values. Never
+//! does: change anything, need a privilege, decide who may ask for what (allow-lists belong to the
+//! programs). It touches the file system in few places only: where a door reads its document, for
+//! descriptors of streams, and for `..` in a path that somebody typed ([`values::host_path`]); the
+//! user database is asked in [`Identity`]. Runs in the caller's process, and in the spawner for the
+//! second check.
 
 mod apparmor;
 mod bind_options;

@@ -7,7 +7,8 @@ use super::path::{AbsolutePath, Destination};
 use crate::document::BadValue;
 use crate::error::Problem;
 
-/// The mode of a tmpfs unless another is asked for: everyone may write, nobody may remove another's files.
+/// The mode of a tmpfs unless another is asked for: everyone may write, nobody may remove another's
+/// files.
 pub(crate) const TMPFS_MODE: u32 = 0o1777;
 
 /// One mount. Their order counts: a later one may lie below an earlier one.
@@ -43,8 +44,8 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// Checks all parts at once. The problems' fields are `source`, `destination` and `options[N]`, with `place` and a point
-    /// before them.
+    /// Checks all parts at once. The problems' fields are `source`, `destination` and `options[N]`,
+    /// with `place` and a point before them.
     pub fn parse(place: &str, source: &str, destination: &str, options: &[&str]) -> Result<Bind, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut note = |field: String, bad: BadValue| problems.push(bad.at(format!("{place}.{field}")));

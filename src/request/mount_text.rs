@@ -7,7 +7,8 @@ use super::path::Destination;
 use super::values::{bad, size};
 use crate::document::{BadValue, quoted};
 
-/// A mount, and what was said of it that means something to docker and podman and changes nothing here.
+/// A mount, and what was said of it that means something to docker and podman and changes nothing
+/// here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypedMount {
     /// The mount.
@@ -16,8 +17,9 @@ pub struct TypedMount {
     pub without_effect: Vec<String>,
 }
 
-/// A bind mount: `SOURCE:DESTINATION` or `SOURCE:DESTINATION:OPTION[,OPTION…]` with OCI's options; unless they say otherwise it is
-/// writable, recursive and private. A source that begins with `.` is relative to the working directory.
+/// A bind mount: `SOURCE:DESTINATION` or `SOURCE:DESTINATION:OPTION[,OPTION…]` with OCI's options;
+/// unless they say otherwise it is writable, recursive and private. A source that begins with `.`
+/// is relative to the working directory.
 pub fn volume(text: &str) -> Result<TypedMount, BadValue> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, destination, options) = match parts[..] {
@@ -40,8 +42,8 @@ pub fn volume(text: &str) -> Result<TypedMount, BadValue> {
     typed.bind().map_err(|bad| BadValue::new(format!("in {}: {bad}", quoted(text))))
 }
 
-/// A tmpfs: `DESTINATION` or `DESTINATION:OPTION[,OPTION…]`, with `size=SIZE`, `mode=OCTAL`, `uid=`, `gid=`, `nr_inodes=` and the
-/// words of mount(8). Without a mode it is 1777.
+/// A tmpfs: `DESTINATION` or `DESTINATION:OPTION[,OPTION…]`, with `size=SIZE`, `mode=OCTAL`,
+/// `uid=`, `gid=`, `nr_inodes=` and the words of mount(8). Without a mode it is 1777.
 pub fn tmpfs(text: &str) -> Result<TypedMount, BadValue> {
     let (destination, options) = text.split_once(':').unwrap_or((text, ""));
     let mut typed = Typed { destination: Some(destination), ..Typed::default() };
@@ -50,7 +52,8 @@ pub fn tmpfs(text: &str) -> Result<TypedMount, BadValue> {
 }
 
 /// A mount by keys: `type=bind,src=SOURCE,dst=DESTINATION[,ro][,bind-propagation=…]` or
-/// `type=tmpfs,dst=DESTINATION[,tmpfs-size=SIZE][,tmpfs-mode=OCTAL]`. Paths may hold `:`, a source may be relative.
+/// `type=tmpfs,dst=DESTINATION[,tmpfs-size=SIZE][,tmpfs-mode=OCTAL]`. Paths may hold `:`, a source
+/// may be relative.
 pub fn mount(text: &str) -> Result<TypedMount, BadValue> {
     let (mut typed, mut kind) = (Typed::default(), None);
     for part in text.split(',') {

@@ -1,8 +1,9 @@
 //! Paths that a caller gives: absolute and without a way up.
 //!
-//! Only the text is checked here; what a path leads to is known when it is opened. `//`, `/./` and a slash at the end are
-//! taken out, because configuration joins paths with `/` and they mean nothing to the kernel either. `..` is refused, because
-//! its meaning depends on symbolic links. Paths are UTF-8: they cross process borders as JSON.
+//! Only the text is checked here; what a path leads to is known when it is opened. `//`, `/./` and
+//! a slash at the end are taken out, because configuration joins paths with `/` and they mean
+//! nothing to the kernel either. `..` is refused, because its meaning depends on symbolic links.
+//! Paths are UTF-8: they cross process borders as JSON.
 
 use std::fmt;
 use std::path::Path;
@@ -105,8 +106,8 @@ impl LayerPath {
 pub struct Destination(AbsolutePath);
 
 impl Destination {
-    /// Checks a path: an [`AbsolutePath`] that is not the root directory and neither `/proc` nor below it. A false `/proc` would
-    /// deceive whatever confines the worker through it.
+    /// Checks a path: an [`AbsolutePath`] that is not the root directory and neither `/proc` nor
+    /// below it. A false `/proc` would deceive whatever confines the worker through it.
     pub fn new(path: impl AsRef<Path>) -> Result<Destination, BadValue> {
         let path = AbsolutePath::new(path)?;
         if path.is_root() {
@@ -133,7 +134,8 @@ fn bad(path: &str, reason: &str) -> BadValue {
     BadValue::new(format!("{} {reason}", quoted(path)))
 }
 
-/// What every kind of path can do: be shown, lent as a path, and cross a border as a checked string.
+/// What every kind of path can do: be shown, lent as a path, and cross a border as a checked
+/// string.
 macro_rules! path_text {
     ($($kind:ident)*) => {$(
         impl fmt::Display for $kind {

@@ -1,7 +1,8 @@
-//! The rules of a request beyond what its types already hold: numbers that the kernel refuses, sizes that no launch survives.
+//! The rules of a request beyond what its types already hold: numbers that the kernel refuses,
+//! sizes that no launch survives.
 //!
-//! A bound stands here only where the kernel would refuse the value or where a worker could never start; the source of each
-//! is beside it.
+//! A bound stands here only where the kernel would refuse the value or where a worker could never
+//! start; the source of each is beside it.
 
 use std::time::Duration;
 
@@ -21,15 +22,16 @@ use crate::error::Problem;
 /// Most layers of one overlay: the kernel's `OVL_MAX_STACK`.
 pub(crate) const MAX_LAYERS: usize = 500;
 
-/// Longest argument or variable in bytes, without its NUL: the kernel's `MAX_ARG_STRLEN`, 32 pages of 4 KiB.
+/// Longest argument or variable in bytes, without its NUL: the kernel's `MAX_ARG_STRLEN`, 32 pages
+/// of 4 KiB.
 pub(crate) const MAX_STRING_BYTES: usize = 32 * 4096 - 1;
 
-/// Most bytes of all arguments and variables, each with its NUL and its pointer: a quarter of the usual stack limit of 8 MiB, which
-/// is what execve(2) and `getconf ARG_MAX` allow.
+/// Most bytes of all arguments and variables, each with its NUL and its pointer: a quarter of the
+/// usual stack limit of 8 MiB, which is what execve(2) and `getconf ARG_MAX` allow.
 const MAX_COMMAND_BYTES: usize = 2 << 20;
 
-/// Least memory limit. The kernel would take less; this is a choice: below it init is killed before it can become a workload, so the
-/// number is a mistake (a limit meant in KiB or MiB, mostly).
+/// Least memory limit. The kernel would take less; this is a choice: below it init is killed before
+/// it can become a workload, so the number is a mistake (a limit meant in KiB or MiB, mostly).
 const MIN_MEMORY_BYTES: u64 = 512 << 10;
 
 /// Least CPU quota and period: the kernel's `min_cfs_quota_period`, 1 ms.

@@ -16,14 +16,15 @@ pub enum Seccomp {
     /// Squall's own for ordinary workers: `seccomp-profiles/default.json`.
     #[default]
     Default,
-    /// None. Everything that the kernel allows a process without capabilities is open, except what a worker of uid 0 is denied always:
-    /// user namespaces.
+    /// None. Everything that the kernel allows a process without capabilities is open, except what
+    /// a worker of uid 0 is denied always: user namespaces.
     Unconfined,
     /// A profile of the caller's.
     Profile(ProfileDocument),
 }
 
-/// An OCI profile, the object `linux.seccomp`. It is read and checked once, when that is first asked for; copies share the outcome.
+/// An OCI profile, the object `linux.seccomp`. It is read and checked once, when that is first
+/// asked for; copies share the outcome.
 ///
 /// Serialises as the object that it was made of. One that is read back is checked anew.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -97,9 +98,11 @@ impl Seccomp {
         document.profile().map_or_else(|_| Vec::new(), |profile| brief_warnings(profile.warnings()))
     }
 
-    /// The profile as a program for the kernel. The default one is compiled once in a program's life.
+    /// The profile as a program for the kernel. The default one is compiled once in a program's
+    /// life.
     ///
-    /// Errors: those of [`Seccomp::profile`], and `Invalid` for a profile that the kernel would not take.
+    /// Errors: those of [`Seccomp::profile`], and `Invalid` for a profile that the kernel would not
+    /// take.
     pub fn filter(&self) -> Result<Option<Filter>> {
         static DEFAULT: OnceLock<Filter> = OnceLock::new();
         let compiled = || self.profile()?.map(|profile| profile.compile()).transpose();

@@ -31,12 +31,13 @@ pub enum RootMode {
     ReadOnly,
     /// What is written lies in memory and is gone afterwards.
     Writable {
-        /// Most bytes that can be written; without it half of the machine's memory, as the kernel has it for a tmpfs. They count against the
-        /// container's memory limit.
+        /// Most bytes that can be written; without it half of the machine's memory, as the kernel
+        /// has it for a tmpfs. They count against the container's memory limit.
         size_bytes: Option<u64>,
     },
-    /// What is written lies in this directory of the host: in `overlay/upper`, beside the overlay's work directory. `overlay` is made for it, of
-    /// root's and closed to everybody else (0700); another that stands there is refused (`Exists`).
+    /// What is written lies in this directory of the host: in `overlay/upper`, beside the overlay's
+    /// work directory. `overlay` is made for it, of root's and closed to everybody else (0700);
+    /// another that stands there is refused (`Exists`).
     Directory(HostDirectory),
 }
 
@@ -55,8 +56,9 @@ impl RootMode {
 pub struct HostDirectory {
     /// Where it is.
     pub path: AbsolutePath,
-    /// Most bytes that it may come to hold; without it the room in its file system is the only bound, which the record notes. Capped by a project
-    /// quota; where the file system has none the launch is refused (`Unsupported`) and says what is missing: a bound is never left out.
+    /// Most bytes that it may come to hold; without it the room in its file system is the only
+    /// bound, which the record notes. Capped by a project quota; where the file system has none the
+    /// launch is refused (`Unsupported`) and says what is missing: a bound is never left out.
     pub size_bytes: Option<u64>,
 }
 
@@ -107,7 +109,8 @@ pub enum OnExit {
     /// It stays until somebody removes it, so that everybody can learn how the container ended.
     #[default]
     Keep,
-    /// The monitor removes it as its last act. Whoever waits then only learns that the container is gone.
+    /// The monitor removes it as its last act. Whoever waits then only learns that the container is
+    /// gone.
     Remove,
 }
 
@@ -125,9 +128,10 @@ pub enum Home {
     },
 }
 
-/// Whether a worker of uid 0 may give files the bits of a setuid or setgid program. Inside nothing comes of them (no_new_privs, `nosuid`), but a
-/// file that lies in a directory of the host, below a bind or a writable root, is a program that makes root of whoever runs it there. Other
-/// workers may set them always: such a program makes no more of anybody than they are.
+/// Whether a worker of uid 0 may give files the bits of a setuid or setgid program. Inside nothing
+/// comes of them (no_new_privs, `nosuid`), but a file that lies in a directory of the host, below a
+/// bind or a writable root, is a program that makes root of whoever runs it there. Other workers
+/// may set them always: such a program makes no more of anybody than they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SetuidBits {
@@ -138,7 +142,8 @@ pub enum SetuidBits {
     Allowed,
 }
 
-/// Everything that can be asked for. Each field is checked by its type; the rules between and beyond them hold in a [`LaunchSpec`].
+/// Everything that can be asked for. Each field is checked by its type; the rules between and
+/// beyond them hold in a [`LaunchSpec`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fields {
@@ -194,8 +199,8 @@ pub struct Fields {
     pub setuid_bits: SetuidBits,
 }
 
-/// A request that keeps all rules. The fields can be read and not written, so it stays what was checked; it serialises as
-/// [`Fields`] and is checked again when it is read back.
+/// A request that keeps all rules. The fields can be read and not written, so it stays what was
+/// checked; it serialises as [`Fields`] and is checked again when it is read back.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct LaunchSpec {
@@ -208,9 +213,11 @@ impl LaunchSpec {
         Builder::new(id)
     }
 
-    /// Reads a spec that [`LaunchSpec::to_json`] wrote, and checks it anew. The text has no bound of its own: the sender's message has.
+    /// Reads a spec that [`LaunchSpec::to_json`] wrote, and checks it anew. The text has no bound
+    /// of its own: the sender's message has.
     ///
-    /// Errors: `Invalid` for what is not such a document (with line and column) or breaks a rule (with every problem).
+    /// Errors: `Invalid` for what is not such a document (with line and column) or breaks a rule
+    /// (with every problem).
     pub fn from_json(text: &[u8]) -> Result<LaunchSpec> {
         let fields: Fields = serde_json::from_slice(text)
             .map_err(|error| Error::invalid(OBJECT, vec![BadValue::new(error.to_string()).at("document")]))?;

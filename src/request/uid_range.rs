@@ -10,10 +10,11 @@ use crate::document::{BadValue, quoted};
 
 /// Uids from which each container that names no user gets one of its own.
 ///
-/// The default, 2100000000 to 2100065535, lies where nobody else gives out uids: not those of the system and of people (0 to 60000), of
-/// systemd (`DynamicUser=` 61184 to 65519, containers of its own 524288 to 1879048191, images 2147352576 to 2147418111), nobody (65534),
-/// what `/etc/subuid` is given by useradd (100000 to 600100000), what SSSD makes of a directory's users (200000 to 2000200000). It is below
-/// 2^31, where programs that take a uid for a signed number go wrong.
+/// The default, 2100000000 to 2100065535, lies where nobody else gives out uids: not those of the
+/// system and of people (0 to 60000), of systemd (`DynamicUser=` 61184 to 65519, containers of its
+/// own 524288 to 1879048191, images 2147352576 to 2147418111), nobody (65534), what `/etc/subuid`
+/// is given by useradd (100000 to 600100000), what SSSD makes of a directory's users (200000 to
+/// 2000200000). It is below 2^31, where programs that take a uid for a signed number go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UidRange {
     first: u32,
@@ -21,7 +22,8 @@ pub struct UidRange {
 }
 
 impl UidRange {
-    /// From the first to the last, both included. Root is in no range, nor is the number that means no id.
+    /// From the first to the last, both included. Root is in no range, nor is the number that means
+    /// no id.
     ///
     /// # Errors
     /// Why it is none.

@@ -1,7 +1,8 @@
-//! Values as people type them on a command line: sizes, CPUs, seconds, mounts, variables, paths of the host.
+//! Values as people type them on a command line: sizes, CPUs, seconds, mounts, variables, paths of
+//! the host.
 //!
-//! Each function says of a bad value what was given and what would be right. Numbers are exact: nothing goes through
-//! floating point.
+//! Each function says of a bad value what was given and what would be right. Numbers are exact:
+//! nothing goes through floating point.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::document::{BadValue, quoted};
 /// The period of a quota that is given as a number of CPUs: the kernel's own default, 100 ms.
 const CPU_PERIOD_US: u64 = 100_000;
 
-/// Digits that are read before and after the point; more than that is no number that anyone means, and 19 + 19 fit 128 bits.
+/// Digits that are read before and after the point; more than that is no number that anyone means,
+/// and 19 + 19 fit 128 bits.
 const MAX_DIGITS: usize = 19;
 
 /// A share of CPU time as the kernel takes it.
@@ -25,8 +27,8 @@ pub struct CpuTime {
     pub period_us: u64,
 }
 
-/// A number of bytes: `1024`, `64m`, `1.5G`, `2tb`. The units b, k, m, g and t are powers of 1024; a `b` may follow one. A fraction
-/// of a byte that a unit leaves is dropped. At most 2^63 - 1.
+/// A number of bytes: `1024`, `64m`, `1.5G`, `2tb`. The units b, k, m, g and t are powers of 1024;
+/// a `b` may follow one. A fraction of a byte that a unit leaves is dropped. At most 2^63 - 1.
 pub fn size(text: &str) -> Result<u64, BadValue> {
     let wrong = || bad(text, "a size", "digits and a unit (b, k, m, g or t, times 1024), such as 1024, 64m or 1.5g");
     let lower = text.to_ascii_lowercase();
@@ -49,7 +51,8 @@ pub fn size(text: &str) -> Result<u64, BadValue> {
         .ok_or_else(|| bad(text, "a size", "less than 8388608t"))
 }
 
-/// A number of CPUs: `2`, `0.5`, `.5`. At least 0.01, of which the kernel makes its least quota of 1 ms.
+/// A number of CPUs: `2`, `0.5`, `.5`. At least 0.01, of which the kernel makes its least quota of
+/// 1 ms.
 pub fn cpus(text: &str) -> Result<CpuTime, BadValue> {
     let wrong = || bad(text, "a number of CPUs", "0.01 to 1000000, such as 2 or 0.5");
     let quota = Decimal::parse(text).and_then(|number| number.times(CPU_PERIOD_US)).ok_or_else(wrong)?;
@@ -59,7 +62,8 @@ pub fn cpus(text: &str) -> Result<CpuTime, BadValue> {
     }
 }
 
-/// A number of seconds: `10`, `1.5`, `0`. Capped to the nanosecond, at most 10 digits before the point.
+/// A number of seconds: `10`, `1.5`, `0`. Capped to the nanosecond, at most 10 digits before the
+/// point.
 pub fn seconds(text: &str) -> Result<Duration, BadValue> {
     let number = Decimal::parse(text).filter(|number| number.whole < 10_000_000_000);
     let nanos = number.and_then(|number| number.times(1_000_000_000)).map(Duration::from_nanos);
@@ -84,7 +88,8 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Digits with at most one point among them, before which there may be none: no sign, no exponent, no blanks.
+    /// Digits with at most one point among them, before which there may be none: no sign, no
+    /// exponent, no blanks.
     fn parse(text: &str) -> Option<Decimal> {
         let (whole, fraction) = match text.split_once('.') {
             Some(("", fraction)) => ("0", fraction),

@@ -1,7 +1,8 @@
-//! Host paths to be bound, cloned as detached mounts before the container has a mount namespace of its own.
+//! Host paths to be bound, cloned as detached mounts before the container has a mount namespace of
+//! its own.
 //!
-//! Runs in the launch process. What a path names is settled once, by the descriptor: here, or before the launch where the files came with the
-//! job; inside the container no host path exists.
+//! Runs in the launch process. What a path names is settled once, by the descriptor: here, or
+//! before the launch where the files came with the job; inside the container no host path exists.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -30,12 +31,14 @@ pub(crate) struct BindSource {
 pub(crate) struct Sources {
     /// The spec's binds, in its order.
     pub(crate) binds: Vec<BindSource>,
-    /// The container's cgroup in each hierarchy of the layout, in its order; none where the spec hides them.
+    /// The container's cgroup in each hierarchy of the layout, in its order; none where the spec
+    /// hides them.
     pub(crate) cgroups: Vec<BindSource>,
 }
 
 impl Sources {
-    /// Clones every host path of the spec, by the files that came with the job where they did, and the container's cgroups, which have to exist.
+    /// Clones every host path of the spec, by the files that came with the job where they did, and
+    /// the container's cgroups, which have to exist.
     pub(crate) fn clone_all(spec: &LaunchSpec, files: Option<&HostFiles>, layout: &Layout) -> Result<Sources> {
         let cgroups = match shows_cgroups(spec) {
             true => clone_cgroups(layout, &spec.cgroup)?,
@@ -84,7 +87,8 @@ fn clone_path(bind: &Bind) -> Result<BindSource> {
     Ok(BindSource { mount, kind: kind_of(FileType::from_raw_mode(stat.st_mode) == FileType::Directory) })
 }
 
-/// By the descriptor alone; what it is was seen when it was opened, and nothing is asked of its file system again.
+/// By the descriptor alone; what it is was seen when it was opened, and nothing is asked of its
+/// file system again.
 fn clone_opened(bind: &Bind, source: &HostFile) -> Result<BindSource> {
     let mount = clone(bind, source.as_fd(), "")?;
     Ok(BindSource { mount, kind: kind_of(source.is_directory()) })
@@ -115,7 +119,8 @@ fn kind_of(is_directory: bool) -> TargetKind {
     if is_directory { TargetKind::Directory } else { TargetKind::File }
 }
 
-/// A detached copy of the mount, or mount tree, at a host path, or of the descriptor itself where the path is empty.
+/// A detached copy of the mount, or mount tree, at a host path, or of the descriptor itself where
+/// the path is empty.
 fn clone_tree(at: BorrowedFd<'_>, path: &str, recursion: Recursion) -> rustix::io::Result<OwnedFd> {
     let recursive = match recursion {
         Recursion::Recursive => OpenTreeFlags::AT_RECURSIVE,
@@ -125,8 +130,9 @@ fn clone_tree(at: BorrowedFd<'_>, path: &str, recursion: Recursion) -> rustix::i
     open_tree(at, path, flags | recursive)
 }
 
-/// Read-only reaches every mount below the source, as for `docker run -v` since version 25: a submount of the host must not stay writable
-/// because nobody thought of it. Devices and setuid stay off unless asked for by name.
+/// Read-only reaches every mount below the source, as for `docker run -v` since version 25: a
+/// submount of the host must not stay writable because nobody thought of it. Devices and setuid
+/// stay off unless asked for by name.
 pub(crate) fn attributes(options: &BindOptions) -> MountAttr {
     let asks = |flag| options.flags.contains(flag) || options.flags_below.contains(flag);
     let mut set = MountAttrFlags::empty();
@@ -140,7 +146,8 @@ pub(crate) fn attributes(options: &BindOptions) -> MountAttr {
     if asks(MountFlag::NoExec) {
         decide(MountAttrFlags::MOUNT_ATTR_NOEXEC, true);
     }
-    // Kernel 5.14; an older one refuses the bind, rather than to follow links that were not to be followed.
+    // Kernel 5.14; an older one refuses the bind, rather than to follow links that were not to be
+    // followed.
     if asks(MountFlag::NoSymFollow) {
         decide(MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, true);
     }
@@ -165,8 +172,8 @@ pub(crate) fn attributes(options: &BindOptions) -> MountAttr {
     }
 }
 
-/// The two that cannot be given are refused with the request: what is mounted in a container is to stay there, and the kernel leaves what is
-/// unbindable out of the copy that becomes the root.
+/// The two that cannot be given are refused with the request: what is mounted in a container is to
+/// stay there, and the kernel leaves what is unbindable out of the copy that becomes the root.
 fn propagation(asked: Propagation) -> u64 {
     match asked {
         Propagation::Slave | Propagation::RecursiveSlave => libc::MS_SLAVE,

@@ -1,8 +1,9 @@
 //! The devices of a container, and the links beside them, on the file system that is its `/dev`.
 //!
-//! Made by name below the descriptor of a tmpfs that is not even attached yet: nothing of the image or the caller can have been there. Which
-//! they are is what the OCI runtime specification has under "Default Devices" and what libcontainer makes. Runs in the container's first
-//! process, whose umask is empty.
+//! Made by name below the descriptor of a tmpfs that is not even attached yet: nothing of the image
+//! or the caller can have been there. Which they are is what the OCI runtime specification has
+//! under "Default Devices" and what libcontainer makes. Runs in the container's first process,
+//! whose umask is empty.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -51,8 +52,8 @@ fn link(dev: BorrowedFd<'_>, name: &str, to: &str) -> Result<()> {
     symlinkat(to, dev, name).at(Stage::Mounts, format!("link '{DEV}/{name}'"), "symlinkat")
 }
 
-/// The null device of this `/dev`, to be bound, and certainly that device: whatever else stood there would be laid over the masked paths
-/// (CVE-2025-31133).
+/// The null device of this `/dev`, to be bound, and certainly that device: whatever else stood
+/// there would be laid over the masked paths (CVE-2025-31133).
 pub(crate) fn null(dev: BorrowedFd<'_>) -> Result<OwnedFd> {
     open_null(dev, "null", OFlags::PATH)
 }

@@ -1,9 +1,10 @@
 //! What of `/proc` and `/sys` a worker does not see, or sees and cannot write.
 //!
-//! A mount is laid over each: the container's own null device over a file, an empty read-only tmpfs over a directory, the thing itself, but
-//! read-only, over what may be read. Every place is found below the descriptor of the file system that shows it, by the kernel, without any
-//! link: neither the image nor a mount of the caller's leads a mask anywhere else. Runs in the container's first process, after every
-//! other mount.
+//! A mount is laid over each: the container's own null device over a file, an empty read-only tmpfs
+//! over a directory, the thing itself, but read-only, over what may be read. Every place is found
+//! below the descriptor of the file system that shows it, by the kernel, without any link: neither
+//! the image nor a mount of the caller's leads a mask anywhere else. Runs in the container's first
+//! process, after every other mount.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -39,7 +40,8 @@ pub(crate) fn protect(mounted: &Mounted<'_>, read_only: &[&str], masked: &[Strin
     Ok(())
 }
 
-/// What is there, if anything is. A link is an error: no path of the kernel's has one, and a mask that is left out is none.
+/// What is there, if anything is. A link is an error: no path of the kernel's has one, and a mask
+/// that is left out is none.
 fn find(mounted: &Mounted<'_>, path: &str) -> Result<Option<OwnedFd>> {
     let (top, rest) = mounted.below(path);
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -50,12 +52,14 @@ fn find(mounted: &Mounted<'_>, path: &str) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// An empty file system: made with the first directory that needs it, and the same for every further one.
+/// An empty file system: made with the first directory that needs it, and the same for every
+/// further one.
 #[derive(Default)]
 struct Emptiness(Option<OwnedFd>);
 
 impl Emptiness {
-    /// A detached mount can be cloned only since kernel 6.15, so the first use is the mount itself and the others are clones of it.
+    /// A detached mount can be cloned only since kernel 6.15, so the first use is the mount itself
+    /// and the others are clones of it.
     fn cover(&mut self, place: BorrowedFd<'_>, path: &str) -> Result<()> {
         match &self.0 {
             Some(empty) => cover(clone(empty.as_fd(), path)?.as_fd(), place, path),

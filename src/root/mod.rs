@@ -1,7 +1,10 @@
 //! The container's root: an overlay of layers, and everything that is mounted below it.
 //!
-//! [`plan`] says what is mounted, where and in which order: a pure function. [`staging`] builds the overlay, [`mounts`] carries the plan
-//! out, [`devices`] fills `/dev`, [`masks`] covers what a worker has no business with, [`quota`] bounds what is written into a directory of the host, and [`staging`] makes it all the root. All of it runs in the container's first process, in its own mount namespace; the host's mounts are never touched.
+//! [`plan`] says what is mounted, where and in which order: a pure function. [`staging`] builds the
+//! overlay, [`mounts`] carries the plan out, [`devices`] fills `/dev`, [`masks`] covers what a
+//! worker has no business with, [`quota`] bounds what is written into a directory of the host, and
+//! [`staging`] makes it all the root. All of it runs in the container's first process, in its own
+//! mount namespace; the host's mounts are never touched.
 
 pub(crate) mod binds;
 pub(crate) mod devices;

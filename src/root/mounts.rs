@@ -30,13 +30,14 @@ pub(crate) struct Mounted<'a> {
     root: BorrowedFd<'a>,
     /// Device and inode of the root.
     top: (u64, u64),
-    /// The devices of the file systems that make up `/proc`, `/dev` and `/sys`. An image may lead a caller's mount anywhere by a link, but
-    /// not onto these.
+    /// The devices of the file systems that make up `/proc`, `/dev` and `/sys`. An image may lead a
+    /// caller's mount anywhere by a link, but not onto these.
     system: Vec<u64>,
     /// The devices of the root and of every file system that was made for this container.
     own: Vec<u64>,
-    /// The mounts among these in which mount points are made, as long as nothing covers them. What is below them is reached from their
-    /// descriptors, past everything that the image has on the way.
+    /// The mounts among these in which mount points are made, as long as nothing covers them. What
+    /// is below them is reached from their descriptors, past everything that the image has on the
+    /// way.
     ours: Vec<(String, OwnedFd)>,
 }
 
@@ -57,8 +58,8 @@ impl<'a> Mounted<'a> {
         self.below("/dev/null").0
     }
 
-    /// The same below a copy of the whole tree, which is what is seen from now on. Each of our own mounts has its copy where it was, or
-    /// this is an error.
+    /// The same below a copy of the whole tree, which is what is seen from now on. Each of our own
+    /// mounts has its copy where it was, or this is an error.
     pub(crate) fn in_copy<'c>(self, copy: BorrowedFd<'c>) -> Result<Mounted<'c>> {
         let find = |(path, mount): (String, OwnedFd)| -> Result<(String, OwnedFd)> {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -129,8 +130,8 @@ impl<'a> Mounted<'a> {
         Ok(())
     }
 
-    /// The short way for a directory that one of our own file systems lacks: what was made this instant, where nobody else has ever been,
-    /// need not be looked at.
+    /// The short way for a directory that one of our own file systems lacks: what was made this
+    /// instant, where nobody else has ever been, need not be looked at.
     fn attach_in_ours(&self, step: &MountStep, kind: TargetKind, mount: BorrowedFd<'_>) -> Result<bool> {
         let (top, name) = self.below(&step.destination);
         let within_ours = self.ours.iter().any(|(above, _)| way_below(above, &step.destination).is_some());
@@ -163,7 +164,8 @@ impl<'a> Mounted<'a> {
         Err(Error::found(ErrorKind::System, Stage::Mounts, object, "fstat", text))
     }
 
-    /// Keeps what the later steps have to know of a mount. Nothing is made in what lies below /dev, so a link may lead there.
+    /// Keeps what the later steps have to know of a mount. Nothing is made in what lies below /dev,
+    /// so a link may lead there.
     fn mind(&mut self, step: &MountStep, mount: OwnedFd) -> Result<()> {
         if step.links == Links::Refuse && !step.destination.starts_with("/dev/") {
             self.mind_device(step, mount.as_fd())?;

@@ -1,4 +1,5 @@
-//! What is mounted below the root, where, and in which order: a pure function of the launch spec and the machine's cgroup layout.
+//! What is mounted below the root, where, and in which order: a pure function of the launch spec
+//! and the machine's cgroup layout.
 
 use rustix::mount::MountAttrFlags;
 
@@ -53,8 +54,8 @@ pub(crate) fn words(attributes: MountAttrFlags) -> impl Iterator<Item = &'static
 /// Where a container sees its cgroups.
 pub(crate) const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
-/// The directories that programs expect to write to, and the room they get when the root is read-only. The memory counts against the
-/// container's own limit.
+/// The directories that programs expect to write to, and the room they get when the root is
+/// read-only. The memory counts against the container's own limit.
 const SCRATCH: [(&str, u32, u64); 3] =
     [("/run", 0o755, 16 * MIB), ("/tmp", 0o1777, 64 * MIB), ("/var/tmp", 0o1777, 64 * MIB)];
 
@@ -63,19 +64,21 @@ const MIB: u64 = 1 << 20;
 /// What Storm and Docker give `/dev` and `/dev/shm`.
 const DEV_BYTES: u64 = 64 * MIB;
 
-/// Most pseudo-terminals of a container. All of them share what the kernel does not reserve for the host: `kernel.pty.max` less
-/// `kernel.pty.reserve`, 4096 - 1024 unless set otherwise (Documentation/filesystems/devpts.rst). A twelfth of that is more than anybody has open.
+/// Most pseudo-terminals of a container. All of them share what the kernel does not reserve for the
+/// host: `kernel.pty.max` less `kernel.pty.reserve`, 4096 - 1024 unless set otherwise
+/// (Documentation/filesystems/devpts.rst). A twelfth of that is more than anybody has open.
 const TERMINALS: &str = "256";
 
-/// What an inode of tmpfs takes of the kernel's memory, with its directory entry, roughly: so a file system full of empty files takes about
-/// as much again as one full of data.
+/// What an inode of tmpfs takes of the kernel's memory, with its directory entry, roughly: so a
+/// file system full of empty files takes about as much again as one full of data.
 const BYTES_PER_INODE: u64 = 1024;
 
 /// Fewest inodes, so that a tiny file system still holds some files.
 const MIN_INODES: u64 = 16;
 
-/// Every mount below the root, in order: the standard ones, small writable directories for a read-only root, then the caller's own in the
-/// caller's order, so that a later one may lie below an earlier one.
+/// Every mount below the root, in order: the standard ones, small writable directories for a
+/// read-only root, then the caller's own in the caller's order, so that a later one may lie below
+/// an earlier one.
 pub(crate) fn mount_plan(spec: &LaunchSpec, layout: &Layout) -> Vec<MountStep> {
     let mut steps = standard();
     if shows_cgroups(spec) {
@@ -99,7 +102,8 @@ pub(crate) fn scratch(spec: &LaunchSpec) -> Vec<MountStep> {
     steps.collect()
 }
 
-/// The mounts that every container has (OCI runtime specification, "Default Filesystems", and what Storm asks of runc).
+/// The mounts that every container has (OCI runtime specification, "Default Filesystems", and what
+/// Storm asks of runc).
 pub(crate) fn standard() -> Vec<MountStep> {
     let devpts = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
     let devpts = devpts.into_iter().chain([("max", Some(TERMINALS))]);
@@ -114,8 +118,8 @@ pub(crate) fn standard() -> Vec<MountStep> {
     ]
 }
 
-/// The options of a tmpfs. One with a size has a bound for its inodes as well: they lie in the kernel's memory, and the size does not
-/// count them.
+/// The options of a tmpfs. One with a size has a bound for its inodes as well: they lie in the
+/// kernel's memory, and the size does not count them.
 pub(crate) fn tmpfs_options(mode: u32, size_bytes: Option<u64>) -> Vec<(String, Option<String>)> {
     let mut options = vec![("mode".to_owned(), Some(format!("{mode:o}")))];
     if let Some(bytes) = size_bytes {
@@ -140,22 +144,25 @@ fn new(
     }
 }
 
-/// Below `/dev` and `/sys` a caller says what it means, and no link of the image has anything to say.
+/// Below `/dev` and `/sys` a caller says what it means, and no link of the image has anything to
+/// say.
 fn links_below(destination: &str) -> Links {
     let within = |top: &str| destination.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if within("/dev") || within("/sys") { Links::Refuse } else { Links::Follow }
 }
 
-/// Whether the container gets a view of its own cgroups: not where the caller mounts something there.
+/// Whether the container gets a view of its own cgroups: not where the caller mounts something
+/// there.
 pub(crate) fn shows_cgroups(spec: &LaunchSpec) -> bool {
     !asks_for(spec, CGROUP_ROOT)
 }
 
 /// The container's own view of its cgroups, read-only.
 ///
-/// Its cgroup directories are bound, which its cgroup namespace shows as the root of each hierarchy. Mounting the hierarchies anew would look
-/// the same, and make and destroy a superblock for each: 0.8 ms of a launch with ten of them, and a wait for the kernel's grace period
-/// in the next one (measured).
+/// Its cgroup directories are bound, which its cgroup namespace shows as the root of each
+/// hierarchy. Mounting the hierarchies anew would look the same, and make and destroy a superblock
+/// for each: 0.8 ms of a launch with ten of them, and a wait for the kernel's grace period in the
+/// next one (measured).
 fn cgroups(layout: &Layout) -> Vec<MountStep> {
     match layout.hierarchies() {
         [] => return Vec::new(),

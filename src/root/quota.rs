@@ -1,7 +1,8 @@
 //! A bound on what a container may write into a directory of the host.
 //!
-//! Only the file system can keep such a bound: by a project quota, which counts what lies below a directory. Where it keeps none the bound
-//! is refused with what is missing, because a bound that is not kept would be worse than none. Runs in the launch process; `plan` only looks.
+//! Only the file system can keep such a bound: by a project quota, which counts what lies below a
+//! directory. Where it keeps none the bound is refused with what is missing, because a bound that
+//! is not kept would be worse than none. Runs in the launch process; `plan` only looks.
 
 use std::os::fd::BorrowedFd;
 
@@ -12,7 +13,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::stage::Stage;
 use crate::sys;
 
-/// File systems that can keep project quotas: magic number (<linux/magic.h>), name, and how quotas are switched on.
+/// File systems that can keep project quotas: magic number (<linux/magic.h>), name, and how quotas
+/// are switched on.
 const ABLE: [(u64, &str, &str); 3] = [
     (0xEF53, "ext4", "tune2fs -O project,quota on the unmounted device, then mount with -o prjquota"),
     (0x5846_5342, "xfs", "mount with -o prjquota"),
@@ -46,8 +48,9 @@ impl Lack {
     }
 }
 
-/// Project ids of ours have this bit, and the rest is the directory's inode number: no two directories of a file system share one, and those
-/// that administrators hand out by themselves are small.
+/// Project ids of ours have this bit, and the rest is the directory's inode number: no two
+/// directories of a file system share one, and those that administrators hand out by themselves are
+/// small.
 const OURS: u64 = 0x8000_0000;
 
 /// Whether a bound could be kept in a directory.
@@ -60,8 +63,8 @@ pub(crate) fn check(directory: BorrowedFd<'_>, object: &str) -> Result<()> {
     Err(Error::found(ErrorKind::Unsupported, Stage::Root, object, "quotactl_fd(Q_GETINFO)", text))
 }
 
-/// Bounds what is written into a directory from now on, together with what is in it since an earlier launch with a bound. It stays of its
-/// project, also when the launch fails.
+/// Bounds what is written into a directory from now on, together with what is in it since an
+/// earlier launch with a bound. It stays of its project, also when the launch fails.
 ///
 /// Errors: those of [`check`]; `Exists` for a directory with content that no bound has counted.
 pub(crate) fn bound(directory: BorrowedFd<'_>, size_bytes: u64, object: &str) -> Result<()> {

@@ -1,7 +1,9 @@
-//! The staging file system: a private tmpfs on which the overlay is put together, inside the container's own mount namespace.
+//! The staging file system: a private tmpfs on which the overlay is put together, inside the
+//! container's own mount namespace.
 //!
-//! Pivoting into it first detaches the whole of the host's mount tree, so nothing of the host can be reached by path from here on, and the
-//! host's mount table never sees a container. A second pivot leaves it for the finished root. Runs in the container's first process, before
+//! Pivoting into it first detaches the whole of the host's mount tree, so nothing of the host can
+//! be reached by path from here on, and the host's mount table never sees a container. A second
+//! pivot leaves it for the finished root. Runs in the container's first process, before
 //! libcontainer.
 
 use std::ffi::CString;
@@ -27,8 +29,8 @@ use crate::sys::{self, MountAttr};
 /// Where the container's root stands on the staging file system.
 pub(crate) const ROOT: &str = "/root";
 
-/// Room on the staging file system for the mount points that an image lacks, and for the upper of a read-only root. Mount points are
-/// directories and empty files: a page and an inode each at most.
+/// Room on the staging file system for the mount points that an image lacks, and for the upper of a
+/// read-only root. Mount points are directories and empty files: a page and an inode each at most.
 const STAGING_SIZE: &str = "4m";
 
 /// Leaves the host's mount tree for an empty tmpfs.
@@ -53,9 +55,10 @@ pub(crate) fn enter() -> Result<()> {
     pivot(staging.as_fd(), Stage::Root, OBJECT)
 }
 
-/// Goes to the root of this mount namespace, wherever a chroot of the caller's is: there `/` is a mount, and what is pivoted away from is all that
-/// the namespace holds. Who enters a mount namespace stands at its root, also one that he is in. No path of the chroot is used after this. Takes
-/// CAP_SYS_CHROOT.
+/// Goes to the root of this mount namespace, wherever a chroot of the caller's is: there `/` is a
+/// mount, and what is pivoted away from is all that the namespace holds. Who enters a mount
+/// namespace stands at its root, also one that he is in. No path of the chroot is used after this.
+/// Takes CAP_SYS_CHROOT.
 fn leave_chroot() -> Result<()> {
     const OWN: &str = "/proc/thread-self/ns/mnt";
     let own = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, OWN, "open")?;
@@ -66,7 +69,8 @@ fn leave_chroot() -> Result<()> {
 pub(crate) struct OverlayParts<'a> {
     /// Layer mounts, base first.
     pub(crate) layers: Vec<BorrowedFd<'a>>,
-    /// What takes the writes of a writable root. Without it they go to the staging file system itself.
+    /// What takes the writes of a writable root. Without it they go to the staging file system
+    /// itself.
     pub(crate) above: Option<BorrowedFd<'a>>,
 }
 
@@ -94,10 +98,12 @@ pub(crate) fn mount_overlay(parts: &OverlayParts<'_>) -> Result<OwnedFd> {
     open(ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(Stage::Root, ROOT, "open")
 }
 
-/// Lays a copy of the whole tree below the root over it, which is what the worker will see; a read-only root is read-only from here on.
+/// Lays a copy of the whole tree below the root over it, which is what the worker will see; a
+/// read-only root is read-only from here on.
 ///
-/// The kernel lists mounts by the instant of their making, and binds are made before the root that they lie on. In the copy every mount
-/// comes after the one below it, in the order of the plan, as whoever reads the table expects.
+/// The kernel lists mounts by the instant of their making, and binds are made before the root that
+/// they lie on. In the copy every mount comes after the one below it, in the order of the plan, as
+/// whoever reads the table expects.
 pub(crate) fn copy_tree(root: BorrowedFd<'_>, mode: &RootMode) -> Result<OwnedFd> {
     const OBJECT: &str = "root";
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -113,8 +119,8 @@ pub(crate) fn copy_tree(root: BorrowedFd<'_>, mode: &RootMode) -> Result<OwnedFd
     Ok(copy)
 }
 
-/// Makes the finished root the one of this process and its mount namespace. The staging file system goes: what the overlay needs of it, the
-/// overlay keeps.
+/// Makes the finished root the one of this process and its mount namespace. The staging file system
+/// goes: what the overlay needs of it, the overlay keeps.
 pub(crate) fn leave(root: BorrowedFd<'_>) -> Result<()> {
     pivot(root, Stage::Init, "root")
 }
@@ -133,14 +139,16 @@ fn pivot(new: BorrowedFd<'_>, stage: Stage, object: &str) -> Result<()> {
     chdir("/").at(stage, object, "chdir")
 }
 
-/// Relative names keep 500 layers within the page that mount(2) takes. The three features are named because a kernel may have them on by
-/// default, and each makes the overlay believe attributes that a hostile layer can write.
+/// Relative names keep 500 layers within the page that mount(2) takes. The three features are named
+/// because a kernel may have them on by default, and each makes the overlay believe attributes that
+/// a hostile layer can write.
 pub(crate) fn overlay_options(layers: usize, upper: &str, work: &str) -> String {
     let lower: Vec<String> = (0..layers).rev().map(|index| index.to_string()).collect();
     format!("lowerdir={},upperdir={upper},workdir={work},redirect_dir=nofollow,metacopy=off,index=off", lower.join(":"))
 }
 
-/// The merged root shows the upper directory's own attributes, so they are taken from the topmost layer's root.
+/// The merged root shows the upper directory's own attributes, so they are taken from the topmost
+/// layer's root.
 fn make_upper(upper: &str, parts: &OverlayParts<'_>) -> Result<()> {
     let Some(top) = parts.layers.last() else { return make_directory(upper, 0o755) };
     let top = fstat(top).at(Stage::Root, "topmost layer", "fstat")?;
@@ -157,7 +165,8 @@ fn place(detached: BorrowedFd<'_>, name: &str) -> Result<()> {
     attach(detached, target.as_fd()).at(Stage::Root, name, "move_mount").at_limit(libc::ENOSPC, Limit::Mounts)
 }
 
-/// Makes a directory on the staging file system; in a caller's own upper directory it may be there from an earlier run.
+/// Makes a directory on the staging file system; in a caller's own upper directory it may be there
+/// from an earlier run.
 fn make_directory(name: &str, mode: u32) -> Result<()> {
     match mkdir(name, Mode::from_raw_mode(mode)) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),

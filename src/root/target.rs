@@ -1,7 +1,8 @@
 //! Mount points inside the new root, which an image may have filled with anything.
 //!
-//! Every path is resolved by the kernel *inside* the root (`RESOLVE_IN_ROOT`): a symbolic link, absolute or with any number of `..`, ends
-//! within it, and so does a race. What is missing is made, one component at a time, below the directory that was really reached.
+//! Every path is resolved by the kernel *inside* the root (`RESOLVE_IN_ROOT`): a symbolic link,
+//! absolute or with any number of `..`, ends within it, and so does a race. What is missing is
+//! made, one component at a time, below the directory that was really reached.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,9 +23,11 @@ pub(crate) enum TargetKind {
 /// Whether symbolic links on the way are followed, inside the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
-    /// The image decides where the caller's mount ends up, as it does under every runtime: `/var/run` may be a link to `/run`.
+    /// The image decides where the caller's mount ends up, as it does under every runtime:
+    /// `/var/run` may be a link to `/run`.
     Follow,
-    /// `/proc`, `/dev` and `/sys` have to be what they are called: a link there is an attack or a broken image.
+    /// `/proc`, `/dev` and `/sys` have to be what they are called: a link there is an attack or a
+    /// broken image.
     Refuse,
 }
 
@@ -39,7 +42,8 @@ pub(crate) struct Place<'a> {
     pub(crate) path: &'a str,
     /// What errors call it: the whole path inside the container.
     pub(crate) name: &'a str,
-    /// The devices of the file systems in which a missing mount point may be made: the container's own.
+    /// The devices of the file systems in which a missing mount point may be made: the container's
+    /// own.
     pub(crate) own: &'a [u64],
 }
 
@@ -70,11 +74,13 @@ fn resolve(top: BorrowedFd<'_>, path: &str, links: Links) -> rustix::io::Result<
     open_in_root(top, path, OFlags::PATH | OFlags::CLOEXEC, resolve)
 }
 
-/// How often the kernel may say that it cannot be sure. Each time somebody else has mounted or renamed something in between.
+/// How often the kernel may say that it cannot be sure. Each time somebody else has mounted or
+/// renamed something in between.
 const ATTEMPTS: u32 = 1000;
 
-/// `openat2` with `RESOLVE_IN_ROOT`, by which `..` never leads out of the root. The kernel makes sure of that after the fact: if anything on
-/// the machine was mounted or renamed while it went through a `..`, it gives up with EAGAIN, and the caller may try again.
+/// `openat2` with `RESOLVE_IN_ROOT`, by which `..` never leads out of the root. The kernel makes
+/// sure of that after the fact: if anything on the machine was mounted or renamed while it went
+/// through a `..`, it gives up with EAGAIN, and the caller may try again.
 pub(crate) fn open_in_root(
     root: BorrowedFd<'_>,
     path: &str,
@@ -94,7 +100,8 @@ fn again<T>(mut attempt: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::R
     attempt()
 }
 
-/// Walks down from the top. Links that lead nowhere yet are replaced by their target, the way a shell user would make it.
+/// Walks down from the top. Links that lead nowhere yet are replaced by their target, the way a
+/// shell user would make it.
 fn create(place: Place<'_>, kind: TargetKind, links: Links) -> Result<OwnedFd> {
     let refused = |errno| refused(place.name, errno);
     let mut wanted: Vec<String> = components(place.path);
@@ -192,7 +199,8 @@ fn mount_point(path: impl fmt::Display) -> String {
     format!("mount point '{path}'")
 }
 
-/// Nothing is made, as root, in what the caller has of the host: another worker may have put links there, and it would stay.
+/// Nothing is made, as root, in what the caller has of the host: another worker may have put links
+/// there, and it would stay.
 fn not_ours(path: &str) -> Error {
     let text = "it does not exist in the caller's bind above it, where nothing is made: make it there first";
     Error::found(ErrorKind::System, Stage::Mounts, mount_point(path), "mkdirat", text)

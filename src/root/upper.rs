@@ -1,9 +1,10 @@
 //! What takes the writes of a writable root: a file system in memory, or a directory of the host.
 //!
-//! In a directory of the host the overlay's upper and work directories lie one level down, in a directory of root's that nobody else can enter
-//! (0700): the upper has owner and mode of the image's root, and what a worker leaves in it belongs to the worker, setuid bits and all. The
-//! caller's directory is opened by its path once, here or before the launch; everything after that goes by descriptors and follows no link.
-//! Runs in the launch process.
+//! In a directory of the host the overlay's upper and work directories lie one level down, in a
+//! directory of root's that nobody else can enter (0700): the upper has owner and mode of the
+//! image's root, and what a worker leaves in it belongs to the worker, setuid bits and all. The
+//! caller's directory is opened by its path once, here or before the launch; everything after that
+//! goes by descriptors and follows no link. Runs in the launch process.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -27,13 +28,13 @@ const LEVEL: &str = "overlay";
 pub(crate) struct Above {
     /// Detached; init puts it below the overlay.
     pub(crate) mount: OwnedFd,
-    /// What the monitor holds to say in the end how full it was: of a directory, also the lock, because two overlays on one directory spoil
-    /// each other.
+    /// What the monitor holds to say in the end how full it was: of a directory, also the lock,
+    /// because two overlays on one directory spoil each other.
     pub(crate) upper: OwnedFd,
 }
 
-/// A file system for the writes of a writable root, if that is what the spec asks for. The launch process leaves it to the monitor. A directory
-/// that came with the job is used by its descriptor.
+/// A file system for the writes of a writable root, if that is what the spec asks for. The launch
+/// process leaves it to the monitor. A directory that came with the job is used by its descriptor.
 pub(crate) fn above_overlay(spec: &LaunchSpec, files: Option<&HostFiles>) -> Result<Option<Above>> {
     match &spec.root {
         RootMode::ReadOnly => Ok(None),
@@ -57,7 +58,8 @@ fn in_memory(size_bytes: Option<u64>) -> Result<Above> {
 fn in_directory(HostDirectory { path, size_bytes }: &HostDirectory, opened: Option<&HostFile>) -> Result<Above> {
     let object = format!("writable directory '{}'", path.as_str());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // Opened anew where it came with the job: a lock belongs to one opening, and this one is for locks.
+    // Opened anew where it came with the job: a lock belongs to one opening, and this one is for
+    // locks.
     let upper = match opened {
         None => open(path.as_str(), flags, Mode::empty()),
         Some(directory) => openat(directory, ".", flags, Mode::empty()),

@@ -6,8 +6,9 @@ use crate::cgroup::{Controller, Layout, Limits};
 use crate::error::Result;
 use crate::request::LaunchSpec;
 
-/// What a container is limited to whose spec does not say. For programs that launch for others. A limit whose controller the machine lacks is
-/// left out; the record has the limits as they were applied.
+/// What a container is limited to whose spec does not say. For programs that launch for others. A
+/// limit whose controller the machine lacks is left out; the record has the limits as they were
+/// applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DefaultLimits {
     /// Processes and threads.

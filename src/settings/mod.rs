@@ -34,7 +34,8 @@ impl Settings {
         Users::new(&self.run_root, self.own_users)
     }
 
-    /// Whether the layers, all those of the spec in its order, may be mounted for its user. Gives notes.
+    /// Whether the layers, all those of the spec in its order, may be mounted for its user. Gives
+    /// notes.
     pub(crate) fn check_image_roots(&self, spec: &LaunchSpec, layers: &[OpenLayer]) -> Result<Vec<String>> {
         self.image_roots.as_ref().map_or(Ok(Vec::new()), |roots| roots.check(spec, layers))
     }

@@ -11,7 +11,8 @@ const NO_ID: u32 = u32::MAX;
 /// The attributes of an entry, as the caller gives them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attributes {
-    /// Permission bits with setuid, setgid and sticky bit, without the file type: at most 0o7777. Of a symlink they are ignored.
+    /// Permission bits with setuid, setgid and sticky bit, without the file type: at most 0o7777.
+    /// Of a symlink they are ignored.
     pub mode: u32,
     /// Owner.
     pub uid: u32,
@@ -19,8 +20,8 @@ pub struct Attributes {
     pub gid: u32,
     /// Seconds since 1970; the format has neither fractions nor times before that, nor after 2106.
     pub modification_time: u32,
-    /// Extended attributes: full names (`user.…`, `trusted.…` or `security.…`, 255 bytes at most) and values (65536 bytes at most),
-    /// in any order.
+    /// Extended attributes: full names (`user.…`, `trusted.…` or `security.…`, 255 bytes at most)
+    /// and values (65536 bytes at most), in any order.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 

@@ -2,15 +2,18 @@
 
 use std::fmt;
 
-/// The compressors that the format numbers and that image builders use; each needs its `CONFIG_SQUASHFS_…` in the kernel.
+/// The compressors that the format numbers and that image builders use; each needs its
+/// `CONFIG_SQUASHFS_…` in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum CompressorId {
-    /// zlib streams (RFC 1950). `CONFIG_SQUASHFS_ZLIB`, in every kernel that has squashfs in practice.
+    /// zlib streams (RFC 1950). `CONFIG_SQUASHFS_ZLIB`, in every kernel that has squashfs in
+    /// practice.
     Gzip = 1,
     /// xz streams. `CONFIG_SQUASHFS_XZ`, since 2.6.38.
     Xz = 4,
-    /// Bare LZ4 blocks. `CONFIG_SQUASHFS_LZ4`, since 3.19. [`Compress::options`] is mandatory for it.
+    /// Bare LZ4 blocks. `CONFIG_SQUASHFS_LZ4`, since 3.19. [`Compress::options`] is mandatory for
+    /// it.
     Lz4 = 5,
     /// Zstandard frames. `CONFIG_SQUASHFS_ZSTD`, since 4.14.
     Zstd = 6,
@@ -23,13 +26,14 @@ pub trait Compress: fmt::Debug + Send + Sync {
     /// What the kernel decompresses with.
     fn id(&self) -> CompressorId;
 
-    /// The compressor's own record behind the superblock (the level of gzip or zstd, the mandatory version of lz4), encoded as the
-    /// format defines for [`Compress::id`]; at most 8192 bytes.
+    /// The compressor's own record behind the superblock (the level of gzip or zstd, the mandatory
+    /// version of lz4), encoded as the format defines for [`Compress::id`]; at most 8192 bytes.
     fn options(&self) -> Option<Vec<u8>> {
         None
     }
 
-    /// The compressed block, or nothing if it is better stored as it is. A result that is not smaller than `block` is not used.
+    /// The compressed block, or nothing if it is better stored as it is. A result that is not
+    /// smaller than `block` is not used.
     ///
     /// `block` is content of up to [`super::Options::block_size`] bytes, or metadata of up to 8192.
     fn compress(&self, block: &[u8]) -> Option<Vec<u8>>;
@@ -37,7 +41,8 @@ pub trait Compress: fmt::Debug + Send + Sync {
 
 /// Compresses nothing.
 ///
-/// The image names gzip, as it has to name a compressor that the kernel knows, and marks every block as uncompressed.
+/// The image names gzip, as it has to name a compressor that the kernel knows, and marks every
+/// block as uncompressed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stored;
 
@@ -83,7 +88,8 @@ impl<'a> Packed<'a> {
 pub(super) mod tests {
     use super::*;
 
-    /// Shortens a block to a constant number of bytes; nothing can be decompressed, but positions can be checked.
+    /// Shortens a block to a constant number of bytes; nothing can be decompressed, but positions
+    /// can be checked.
     #[derive(Debug)]
     pub(in crate::squashfs) struct To(pub usize);
 

@@ -1,7 +1,8 @@
 //! The encoding of directory listings.
 //!
-//! A listing is a sequence of runs. A run has a header (how many entries, the block of the inode table that all its inodes begin in,
-//! an inode number) and entries that give what is left: offset in the block, difference to the number, kind, name.
+//! A listing is a sequence of runs. A run has a header (how many entries, the block of the inode
+//! table that all its inodes begin in, an inode number) and entries that give what is left: offset
+//! in the block, difference to the number, kind, name.
 
 use super::error::Fault;
 use super::inode::Kind;
@@ -12,7 +13,8 @@ const RUN_ENTRIES: usize = 256;
 const HEADER_LENGTH: u64 = 12;
 /// What an entry has besides its name.
 const ENTRY_LENGTH: u64 = 8;
-/// The inode counts the entries of its index in 16 bits. A directory with more blocks is searched without index at its end.
+/// The inode counts the entries of its index in 16 bits. A directory with more blocks is searched
+/// without index at its end.
 const INDEX_ENTRIES: usize = u16::MAX as usize;
 
 /// One name in a directory.
@@ -30,7 +32,8 @@ pub(super) struct Listing<'a> {
     pub(super) start: Position,
     /// In bytes.
     pub(super) length: u64,
-    /// The first run of each metadata block but the first. The kernel starts there instead of reading from the beginning.
+    /// The first run of each metadata block but the first. The kernel starts there instead of
+    /// reading from the beginning.
     pub(super) index: Vec<IndexEntry<'a>>,
 }
 
@@ -45,7 +48,8 @@ pub(super) struct IndexEntry<'a> {
     pub(super) name: &'a [u8],
 }
 
-/// Writes a listing. The entries have to be in the order of their names' bytes: the kernel stops searching at a greater name.
+/// Writes a listing. The entries have to be in the order of their names' bytes: the kernel stops
+/// searching at a greater name.
 pub(super) fn write_listing<'a>(
     table: &mut MetadataWriter<'_>,
     entries: &[DirectoryEntry<'a>],
@@ -71,7 +75,8 @@ pub(super) fn write_listing<'a>(
 
 /// How many of the entries fit into one run whose header begins at `offset` of a metadata block.
 ///
-/// A run also ends where the next block begins, so that there is a header for the index to point to.
+/// A run also ends where the next block begins, so that there is a header for the index to point
+/// to.
 fn run_length(entries: &[DirectoryEntry<'_>], offset: u64) -> usize {
     let first = &entries[0];
     let mut end = offset + HEADER_LENGTH + ENTRY_LENGTH + first.name.len() as u64;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::Fault;
 
-/// `SQUASHFS_NAME_LEN`: one more than `NAME_MAX`, the longest name that Linux' own file systems have.
+/// `SQUASHFS_NAME_LEN`: one more than `NAME_MAX`, the longest name that Linux' own file systems
+/// have.
 const NAME_LENGTH: usize = 256;
 /// `PATH_MAX` without its NUL. Bounds how many directories one hostile path can bring into being.
 pub(super) const PATH_LENGTH: usize = 4095;
@@ -16,7 +17,8 @@ pub(super) const PATH_LENGTH: usize = 4095;
 pub(super) struct EntryPath<'a>(Vec<&'a [u8]>);
 
 impl<'a> EntryPath<'a> {
-    /// Splits a relative path. Components `.` mean nothing and are left out, so that `./a` of a tar archive is `a`.
+    /// Splits a relative path. Components `.` mean nothing and are left out, so that `./a` of a tar
+    /// archive is `a`.
     pub(super) fn parse(path: &'a Path) -> Result<EntryPath<'a>, Fault> {
         let bytes = path.as_os_str().as_bytes();
         if bytes.is_empty() {

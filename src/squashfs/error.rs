@@ -1,4 +1,5 @@
-//! Why an image could not be written: the object is an entry or the image, the fault says what is wrong with it.
+//! Why an image could not be written: the object is an entry or the image, the fault says what is
+//! wrong with it.
 
 use std::fmt;
 use std::io;
@@ -52,8 +53,9 @@ impl SquashfsError {
         &self.fault
     }
 
-    /// What a caller can do about it: [`ErrorKind::Invalid`] for entries and options that no image can hold,
-    /// [`ErrorKind::Exhausted`] for a limit of the format or a full disk, [`ErrorKind::System`] for other failed reads and writes.
+    /// What a caller can do about it: [`ErrorKind::Invalid`] for entries and options that no image
+    /// can hold, [`ErrorKind::Exhausted`] for a limit of the format or a full disk,
+    /// [`ErrorKind::System`] for other failed reads and writes.
     pub fn kind(&self) -> ErrorKind {
         match &self.fault {
             Fault::TooManyIds | Fault::TooManyInodes | Fault::TableTooLarge | Fault::DirectoryTooLarge => {
@@ -91,7 +93,8 @@ pub enum Fault {
     /// A path is longer than 4095 bytes.
     #[error("a path of {0} bytes, where the kernel takes 4095")]
     PathTooLong(usize),
-    /// A component on the way is an entry other than a directory; a symlink too, as none is followed.
+    /// A component on the way is an entry other than a directory; a symlink too, as none is
+    /// followed.
     #[error("{0:?} is not a directory")]
     NotDirectory(PathBuf),
     /// Something other than a directory is to be the root.
@@ -126,10 +129,12 @@ pub enum Fault {
         /// The minor number.
         minor: u32,
     },
-    /// An extended attribute outside `user.`, `trusted.` and `security.`; the format has no code for others.
+    /// An extended attribute outside `user.`, `trusted.` and `security.`; the format has no code
+    /// for others.
     #[error("extended attribute {0:?} is not one of user., trusted. and security.")]
     XattrPrefix(String),
-    /// An extended attribute with an empty, a too long (over 255 bytes in all) or a NUL-containing name.
+    /// An extended attribute with an empty, a too long (over 255 bytes in all) or a NUL-containing
+    /// name.
     #[error("extended attribute {0:?} has a name that the kernel does not take")]
     XattrName(String),
     /// A value over 65536 bytes.

@@ -64,7 +64,8 @@ impl Common {
         self.xattrs.unwrap_or(NONE)
     }
 
-    /// A directory. Extended for attributes, for a listing beyond 16 bits of length, and for one with an index.
+    /// A directory. Extended for attributes, for a listing beyond 16 bits of length, and for one
+    /// with an index.
     pub(super) fn directory(&self, listing: &Listing, parent: u32) -> Result<Vec<u8>, Fault> {
         let Position { block, offset } = listing.start;
         let size = u32::try_from(listing.length + DOTS).map_err(|_| Fault::DirectoryTooLarge)?;
@@ -88,7 +89,8 @@ impl Common {
         Ok(bytes)
     }
 
-    /// A regular file. Extended for attributes, hard links, holes, and for a size or place beyond 32 bits.
+    /// A regular file. Extended for attributes, hard links, holes, and for a size or place beyond
+    /// 32 bits.
     pub(super) fn file(&self, data: &FileData) -> Vec<u8> {
         let basic = self.xattrs.is_none() && self.links == 1 && data.holes == 0;
         let mut bytes = match (u32::try_from(data.start), u32::try_from(data.size)) {
@@ -147,7 +149,8 @@ fn put(bytes: &mut Vec<u8>, fields: &[u32]) {
     bytes.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
 }
 
-/// A device number as the kernel's `new_encode_dev` lays it out: 12 bits major between the low 8 and the high 12 bits minor.
+/// A device number as the kernel's `new_encode_dev` lays it out: 12 bits major between the low 8
+/// and the high 12 bits minor.
 pub(super) fn device_number(major: u32, minor: u32) -> Result<u32, Fault> {
     if major >= 1 << 12 || minor >= 1 << 20 {
         return Err(Fault::Device { major, minor });

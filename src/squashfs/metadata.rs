@@ -42,7 +42,8 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// The positions of the blocks in an image that has the stream at `at`: the second level of a look-up table.
+    /// The positions of the blocks in an image that has the stream at `at`: the second level of a
+    /// look-up table.
     pub(super) fn index(&self, at: u64) -> Vec<u8> {
         self.starts.iter().flat_map(|start| (at + u64::from(*start)).to_le_bytes()).collect()
     }
@@ -55,7 +56,8 @@ impl<'a> MetadataWriter<'a> {
 
     /// Where the next byte goes.
     pub(super) fn position(&self) -> Position {
-        // `close` keeps both within their types: a full block is never left open, the stream never passes 4 GiB.
+        // `close` keeps both within their types: a full block is never left open, the stream never
+        // passes 4 GiB.
         Position { block: self.done.bytes.len() as u32, offset: self.open.len() as u16 }
     }
 

@@ -1,16 +1,20 @@
 //! Writes squashfs 4.0 images in one pass.
 //!
-//! The module owns the format: inodes, directory listings, xattr, id and export tables, the superblock. It turns a sequence of
-//! entries, in whatever order a tar archive has them, into an image that the kernel mounts. It never reads an image, never touches
-//! the file system (paths are names inside the image, nothing is opened by them) and never follows a symlink. It runs in the
-//! process of whoever builds images; no container process and no setuid program has a use for it. No privilege is needed.
+//! The module owns the format: inodes, directory listings, xattr, id and export tables, the
+//! superblock. It turns a sequence of entries, in whatever order a tar archive has them, into an
+//! image that the kernel mounts. It never reads an image, never touches the file system (paths are
+//! names inside the image, nothing is opened by them) and never follows a symlink. It runs in the
+//! process of whoever builds images; no container process and no setuid program has a use for it.
+//! No privilege is needed.
 //!
-//! Content goes to the output as it comes, block by block, so memory grows with the number of entries (and 4 bytes per block of
-//! content), not with their size. What describes the entries is written by [`Writer::finish`], because an entry may still be
-//! replaced or linked to by a later one. The superblock is written last: an unfinished image starts with zeros and no kernel
-//! mounts it.
+//! Content goes to the output as it comes, block by block, so memory grows with the number of
+//! entries (and 4 bytes per block of content), not with their size. What describes the entries is
+//! written by [`Writer::finish`], because an entry may still be replaced or linked to by a later
+//! one. The superblock is written last: an unfinished image starts with zeros and no kernel mounts
+//! it.
 //!
-//! The same calls with the same [`Options`] give the same bytes: nothing is taken from the clock, the machine or a hash order.
+//! The same calls with the same [`Options`] give the same bytes: nothing is taken from the clock,
+//! the machine or a hash order.
 //!
 //! | in the image | chosen here | why |
 //! |---|---|---|
@@ -19,8 +23,8 @@
 //! | export table | always | lets overlayfs identify a file of the lower layer by handle; 8 bytes per inode |
 //! | extended inodes | only where the basic form cannot say it | smaller tables |
 //!
-//! Sources of all numbers: the kernel's `fs/squashfs/squashfs_fs.h`, and what `mksquashfs` 4.5.1 writes. Squashfs 4.0 is mounted by
-//! kernels from 2.6.29 on, with xattrs from 2.6.35 on.
+//! Sources of all numbers: the kernel's `fs/squashfs/squashfs_fs.h`, and what `mksquashfs` 4.5.1
+//! writes. Squashfs 4.0 is mounted by kernels from 2.6.29 on, with xattrs from 2.6.35 on.
 //!
 //! ```
 //! use squall::squashfs::{Attributes, DeviceKind, Options, Writer};

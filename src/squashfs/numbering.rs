@@ -1,7 +1,7 @@
 //! Inode numbers, link counts and the order in which inodes are written.
 //!
-//! Numbers go down from the root, the entries of one directory one after the other, so that listings need few runs. No recursion:
-//! how deep the tree is was decided by a stranger's archive.
+//! Numbers go down from the root, the entries of one directory one after the other, so that
+//! listings need few runs. No recursion: how deep the tree is was decided by a stranger's archive.
 
 use super::error::Fault;
 use super::tree::{NodeId, ROOT, Tree};
@@ -58,7 +58,8 @@ impl Numbering {
             self.slots[directory.0].links += 1;
             self.directories.push(child);
         } else {
-            // More than 2^32 names of one node would have ended in `TooManyInodes` or in want of memory long before.
+            // More than 2^32 names of one node would have ended in `TooManyInodes` or in want of
+            // memory long before.
             self.slots[child.0].links += 1;
         }
         Ok(())
@@ -72,7 +73,8 @@ mod tests {
 
     #[test]
     fn numbers_have_no_gaps_and_links_are_counted() {
-        // Nodes in the order of the lines, behind the root: b, its b/x, a, c; the second line's b/x is replaced by the last one.
+        // Nodes in the order of the lines, behind the root: b, its b/x, a, c; the second line's b/x
+        // is replaced by the last one.
         let tree = tree(&["b/", "b/x", "a", "b/l=a", "b/c/", "b/x"]).unwrap();
         let numbering = Numbering::new(&tree).unwrap();
         let slots: Vec<_> =

@@ -9,7 +9,8 @@ const MAGIC: u32 = 0x7371_7368;
 /// "There is no such table" (`SQUASHFS_INVALID_BLK`).
 pub(super) const ABSENT: u64 = u64::MAX;
 
-/// The superblock's flags. The kernel reads only [`Flags::COMPRESSOR_OPTIONS`]; the others inform tools.
+/// The superblock's flags. The kernel reads only [`Flags::COMPRESSOR_OPTIONS`]; the others inform
+/// tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flags(u16);
 

@@ -16,7 +16,8 @@ pub(super) struct Tables {
     pub(super) inode_count: u32,
     pub(super) root: Position,
     pub(super) directories: Metadata,
-    /// For each inode number, from 1 on, where the inode is: what a file handle of NFS or overlayfs is resolved with.
+    /// For each inode number, from 1 on, where the inode is: what a file handle of NFS or overlayfs
+    /// is resolved with.
     pub(super) exports: Metadata,
     pub(super) ids: Metadata,
     pub(super) id_count: u16,
@@ -24,7 +25,8 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Encodes a tree. A listing needs the places of its inodes, so inodes are written bottom up, the root's last.
+    /// Encodes a tree. A listing needs the places of its inodes, so inodes are written bottom up,
+    /// the root's last.
     pub(super) fn encode(tree: &Tree, compressor: &dyn Compress) -> Result<Tables, Fault> {
         let numbering = Numbering::new(tree)?;
         let mut encoder = Encoder {
@@ -65,7 +67,8 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// Writes the inodes of a directory's entries, its listing and its own inode. The directories in it are written already.
+    /// Writes the inodes of a directory's entries, its listing and its own inode. The directories
+    /// in it are written already.
     fn directory(&mut self, id: NodeId) -> Result<Position, Fault> {
         let empty = Names::new();
         let names = self.tree.names(id).unwrap_or(&empty);

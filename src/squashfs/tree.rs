@@ -1,7 +1,7 @@
 //! The entries of the image while they are collected.
 //!
-//! A name points to a node; hard links are several names of one node. A node that loses its last name stays in memory, but gets
-//! no inode.
+//! A name points to a node; hard links are several names of one node. A node that loses its last
+//! name stays in memory, but gets no inode.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,7 +47,8 @@ pub(super) struct FileData {
     pub(super) size: u64,
     /// How many of these bytes are zeros that are not stored.
     pub(super) holes: u64,
-    /// For each block its stored length and whether it is compressed, as the format encodes it; 0 for a hole.
+    /// For each block its stored length and whether it is compressed, as the format encodes it; 0
+    /// for a hole.
     pub(super) blocks: Vec<u32>,
 }
 
@@ -95,7 +96,8 @@ impl Tree {
         self.directory(at, path, parents.len()).map(|_| ())
     }
 
-    /// Puts a directory at a path. One that is there already keeps its names and gets these attributes; anything else is replaced.
+    /// Puts a directory at a path. One that is there already keeps its names and gets these
+    /// attributes; anything else is replaced.
     pub(super) fn insert_directory(&mut self, path: &EntryPath<'_>, attributes: Checked) -> Result<(), Fault> {
         match self.find(path) {
             Some(id) if self.names(id).is_some() => self.nodes[id.0].attributes = attributes,
@@ -104,7 +106,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Puts a node at a path, making missing parents. What is there, even a whole directory, is replaced.
+    /// Puts a node at a path, making missing parents. What is there, even a whole directory, is
+    /// replaced.
     pub(super) fn insert(&mut self, path: &EntryPath<'_>, node: Node) -> Result<(), Fault> {
         self.check_place(path)?;
         let id = self.push(node);
@@ -169,7 +172,8 @@ pub(super) mod tests {
     use super::*;
     use crate::squashfs::attributes::Attributes;
 
-    /// A tree from a line each: `/` ends a directory, `=` gives a hard link its target, the rest are fifos.
+    /// A tree from a line each: `/` ends a directory, `=` gives a hard link its target, the rest
+    /// are fifos.
     pub(in crate::squashfs) fn tree(lines: &[&str]) -> Result<Tree, Fault> {
         let mut tree = Tree::new(77);
         for (line, mode) in lines.iter().zip(1..) {
@@ -189,7 +193,8 @@ pub(super) mod tests {
         EntryPath::parse(Path::new(path)).unwrap()
     }
 
-    /// Every path with its node and the number of the line that made it, or its mode if no line did.
+    /// Every path with its node and the number of the line that made it, or its mode if no line
+    /// did.
     fn paths(tree: &Tree) -> Vec<(String, u16)> {
         let mut found = Vec::new();
         let mut open = vec![(ROOT, String::new())];

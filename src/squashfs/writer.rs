@@ -19,7 +19,8 @@ use super::tree::{Content, FileData, Node, Tree};
 const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 4096..=1 << 20;
 /// In a file's list of blocks: this one is not compressed (`SQUASHFS_COMPRESSED_BIT_BLOCK`).
 const BLOCK_STORED: u32 = 1 << 24;
-/// Images end at a multiple of this, so that a loop device, which counts in sectors, shows all of the image.
+/// Images end at a multiple of this, so that a loop device, which counts in sectors, shows all of
+/// the image.
 const PADDING: u64 = 4096;
 /// Every symlink on Linux shows this mode.
 const SYMLINK_MODE: u16 = 0o777;
@@ -29,10 +30,11 @@ const ZEROS: [u8; 4096] = [0; 4096];
 /// How an image is made. The same options and the same calls give the same image.
 #[derive(Debug)]
 pub struct Options {
-    /// Bytes of content per block: a power of two from 4096 to 1048576. A kernel mounts only images whose blocks are at least as
-    /// large as its pages. 131072 by default, as `mksquashfs` has it.
+    /// Bytes of content per block: a power of two from 4096 to 1048576. A kernel mounts only images
+    /// whose blocks are at least as large as its pages. 131072 by default, as `mksquashfs` has it.
     pub block_size: u32,
-    /// The time of the image and of directories that are only implied, in seconds since 1970; 0 by default.
+    /// The time of the image and of directories that are only implied, in seconds since 1970; 0 by
+    /// default.
     pub modification_time: u32,
     /// What blocks are compressed with; [`Stored`] by default.
     pub compression: Box<dyn Compress>,
@@ -55,18 +57,21 @@ pub struct Summary {
 
 /// Writes one image.
 ///
-/// Entries come in any order. All methods that add one take a path relative to the root; the empty path and `.` are the root
-/// itself, components `.` are ignored. They share these rules:
+/// Entries come in any order. All methods that add one take a path relative to the root; the empty
+/// path and `.` are the root itself, components `.` are ignored. They share these rules:
 ///
-/// * Directories on the way that do not exist are made with mode 0755, root:root and [`Options::modification_time`]. So is the root.
-/// * A directory at a path that already is one keeps what is in it and gets the later attributes. Every other entry replaces what
-///   has its path, a directory with all that is in it too. Other hard links to a replaced file stay.
+/// * Directories on the way that do not exist are made with mode 0755, root:root and
+///   [`Options::modification_time`]. So is the root.
+/// * A directory at a path that already is one keeps what is in it and gets the later attributes.
+///   Every other entry replaces what has its path, a directory with all that is in it too. Other
+///   hard links to a replaced file stay.
 /// * The content of a replaced file stays in the image as dead bytes: it had been written.
 /// * Nothing is looked up through a symlink: an entry below one is refused.
 ///
-/// They fail with [`crate::error::ErrorKind::Invalid`] and change nothing if the path is absolute, has an empty component, `..` or
-/// NUL, has a name over 256 bytes or is over 4095 bytes itself, leads through something other than a directory, or if the
-/// attributes are not what [`Attributes`] describes. After a failed write of the output ([`Fault::Write`]) every later call fails.
+/// They fail with [`crate::error::ErrorKind::Invalid`] and change nothing if the path is absolute,
+/// has an empty component, `..` or NUL, has a name over 256 bytes or is over 4095 bytes itself,
+/// leads through something other than a directory, or if the attributes are not what [`Attributes`]
+/// describes. After a failed write of the output ([`Fault::Write`]) every later call fails.
 #[derive(Debug)]
 pub struct Writer<W> {
     output: Output<W>,
@@ -79,10 +84,12 @@ pub struct Writer<W> {
 }
 
 impl<W: Write + Seek> Writer<W> {
-    /// Starts an image at byte 0 of `out`, which should be empty: what lies behind the image's end is not cut off. Writes are as
-    /// large as a block, small ones at the end; a buffer in front of `out` gains nothing.
+    /// Starts an image at byte 0 of `out`, which should be empty: what lies behind the image's end
+    /// is not cut off. Writes are as large as a block, small ones at the end; a buffer in front of
+    /// `out` gains nothing.
     ///
-    /// Fails with [`crate::error::ErrorKind::Invalid`] for a block size that no kernel mounts, else as `out` does.
+    /// Fails with [`crate::error::ErrorKind::Invalid`] for a block size that no kernel mounts, else
+    /// as `out` does.
     pub fn new(out: W, options: Options) -> Result<Writer<W>, SquashfsError> {
         Writer::start(out, options).map_err(SquashfsError::image)
     }
@@ -109,10 +116,12 @@ impl<W: Write + Seek> Writer<W> {
         about(path.as_ref(), |path| self.tree.insert_directory(&EntryPath::parse(path)?, attributes.try_into()?))
     }
 
-    /// Adds a regular file with all that `content` yields; gives how many bytes that were. Blocks of zeros become holes.
+    /// Adds a regular file with all that `content` yields; gives how many bytes that were. Blocks
+    /// of zeros become holes.
     ///
-    /// The path and the attributes are checked before anything is read. If `content` fails ([`Fault::Read`]), the entry is not
-    /// added; the blocks already written stay as dead bytes and the writer can go on.
+    /// The path and the attributes are checked before anything is read. If `content` fails
+    /// ([`Fault::Read`]), the entry is not added; the blocks already written stay as dead bytes and
+    /// the writer can go on.
     pub fn file(
         &mut self,
         path: impl AsRef<Path>,
@@ -130,7 +139,8 @@ impl<W: Write + Seek> Writer<W> {
         })
     }
 
-    /// Adds a symlink. Its mode is always 0777. The target is any text from 1 to 4095 bytes without NUL.
+    /// Adds a symlink. Its mode is always 0777. The target is any text from 1 to 4095 bytes without
+    /// NUL.
     pub fn symlink(
         &mut self,
         path: impl AsRef<Path>,
@@ -145,7 +155,8 @@ impl<W: Write + Seek> Writer<W> {
         })
     }
 
-    /// Adds a device node; `major` up to 4095, `minor` up to 1048575. Character device 0:0 is a whiteout of overlayfs.
+    /// Adds a device node; `major` up to 4095, `minor` up to 1048575. Character device 0:0 is a
+    /// whiteout of overlayfs.
     pub fn device(
         &mut self,
         path: impl AsRef<Path>,
@@ -176,8 +187,8 @@ impl<W: Write + Seek> Writer<W> {
         })
     }
 
-    /// Gives the entry at `existing`, of any kind but a directory, another name. It has to be there already; if `existing` is
-    /// replaced later, this name keeps the entry as it is now.
+    /// Gives the entry at `existing`, of any kind but a directory, another name. It has to be there
+    /// already; if `existing` is replaced later, this name keeps the entry as it is now.
     pub fn hard_link(&mut self, path: impl AsRef<Path>, existing: impl AsRef<Path>) -> Result<(), SquashfsError> {
         about(path.as_ref(), |path| {
             let shown = existing.as_ref();
@@ -187,10 +198,12 @@ impl<W: Write + Seek> Writer<W> {
         })
     }
 
-    /// Writes the tables and the superblock, flushes, and hands the output back. Nothing is synced to a disk.
+    /// Writes the tables and the superblock, flushes, and hands the output back. Nothing is synced
+    /// to a disk.
     ///
-    /// Fails with [`crate::error::ErrorKind::Exhausted`] for more than 65535 different user and group ids, more than 2^32 - 1
-    /// inodes or a table over 4 GiB, else as the output does. Without this call there is no image: it starts with zeros.
+    /// Fails with [`crate::error::ErrorKind::Exhausted`] for more than 65535 different user and
+    /// group ids, more than 2^32 - 1 inodes or a table over 4 GiB, else as the output does. Without
+    /// this call there is no image: it starts with zeros.
     pub fn finish(self) -> Result<(W, Summary), SquashfsError> {
         self.complete().map_err(SquashfsError::image)
     }
@@ -204,7 +217,8 @@ impl<W: Write + Seek> Writer<W> {
         Ok((out, summary))
     }
 
-    /// Appends the tables. The kernel checks that ids and attributes lie directly one behind the other, up to the image's end.
+    /// Appends the tables. The kernel checks that ids and attributes lie directly one behind the
+    /// other, up to the image's end.
     fn append_tables(&mut self, tables: &Tables) -> Result<Superblock, Fault> {
         let output = &mut self.output;
         let inode_table = output.append(&tables.inodes.bytes)?;
@@ -292,7 +306,8 @@ impl<W: Write + Seek> Writer<W> {
     }
 }
 
-/// Reads until the block is full or the content ends; gives how much there was. As few reads as the source allows.
+/// Reads until the block is full or the content ends; gives how much there was. As few reads as the
+/// source allows.
 fn fill(content: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < block.len() {

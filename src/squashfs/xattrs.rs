@@ -1,7 +1,8 @@
 //! Extended attributes: the set of one entry, and the table of all sets.
 //!
-//! Entries with the same attributes share one set. The table has three parts: the sets themselves as metadata, for each set a
-//! descriptor of 16 bytes, and the positions of the descriptors' blocks.
+//! Entries with the same attributes share one set. The table has three parts: the sets themselves
+//! as metadata, for each set a descriptor of 16 bytes, and the positions of the descriptors'
+//! blocks.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -55,7 +56,8 @@ impl XattrSet {
         self.bytes.extend((value.len() as u32).to_le_bytes());
         self.bytes.extend(value);
         self.count += 1;
-        // Saturates only beyond 4 GiB of attributes on one entry; the kernel does not use the number.
+        // Saturates only beyond 4 GiB of attributes on one entry; the kernel does not use the
+        // number.
         self.listed = self.listed.saturating_add((name.len() + 1 + value.len()) as u32);
         Ok(())
     }
@@ -93,7 +95,8 @@ impl<'a> XattrTable<'a> {
         if let Some(number) = self.numbers.get(&set.bytes) {
             return Ok(*number);
         }
-        // Sets have at least 9 bytes, so that the 4 GiB limit of the sets comes before that of the numbers.
+        // Sets have at least 9 bytes, so that the 4 GiB limit of the sets comes before that of the
+        // numbers.
         let number = self.numbers.len() as u32;
         self.descriptors.extend(self.sets.position().reference().to_le_bytes());
         self.sets.write(&set.bytes)?;
@@ -121,7 +124,8 @@ pub(super) struct EncodedXattrs {
 }
 
 impl EncodedXattrs {
-    /// The part that the superblock points to: where the sets begin, how many there are, where the descriptors' blocks are.
+    /// The part that the superblock points to: where the sets begin, how many there are, where the
+    /// descriptors' blocks are.
     pub(super) fn header(&self, sets_at: u64, descriptors_at: u64) -> Vec<u8> {
         let mut header = sets_at.to_le_bytes().to_vec();
         header.extend(self.count.to_le_bytes());

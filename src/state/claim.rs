@@ -1,9 +1,10 @@
 //! A container's directory, claimed.
 //!
-//! Whoever gives a directory the container's name has the id. The directory is locked before it gets the name and stays so for as long as
-//! the launch process, and after it the monitor, lives: the lock says, in every pid namespace, whether a launch is under way or a
-//! monitor at work, and whoever removes a directory holds it while doing so. A file in it notes what the launch makes elsewhere
-//! ([`Notes`]), so that it can be cleared away whenever the launch process is killed.
+//! Whoever gives a directory the container's name has the id. The directory is locked before it
+//! gets the name and stays so for as long as the launch process, and after it the monitor, lives:
+//! the lock says, in every pid namespace, whether a launch is under way or a monitor at work, and
+//! whoever removes a directory holds it while doing so. A file in it notes what the launch makes
+//! elsewhere ([`Notes`]), so that it can be cleared away whenever the launch process is killed.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -22,8 +23,9 @@ use crate::host::{absent, boot_id};
 use crate::request::{AbsolutePath, ContainerId, Identity, LaunchSpec};
 use crate::stage::Stage;
 
-/// The file with the notes: a line of JSON each, which is only ever added to. So a note is there as a whole or not at all, and a file system
-/// that has become full takes nothing of what was noted before.
+/// The file with the notes: a line of JSON each, which is only ever added to. So a note is there as
+/// a whole or not at all, and a file system that has become full takes nothing of what was noted
+/// before.
 const NOTES: &str = "claim";
 
 /// What a directory is called before it has its name. No id begins with a point.
@@ -35,7 +37,8 @@ const ATTEMPTS: u32 = 1000;
 /// What a launch makes outside the directory.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Notes {
-    /// The boot in which the launch takes place: what it made is gone with it, and what is called the same now is somebody else's.
+    /// The boot in which the launch takes place: what it made is gone with it, and what is called
+    /// the same now is somebody else's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot_id: Option<String>,
     /// The cgroup.
@@ -158,7 +161,8 @@ impl Claim {
         self.note(Stage::Cgroup, &Notes { cgroup_inode: inode, ..Notes::default() })
     }
 
-    /// Notes that a pid file is about to be made, what it may be called until it has its name, and as whom it is made, if not as root.
+    /// Notes that a pid file is about to be made, what it may be called until it has its name, and
+    /// as whom it is made, if not as root.
     pub(crate) fn note_pid_file(&self, path: &AbsolutePath, temporary: &str, user: Option<&Identity>) -> Result<()> {
         let (pid_file, temporary) = (Some(path.clone()), Some(temporary.to_owned()));
         self.note(Stage::Claim, &Notes { pid_file, temporary, pid_file_user: user.cloned(), ..Notes::default() })
@@ -177,8 +181,9 @@ impl Claim {
     }
 }
 
-/// Makes a directory without a name and locks it. Until it is locked it looks as if its launch had been killed, and somebody who reaps takes
-/// it away: then another is made, and nobody is waited for.
+/// Makes a directory without a name and locks it. Until it is locked it looks as if its launch had
+/// been killed, and somebody who reaps takes it away: then another is made, and nobody is waited
+/// for.
 fn make_and_lock(run_root: &RunRoot, id: &ContainerId, object: &str) -> Result<(PathBuf, OwnedFd)> {
     for number in 0..ATTEMPTS {
         let name = format!("{UNNAMED}{}-{number}-{id}", std::process::id());
@@ -243,7 +248,8 @@ impl Holder {
     }
 }
 
-/// Holds the directory for the one that removes it, until the answer is dropped. Nothing: somebody else holds it, or it is gone.
+/// Holds the directory for the one that removes it, until the answer is dropped. Nothing: somebody
+/// else holds it, or it is gone.
 pub(crate) fn hold(directory: &Path) -> Result<Option<OwnedFd>> {
     lock(directory, FlockOperation::NonBlockingLockExclusive)
 }
@@ -278,8 +284,9 @@ pub(crate) fn is_unnamed(name: &str) -> bool {
 
 /// Removes a container's directory. One that does not exist is fine.
 ///
-/// It loses its name first: with its record and without its exit record the container would be taken for lost, should this process be killed
-/// between the two files. What then remains has no name, and reaping takes it.
+/// It loses its name first: with its record and without its exit record the container would be
+/// taken for lost, should this process be killed between the two files. What then remains has no
+/// name, and reaping takes it.
 pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
     let Some(unnamed) = take_name(directory).at(Stage::Remove, directory.display(), "renameat2")? else {
         return Ok(());

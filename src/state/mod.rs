@@ -1,4 +1,5 @@
-//! All that is on disk in the run root: the containers' directories with claim and records, what is known of removed ones, users.
+//! All that is on disk in the run root: the containers' directories with claim and records, what is
+//! known of removed ones, users.
 //!
 //! It is read here without being judged.
 

@@ -1,7 +1,8 @@
 //! Users of their own: a range of uids of which each container gets one that no other has.
 //!
-//! What the kernel counts for each user of the host (inotify instances, queued signals, message queues) one container could take from all
-//! others of the same user, and files and processes of one user are open to each other. So who names no user gets a uid for itself.
+//! What the kernel counts for each user of the host (inotify instances, queued signals, message
+//! queues) one container could take from all others of the same user, and files and processes of
+//! one user are open to each other. So who names no user gets a uid for itself.
 //!
 //! ```text
 //! <run-root>/users/     locked while a uid is chosen
@@ -9,9 +10,11 @@
 //!   <uid>               who has it, and where files of it may stay; locked while its launch is under way
 //! ```
 //!
-//! A uid is taken for as long as its container's directory is there, and after that while a place exists to which the container could write
-//! on the host: a writable directory, a volume, an output file. A container with the same places gets the same uid then, so that it can go on
-//! with what is there. A writable directory carries its uid in an attribute (`trusted.squall.uid`), which outlives the machine's restart.
+//! A uid is taken for as long as its container's directory is there, and after that while a place
+//! exists to which the container could write on the host: a writable directory, a volume, an output
+//! file. A container with the same places gets the same uid then, so that it can go on with what is
+//! there. A writable directory carries its uid in an attribute (`trusted.squall.uid`), which
+//! outlives the machine's restart.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -55,7 +58,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What a container with a user of its own is given of the host's files besides its volumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnUser {
-    /// Files that belong to the user: it is not given to another container while one of them is there.
+    /// Files that belong to the user: it is not given to another container while one of them is
+    /// there.
     pub files: Vec<PathBuf>,
     /// Standard streams, by their numbers, whose files the user becomes the owner of.
     pub streams: Vec<usize>,
@@ -68,8 +72,8 @@ impl OwnUser {
     }
 }
 
-/// A uid that is being claimed. It has to live until the container's directory is there, which holds the uid from then on. Of a launch that
-/// failed before nothing stays.
+/// A uid that is being claimed. It has to live until the container's directory is there, which
+/// holds the uid from then on. Of a launch that failed before nothing stays.
 #[derive(Debug)]
 pub(crate) struct Claimed {
     users: Users,
@@ -97,7 +101,8 @@ impl Users {
         Users { run_root: run_root.clone(), range }
     }
 
-    /// The spec with a uid that it has for itself; `files` are those of the host that will belong to the uid.
+    /// The spec with a uid that it has for itself; `files` are those of the host that will belong
+    /// to the uid.
     pub(crate) fn claim(&self, spec: LaunchSpec, files: &[PathBuf]) -> Result<(LaunchSpec, Claimed)> {
         self.run_root.prepare()?;
         create_private_directory(&self.directory()).at(Stage::Claim, self.object(), "mkdir")?;
@@ -119,7 +124,8 @@ impl Users {
         Ok((with_user(spec, uid)?, Claimed { users: self.clone(), uid, locked }))
     }
 
-    /// The spec with the uid that it would be given now, as far as nobody else takes it before. Touches nothing.
+    /// The spec with the uid that it would be given now, as far as nobody else takes it before.
+    /// Touches nothing.
     pub(crate) fn preview(&self, spec: LaunchSpec) -> Result<LaunchSpec> {
         let holder = Holder { directories: writable_directories(&spec), ..Holder::default() };
         let uid = match self.known(&spec, &holder)? {
@@ -129,7 +135,8 @@ impl Users {
         with_user(spec, uid)
     }
 
-    /// What the record says of a uid of the range. One that was asked for by its number is held from here on.
+    /// What the record says of a uid of the range. One that was asked for by its number is held
+    /// from here on.
     pub(crate) fn note(&self, spec: &LaunchSpec) -> Result<Option<String>> {
         let uid = spec.user.uid();
         if !self.range.contains(uid) {

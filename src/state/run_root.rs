@@ -8,7 +8,8 @@
 //!   removed/<id>                  how a container ended that was removed with its end; the newest 128, until somebody reaps
 //! ```
 //!
-//! Every directory is root's alone (0700): pids, sockets and layer mounts are nobody else's business.
+//! Every directory is root's alone (0700): pids, sockets and layer mounts are nobody else's
+//! business.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -70,8 +71,9 @@ impl RunRoot {
         self.containers().join(id.as_str())
     }
 
-    /// Makes what is missing: the last component and what belongs below it. A run root that somebody else owns or may write to is refused,
-    /// because whoever can rename a record or a pin decides what root mounts and signals.
+    /// Makes what is missing: the last component and what belongs below it. A run root that
+    /// somebody else owns or may write to is refused, because whoever can rename a record or a pin
+    /// decides what root mounts and signals.
     pub(crate) fn prepare(&self) -> Result<()> {
         let object = format!("run root '{}'", self.0.display());
         create_private_directory(&self.0).at(Stage::Claim, &object, "mkdir")?;

@@ -45,8 +45,9 @@ pub(crate) fn load_device_program(instructions: &[u64]) -> Io<OwnedFd> {
         name: *b"squall_devices\0\0",
         ..Load::default()
     };
-    // SAFETY: the structure has the layout of the kernel's and its own size is given; what it points to lives across the call, in which the
-    // kernel reads it; the descriptor returned is new and owned here.
+    // SAFETY: the structure has the layout of the kernel's and its own size is given; what it
+    // points to lives across the call, in which the kernel reads it; the descriptor returned is new
+    // and owned here.
     unsafe {
         let size = size_of::<Load>();
         let fd = check(libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attributes, size))?;
@@ -58,7 +59,8 @@ pub(crate) fn load_device_program(instructions: &[u64]) -> Io<OwnedFd> {
 pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Io<()> {
     let number = |fd: BorrowedFd<'_>| fd.as_raw_fd().unsigned_abs();
     let attributes = Attach { target: number(cgroup), program: number(program), kind: BPF_CGROUP_DEVICE, flags: 0 };
-    // SAFETY: the structure has the layout of the kernel's and its own size is given; the kernel only reads it, during the call.
+    // SAFETY: the structure has the layout of the kernel's and its own size is given; the kernel
+    // only reads it, during the call.
     let done = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attributes, size_of::<Attach>()) };
     check(done).map(drop)
 }

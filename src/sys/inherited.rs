@@ -1,15 +1,18 @@
-//! What a process has from its caller besides signals and descriptors: scheduling, rules for capabilities, keyrings, limits.
+//! What a process has from its caller besides signals and descriptors: scheduling, rules for
+//! capabilities, keyrings, limits.
 
 use std::io;
 use std::ptr;
 
 use super::{Io, check};
 
-/// The timer slack of a process that nobody has given another, 50 µs (prctl(2)). Asking for 0 would only bring back the caller's own.
+/// The timer slack of a process that nobody has given another, 50 µs (prctl(2)). Asking for 0 would
+/// only bring back the caller's own.
 const TIMER_SLACK_NS: libc::c_ulong = 50_000;
 
-/// What a process inherits from its caller besides signals and descriptors, put back to the kernel's defaults: scheduling policy, I/O
-/// priority, execution domain, NUMA policy. What the kernel refuses is named in the answer.
+/// What a process inherits from its caller besides signals and descriptors, put back to the
+/// kernel's defaults: scheduling policy, I/O priority, execution domain, NUMA policy. What the
+/// kernel refuses is named in the answer.
 pub(crate) fn reset_scheduling() -> Vec<&'static str> {
     const IOPRIO_WHO_PROCESS: i32 = 1;
     let mut refused = Vec::new();
@@ -19,7 +22,8 @@ pub(crate) fn reset_scheduling() -> Vec<&'static str> {
             refused.push(name);
         }
     };
-    // SAFETY: each call takes plain numbers, or a zeroed structure of the right type that lives across it; all of them act on this process.
+    // SAFETY: each call takes plain numbers, or a zeroed structure of the right type that lives
+    // across it; all of them act on this process.
     unsafe {
         let param: libc::sched_param = std::mem::zeroed();
         note("scheduling policy", libc::sched_setscheduler(0, libc::SCHED_OTHER, &param) as libc::c_long);

@@ -1,4 +1,5 @@
-//! One instruction of the kernel's classic packet filter, and the few kinds that filters for system calls need.
+//! One instruction of the kernel's classic packet filter, and the few kinds that filters for system
+//! calls need.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,8 @@ pub(crate) const AND: u16 = 0x54;
 /// Ends with the answer `k`.
 pub(crate) const RETURN: u16 = 0x06;
 
-/// Where the data of a call (`struct seccomp_data`) has its number; the architecture, the instruction pointer and six arguments follow.
+/// Where the data of a call (`struct seccomp_data`) has its number; the architecture, the
+/// instruction pointer and six arguments follow.
 pub(crate) const NUMBER_AT: u32 = 0;
 /// Where it has the architecture.
 pub(crate) const ARCHITECTURE_AT: u32 = 4;

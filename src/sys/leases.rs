@@ -8,12 +8,15 @@ use super::{Io, check};
 /// `F_SETSIG` of <asm-generic/fcntl.h>.
 const F_SETSIG: libc::c_int = 10;
 
-/// Whether some process has the file open for writing. It takes a lease to read for a moment, which the kernel refuses while somebody has;
-/// whoever opens the file for writing in that moment waits until it is given up. `file` is open for reading alone.
+/// Whether some process has the file open for writing. It takes a lease to read for a moment, which
+/// the kernel refuses while somebody has; whoever opens the file for writing in that moment waits
+/// until it is given up. `file` is open for reading alone.
 ///
-/// Errors: EACCES without CAP_LEASE for a file of another user, EINVAL where the file system has no leases.
+/// Errors: EACCES without CAP_LEASE for a file of another user, EINVAL where the file system has no
+/// leases.
 pub(crate) fn is_open_for_writing(file: BorrowedFd<'_>) -> Io<bool> {
-    // The signal of a lease that is broken would end this process otherwise; nobody notices this one who does not want to.
+    // The signal of a lease that is broken would end this process otherwise; nobody notices this
+    // one who does not want to.
     fcntl(file, F_SETSIG, libc::SIGURG)?;
     let taken = match fcntl(file, libc::F_SETLEASE, libc::F_RDLCK) {
         Ok(()) => fcntl(file, libc::F_SETLEASE, libc::F_UNLCK).map(|()| false),

@@ -13,7 +13,8 @@ pub(crate) struct LoopStatus {
     pub(crate) inode: u64,
     /// The text that it was bound with.
     pub(crate) label: Vec<u8>,
-    /// Whether it shows the whole file, read-only, as a device of ours does and an administrator's may not.
+    /// Whether it shows the whole file, read-only, as a device of ours does and an administrator's
+    /// may not.
     pub(crate) as_ours: bool,
 }
 
@@ -60,9 +61,11 @@ pub(crate) fn loop_get_free(control: BorrowedFd<'_>) -> Io<u32> {
     check(number as libc::c_long).map(|number| number as u32)
 }
 
-/// Binds `file` to a free loop device: read-only, and freed by the kernel with its last user. Kernel 5.8.
+/// Binds `file` to a free loop device: read-only, and freed by the kernel with its last user.
+/// Kernel 5.8.
 pub(crate) fn loop_configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>, label: &[u8]) -> Io<()> {
-    // SAFETY: both structures are plain integers, for which zero is valid; the kernel reads them during the call only.
+    // SAFETY: both structures are plain integers, for which zero is valid; the kernel reads them
+    // during the call only.
     unsafe {
         let mut config: loop_abi::LoopConfig = std::mem::zeroed();
         config.fd = file.as_raw_fd() as u32;
@@ -73,9 +76,11 @@ pub(crate) fn loop_configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>, label
     }
 }
 
-/// Asks for a binding to a descriptor that nobody has open, which cannot come about. EBADF from a kernel that knows the request.
+/// Asks for a binding to a descriptor that nobody has open, which cannot come about. EBADF from a
+/// kernel that knows the request.
 pub(crate) fn loop_configure_nothing(device: BorrowedFd<'_>) -> Io<()> {
-    // SAFETY: as for `loop_configure`; the descriptor's number is none, which the kernel looks at first.
+    // SAFETY: as for `loop_configure`; the descriptor's number is none, which the kernel looks at
+    // first.
     unsafe {
         let mut config: loop_abi::LoopConfig = std::mem::zeroed();
         config.fd = u32::MAX;

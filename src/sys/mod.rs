@@ -1,8 +1,9 @@
 //! The system calls that no library offers safely, and the only `unsafe` of the library.
 //!
-//! Everything here is a thin call: no policy, no retries, no text. Each block states why it is sound. Callers that fork or clone uphold
-//! one rule, stated once: **the calling process has a single thread** ([`is_single_threaded`] checks it), so that the child, a copy of that
-//! thread, may go on using the allocator and every library.
+//! Everything here is a thin call: no policy, no retries, no text. Each block states why it is
+//! sound. Callers that fork or clone uphold one rule, stated once: **the calling process has a
+//! single thread** ([`is_single_threaded`] checks it), so that the child, a copy of that thread,
+//! may go on using the allocator and every library.
 #![allow(unsafe_code)]
 
 mod bpf;

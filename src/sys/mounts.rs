@@ -17,7 +17,8 @@ pub(crate) struct MountAttr {
 /// Changes the attributes of the mount that `mount` is open on. Kernel 5.12.
 pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: MountAttr) -> Io<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: `attr` is a valid `struct mount_attr` of the size given; the empty path names the descriptor itself.
+    // SAFETY: `attr` is a valid `struct mount_attr` of the size given; the empty path names the
+    // descriptor itself.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

@@ -7,8 +7,8 @@ use std::ptr;
 
 use super::{Io, check};
 
-/// Whether this process has one thread: the link count of the task directory is two plus the number of threads. One that has been joined is
-/// counted for a moment still, which is waited for.
+/// Whether this process has one thread: the link count of the task directory is two plus the number
+/// of threads. One that has been joined is counted for a moment still, which is waited for.
 pub(crate) fn is_single_threaded() -> bool {
     const LOOKS: u32 = 10;
     let threads = || rustix::fs::stat("/proc/self/task").map_or(0, |stat| stat.st_nlink.saturating_sub(2));
@@ -34,7 +34,8 @@ pub(crate) struct Cloned {
     pub(crate) pidfd: OwnedFd,
 }
 
-/// `clone3` without sharing anything but what `flags` say; the child gets a pidfd from birth and, on cgroup v2, may be born in a cgroup.
+/// `clone3` without sharing anything but what `flags` say; the child gets a pidfd from birth and,
+/// on cgroup v2, may be born in a cgroup.
 ///
 /// The caller has a single thread.
 pub(crate) fn clone3(flags: u64, into_cgroup: Option<BorrowedFd<'_>>) -> Io<Fork<Cloned>> {
@@ -65,13 +66,15 @@ pub(crate) fn clone3(flags: u64, into_cgroup: Option<BorrowedFd<'_>>) -> Io<Fork
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: `args` is a valid `struct clone_args` of the size given, living across the call; the kernel writes one int to `pidfd`. Without
-    // CLONE_VM the child has a copy of this address space and, the caller being single-threaded, goes on as after fork(2).
+    // SAFETY: `args` is a valid `struct clone_args` of the size given, living across the call; the
+    // kernel writes one int to `pidfd`. Without CLONE_VM the child has a copy of this address space
+    // and, the caller being single-threaded, goes on as after fork(2).
     let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
     if pid == 0 {
         return Ok(Fork::Child);
     }
-    // SAFETY: clone3 succeeded with CLONE_PIDFD, so `pidfd` is a new descriptor that nobody else owns.
+    // SAFETY: clone3 succeeded with CLONE_PIDFD, so `pidfd` is a new descriptor that nobody else
+    // owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Fork::Parent(Cloned { pid: pid as i32, pidfd }))
 }
@@ -85,7 +88,8 @@ pub(crate) fn fork() -> Io<Fork<i32>> {
     }
 }
 
-/// Ends this process at once, without destructors, atexit handlers or flushing what the parent had buffered.
+/// Ends this process at once, without destructors, atexit handlers or flushing what the parent had
+/// buffered.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit does not return and touches no memory of ours.
     unsafe { libc::_exit(code) }
@@ -94,8 +98,8 @@ pub(crate) fn exit_now(code: i32) -> ! {
 /// `execveat` of an open file; returns only on failure.
 pub(crate) fn execveat(file: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> io::Error {
     let (argv, envp) = (pointers(argv), pointers(envp));
-    // SAFETY: both arrays are NULL-terminated and point to NUL-terminated strings that outlive the call; the empty path with AT_EMPTY_PATH
-    // names the descriptor itself.
+    // SAFETY: both arrays are NULL-terminated and point to NUL-terminated strings that outlive the
+    // call; the empty path with AT_EMPTY_PATH names the descriptor itself.
     unsafe {
         libc::syscall(
             libc::SYS_execveat,
@@ -113,7 +117,8 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
-/// The wait status of a process that has been reaped, by whomever, from a pidfd held since before. Kernel 6.15; nothing below.
+/// The wait status of a process that has been reaped, by whomever, from a pidfd held since before.
+/// Kernel 6.15; nothing below.
 pub(crate) fn pidfd_wait_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     /// `struct pidfd_info` of <linux/pidfd.h>, in its first published size.
     #[repr(C)]
@@ -128,12 +133,14 @@ pub(crate) fn pidfd_wait_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     /// `_IOWR(0xFF, 11, struct pidfd_info)`.
     const PIDFD_GET_INFO: libc::Ioctl = (3 << 30) | ((size_of::<PidfdInfo>() as libc::Ioctl) << 16) | (0xff << 8) | 11;
     let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
-    // SAFETY: the kernel reads and writes one structure of the size that the request number carries.
+    // SAFETY: the kernel reads and writes one structure of the size that the request number
+    // carries.
     let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
     (done == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
 }
 
-/// Empties this process's environment, so that nothing of it reaches libcontainer (`LISTEN_FDS`) or any program executed later.
+/// Empties this process's environment, so that nothing of it reaches libcontainer (`LISTEN_FDS`) or
+/// any program executed later.
 pub(crate) fn clear_environment() {
     // SAFETY: the process has a single thread, so nobody reads the environment meanwhile.
     unsafe { libc::clearenv() };
@@ -146,7 +153,8 @@ pub(crate) enum ParentDeath {
     Survive,
 }
 
-/// Sets what happens to this process when its parent dies. Changing ids sets it back, an exec does not.
+/// Sets what happens to this process when its parent dies. Changing ids sets it back, an exec does
+/// not.
 pub(crate) fn on_parent_death(fate: ParentDeath) -> Io<()> {
     let signal = match fate {
         ParentDeath::Kill => libc::SIGKILL,

@@ -58,8 +58,8 @@ const QIF_BLIMITS: u32 = 1;
 /// Bytes in the unit of those limits.
 pub(crate) const QUOTA_BLOCK_BYTES: u64 = 1024;
 
-/// Whether the file system that holds the descriptor's file counts what projects use: ESRCH where it does not, ENOSYS where it cannot. Kernel
-/// 5.14.
+/// Whether the file system that holds the descriptor's file counts what projects use: ESRCH where
+/// it does not, ENOSYS where it cannot. Kernel 5.14.
 pub(crate) fn project_quota_is_on(file: BorrowedFd<'_>) -> Io<()> {
     let mut info = QuotaInfo::default();
     // SAFETY: the kernel fills the structure, which is plain integers, during the call only.
@@ -67,7 +67,8 @@ pub(crate) fn project_quota_is_on(file: BorrowedFd<'_>) -> Io<()> {
     check(done).map(drop)
 }
 
-/// Limits the space of a project, in blocks of [`QUOTA_BLOCK_BYTES`]; 0 lifts the limit. CAP_SYS_ADMIN.
+/// Limits the space of a project, in blocks of [`QUOTA_BLOCK_BYTES`]; 0 lifts the limit.
+/// CAP_SYS_ADMIN.
 pub(crate) fn set_project_quota(file: BorrowedFd<'_>, project: u32, blocks: u64) -> Io<()> {
     let mut block = QuotaBlock { block_hard_limit: blocks, valid: QIF_BLIMITS, ..QuotaBlock::default() };
     // SAFETY: the kernel reads the structure, which is plain integers, during the call only.

@@ -7,8 +7,9 @@ use super::{Io, check};
 
 /// Puts every signal's disposition back to the default.
 pub(crate) fn reset_dispositions() {
-    // SAFETY: an all-zero sigaction is SIG_DFL without flags or mask. The raw calls reach the two realtime
-    // signals that glibc keeps for itself, too; those on SIGKILL and SIGSTOP fail, and nobody can have changed these.
+    // SAFETY: an all-zero sigaction is SIG_DFL without flags or mask. The raw calls reach the two
+    // realtime signals that glibc keeps for itself, too; those on SIGKILL and SIGSTOP fail, and
+    // nobody can have changed these.
     unsafe {
         let default: KernelSigaction = std::mem::zeroed();
         for signal in 1..=64 {
@@ -43,7 +44,8 @@ pub(crate) fn block_signals() {
 
 /// Keeps the calling thread, and no other, from running the handler of any signal.
 pub(crate) fn block_every_signal_of_this_thread() {
-    // SAFETY: the set is initialised by the call that fills it; only the calling thread's mask changes.
+    // SAFETY: the set is initialised by the call that fills it; only the calling thread's mask
+    // changes.
     unsafe {
         let mut every: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut every);
@@ -54,7 +56,8 @@ pub(crate) fn block_every_signal_of_this_thread() {
 /// Forgets a blocked signal that is pending.
 pub(crate) fn forget_pending(signal: i32) {
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `set` is initialised by sigemptyset before use; nothing is written but the signal's end of being pending.
+    // SAFETY: `set` is initialised by sigemptyset before use; nothing is written but the signal's
+    // end of being pending.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
@@ -63,10 +66,11 @@ pub(crate) fn forget_pending(signal: i32) {
     }
 }
 
-/// A descriptor from which the signals of a set can be read (bit 0 is signal 1); they are blocked from here on.
+/// A descriptor from which the signals of a set can be read (bit 0 is signal 1); they are blocked
+/// from here on.
 pub(crate) fn signal_fd(set: u64) -> Io<OwnedFd> {
-    // SAFETY: the set is eight valid bytes; the descriptor returned is new and owned here. The raw calls reach the two realtime signals that
-    // glibc keeps for itself, too.
+    // SAFETY: the set is eight valid bytes; the descriptor returned is new and owned here. The raw
+    // calls reach the two realtime signals that glibc keeps for itself, too.
     unsafe {
         let blocked = libc::syscall(
             libc::SYS_rt_sigprocmask,
@@ -89,8 +93,9 @@ pub(crate) enum Addressee {
     Group,
 }
 
-/// Sends any signal, the realtime ones too. For a group the pidfd is that of its leader. Kernel 6.9 finds the group by the pidfd; before, it
-/// is found by the number, which stays the group's as long as it has a member.
+/// Sends any signal, the realtime ones too. For a group the pidfd is that of its leader. Kernel 6.9
+/// finds the group by the pidfd; before, it is found by the number, which stays the group's as long
+/// as it has a member.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, leader: i32, signal: i32, to: Addressee) -> Io<()> {
     const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 1 << 2;
     let flags = if to == Addressee::Group { PIDFD_SIGNAL_PROCESS_GROUP } else { 0 };
@@ -118,7 +123,8 @@ pub(crate) fn reap_children_again() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
-/// The kernel's own `struct sigaction`: handler, flags, restorer, mask. Zero is the default action on every architecture.
+/// The kernel's own `struct sigaction`: handler, flags, restorer, mask. Zero is the default action
+/// on every architecture.
 #[repr(C)]
 struct KernelSigaction {
     words: [u64; 8],

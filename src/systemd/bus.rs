@@ -1,4 +1,5 @@
-//! The call over D-Bus. zbus rather than cgroups-rs, which has no way to learn when a unit is there or whether it has failed.
+//! The call over D-Bus. zbus rather than cgroups-rs, which has no way to learn when a unit is there
+//! or whether it has failed.
 
 use std::fmt;
 
@@ -17,8 +18,9 @@ const SERVICE: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
-/// How long a stopped unit's processes have before systemd kills them, in microseconds: three times what the monitor gives its worker
-/// ([`DEFAULT_GRACE_MS`](crate::monitor::DEFAULT_GRACE_MS)), so that it is the monitor who ends it and knows how.
+/// How long a stopped unit's processes have before systemd kills them, in microseconds: three times
+/// what the monitor gives its worker ([`DEFAULT_GRACE_MS`](crate::monitor::DEFAULT_GRACE_MS)), so
+/// that it is the monitor who ends it and knows how.
 const STOP_PATIENCE_US: u64 = 3 * 1000 * crate::monitor::DEFAULT_GRACE_MS as u64;
 
 /// systemd's word for "no limit".
@@ -72,7 +74,8 @@ pub(super) fn start_scope(scope: &Scope, pid: u32) -> Result<(), Refusal> {
         .interface(MANAGER)?
         .member("JobRemoved")?
         .build();
-    // Before the call, so that no answer is missed. systemd tells whoever made a job of its end, subscribed or not.
+    // Before the call, so that no answer is missed. systemd tells whoever made a job of its end,
+    // subscribed or not.
     let jobs_done = MessageIterator::for_match_rule(jobs_done, &connection, None)?;
     let description = format!("Squall container {}", scope.unit());
     let auxiliary: [(&str, Vec<Property<'_>>); 0] = [];
@@ -103,7 +106,8 @@ fn properties<'a>(scope: &'a Scope, description: &'a str, pid: u32) -> Vec<Prope
         ("Delegate", true.into()),
         // A failed unit is not kept either.
         ("CollectMode", "inactive-or-failed".into()),
-        // Limits are those of the cgroup below; systemd's default for units is none that anybody asked for.
+        // Limits are those of the cgroup below; systemd's default for units is none that anybody
+        // asked for.
         ("TasksMax", NO_LIMIT.into()),
         ("TimeoutStopUSec", STOP_PATIENCE_US.into()),
         ("PIDs", vec![pid].into()),

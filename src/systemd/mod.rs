@@ -1,11 +1,12 @@
 //! systemd, asked for the scope of a container.
 //!
-//! Owns the one thing that Squall wants of it: a delegated unit with this process in it. Everything below the unit's cgroup is made by
-//! [`cgroup`](crate::cgroup) as anywhere else, and the end of the unit needs no call: systemd removes it when its last process has gone,
-//! whoever that was and however it ended.
+//! Owns the one thing that Squall wants of it: a delegated unit with this process in it. Everything
+//! below the unit's cgroup is made by [`cgroup`](crate::cgroup) as anywhere else, and the end of
+//! the unit needs no call: systemd removes it when its last process has gone, whoever that was and
+//! however it ended.
 //!
-//! Who we are: the launch process. The call itself is made in a process of its own with a deadline, because a D-Bus connection has threads
-//! and may hang, and the launch process must do neither.
+//! Who we are: the launch process. The call itself is made in a process of its own with a deadline,
+//! because a D-Bus connection has threads and may hang, and the launch process must do neither.
 
 #[cfg(feature = "systemd")]
 mod bus;
@@ -21,14 +22,16 @@ use crate::stage::Stage;
 /// Where the bus is that systemd listens on. Not from the environment, which is not trusted.
 const BUS: &str = "/run/dbus/system_bus_socket";
 
-/// How long systemd may take for a scope, on a busy machine: less than what a launch's caller waits in silence.
+/// How long systemd may take for a scope, on a busy machine: less than what a launch's caller waits
+/// in silence.
 #[cfg(feature = "systemd")]
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Manager {
-    /// Who should make cgroups on this machine when its administrator has not said: systemd where it runs, the machine has cgroup v2 alone,
-    /// and this program was built with the feature `systemd`, because every cgroup that systemd has not delegated is its own there;
-    /// otherwise Squall itself.
+    /// Who should make cgroups on this machine when its administrator has not said: systemd where
+    /// it runs, the machine has cgroup v2 alone, and this program was built with the feature
+    /// `systemd`, because every cgroup that systemd has not delegated is its own there; otherwise
+    /// Squall itself.
     pub fn of_this_machine() -> Manager {
         match Layout::detect() {
             Ok(layout) if Manager::no_scopes(&layout).is_none() => Manager::Systemd,
@@ -67,8 +70,8 @@ fn failed(scope: &Scope, kind: ErrorKind, text: String) -> Result<()> {
 /// Has systemd make the scope with this process in it, and goes into the monitor's cgroup there.
 ///
 /// # Errors
-/// `Exists`: there is such a unit. `TimedOut`, `Privilege`, `System`: systemd did not answer, or refused. `Unsupported`: its cgroups are not
-/// where ours are.
+/// `Exists`: there is such a unit. `TimedOut`, `Privilege`, `System`: systemd did not answer, or
+/// refused. `Unsupported`: its cgroups are not where ours are.
 pub(crate) fn enter(layout: &Layout, scope: &Scope) -> Result<()> {
     let failed = |kind, text| failed(scope, kind, text);
     start(scope).or_else(|(kind, text)| failed(kind, text))?;

@@ -1,10 +1,12 @@
-//! Plays the launch process for the monitor's tests: starts `sh -c SCRIPT` as init, and becomes the monitor of it.
+//! Plays the launch process for the monitor's tests: starts `sh -c SCRIPT` as init, and becomes the
+//! monitor of it.
 //!
 //! ```text
 //! monitor-launch DIRECTORY [--cgroup KIND PATH] [--oom MEMORY-CGROUP NAME] [--deadline-ms N] [--grace-ms N] [--owner-uid N]
 //!                [--upper PATH] [--gate] [--corrupt] SCRIPT
 //! ```
-//! With `--gate` the gate's other end is init's standard input. The first `--oom` is the container's own cgroup.
+//! With `--gate` the gate's other end is init's standard input. The first `--oom` is the
+//! container's own cgroup.
 #![forbid(unsafe_code)]
 
 use std::ffi::CString;

@@ -1,16 +1,17 @@
 //! The floor: the kernel's share of a launch, and next to nothing else.
 //!
-//! A static program for the benchmark, compiled by the build script of `runtime-tests`. It reads a list of steps (`bin/bench/floor_steps.rs` writes it,
-//! and says there what it has in common with a launch of Squall and what not), makes one system call for each, or the few that belong
-//! together, and checks nothing but their success.
+//! A static program for the benchmark, compiled by the build script of `runtime-tests`. It reads a
+//! list of steps (`bin/bench/floor_steps.rs` writes it, and says there what it has in common with a
+//! launch of Squall and what not), makes one system call for each, or the few that belong together,
+//! and checks nothing but their success.
 //!
 //! ```text
 //! floor STEPS          runs the container to its end, and ends with its code
 //! floor STEPS detach   leaves it running; prints its pid
 //! ```
 //!
-//! To standard error, when there is a third argument: when it started, when each part began, and when the workload was executed, in
-//! nanoseconds.
+//! To standard error, when there is a third argument: when it started, when each part began, and
+//! when the workload was executed, in nanoseconds.
 
 #![no_main]
 
@@ -36,7 +37,8 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let (gate, gate_writing) = sys::pipe();
     let child = sys::clone3(steps.namespaces, steps.into_cgroup);
     if child == 0 {
-        // Who we are now: the container's first process, root, in its new namespaces. Never returns.
+        // Who we are now: the container's first process, root, in its new namespaces. Never
+        // returns.
         sys::close(gate_writing);
         sys::close(report);
         steps.gate = gate;
@@ -64,7 +66,8 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     code
 }
 
-/// The four parts of the list, each headed by its name: before the clone, in the container's first process, beside it, and after its end.
+/// The four parts of the list, each headed by its name: before the clone, in the container's first
+/// process, beside it, and after its end.
 fn sections(text: &str) -> [&str; 4] {
     let from = |name: &str| text.split_once(name).expect("the steps have four parts").1;
     let part = |name: &str, next: &str| from(name).split_once(next).expect("the steps have four parts").0;

@@ -1,4 +1,5 @@
-//! The system calls. Everything unsafe of the floor is here; each call gets plain numbers, or pointers to values that live across it.
+//! The system calls. Everything unsafe of the floor is here; each call gets plain numbers, or
+//! pointers to values that live across it.
 
 use std::ffi::{CString, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::ptr::{null, null_mut};
@@ -183,7 +184,8 @@ pub fn mount_setattr(mount: i32, set: u64, propagation: u64, recursive: bool) ->
     unsafe { syscall(MOUNT_SETATTR, mount, c"".as_ptr(), flags, attributes.as_ptr(), size_of_val(&attributes)) as i32 }
 }
 
-/// A detached mount of a new file system; options as `key=value`, or `key` for a flag, with blanks between them.
+/// A detached mount of a new file system; options as `key=value`, or `key` for a flag, with blanks
+/// between them.
 pub fn new_mount(kind: &Text, attributes: u64, options: &str) -> i32 {
     const SET_FLAG: c_uint = 0;
     const SET_STRING: c_uint = 1;
@@ -277,7 +279,8 @@ pub fn clone3(namespaces: u64, into_cgroup: i32) -> i32 {
         args[0] |= INTO_CGROUP;
         args[10] = into_cgroup as u64;
     }
-    // SAFETY: without a stack of its own the child goes on with a copy of this one; there is one thread.
+    // SAFETY: without a stack of its own the child goes on with a copy of this one; there is one
+    // thread.
     let child = unsafe { syscall(CLONE3, args.as_mut_ptr(), size_of_val(&args)) as i32 };
     if child < 0 {
         crate::steps::fail(&format!("clone3: {}", std::io::Error::last_os_error()));

@@ -209,8 +209,8 @@ fn one_version_alone_joins_kills_and_removes() {
             let how = cgroup.kill_all(means).unwrap();
             assert_eq!(how == KilledBy::CgroupKill, v2 && means == KillMeans::Best, "{how:?}");
             for child in &mut children {
-                // In v1 the group that is frozen is not the one below, so its process may be reached through
-                // another hierarchy only.
+                // In v1 the group that is frozen is not the one below, so its process may be
+                // reached through another hierarchy only.
                 assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
             }
             cgroup.remove(PATIENCE).unwrap();
@@ -254,7 +254,8 @@ fn an_out_of_memory_kill_wakes_the_watcher_and_is_counted() {
     assert!(usage.memory_peak_bytes.is_none_or(|peak| peak >= 31 << 20), "{usage:?}");
 }
 
-/// By the files of v1 where there are some, and by a program in the v2 tree, which a hybrid machine has as well.
+/// By the files of v1 where there are some, and by a program in the v2 tree, which a hybrid machine
+/// has as well.
 #[test]
 fn only_the_standard_devices_can_be_opened() {
     let machine = Layout::detect().unwrap();
@@ -290,7 +291,8 @@ fn limits_of_a_running_cgroup_go_up_and_down_together() {
     Cgroup::create(&ground.layout, &ground.top, &Limits { cpu_quota_us: Some(50_000), ..Limits::none() }).unwrap();
     let (cgroup, _) = ground.create(&pair(64, 64, 50_000, 100_000)).unwrap();
     let mut child = waiting_inside(&ground);
-    // Up: memory beyond the old sum, and the old quota too much for the new period of this parent. Then down.
+    // Up: memory beyond the old sum, and the old quota too much for the new period of this parent.
+    // Then down.
     for (memory, total, quota, period) in [(128, 160, 20_000, 50_000), (48, 48, 40_000, 100_000)] {
         let changed = cgroup.set_limits(&pair(memory, total, quota, period)).unwrap();
         assert!(changed.iter().all(|change| matches!(change.got, Got::NotAvailable(_))), "{changed:?}");

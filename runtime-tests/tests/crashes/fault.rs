@@ -20,9 +20,10 @@ pub enum Fault {
 impl Fault {
     const ALL: [Fault; 5] = [Fault::Kill, Fault::Abort, Fault::Enospc, Fault::Memory, Fault::Eio];
 
-    /// The faults to be tried at a point of a scenario. The monitor is killed at each of its system calls; the others strike it at the first
-    /// call of each kind in each stage, because what follows is the same work in the next cgroup or file. No memory limit: it allocates
-    /// nothing, so that to be killed for it is no different from being killed.
+    /// The faults to be tried at a point of a scenario. The monitor is killed at each of its system
+    /// calls; the others strike it at the first call of each kind in each stage, because what
+    /// follows is the same work in the next cgroup or file. No memory limit: it allocates nothing,
+    /// so that to be killed for it is no different from being killed.
     pub fn of(scenario: Scenario, point: &str) -> Vec<Fault> {
         let tried = |fault: &Fault| match fault {
             Fault::Kill => true,

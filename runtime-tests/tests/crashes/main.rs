@@ -1,9 +1,11 @@
-//! The crash matrix: whoever dies, wherever, whatever of, nothing is left and nothing false is told.
+//! The crash matrix: whoever dies, wherever, whatever of, nothing is left and nothing false is
+//! told.
 //!
-//! The cases are found, not written down: every scenario runs once while it is only watched, which gives the points that its processes pass
-//! (stages of the library's processes, system calls of the monitor). Each point is then a case with each fault. In a case the scenario runs
-//! again on a bed of its own, the fault strikes, and then: a running worker is told to end, and its end is true or, where the monitor was
-//! the victim, lost; one reap; nothing is left.
+//! The cases are found, not written down: every scenario runs once while it is only watched, which
+//! gives the points that its processes pass (stages of the library's processes, system calls of the
+//! monitor). Each point is then a case with each fault. In a case the scenario runs again on a bed
+//! of its own, the fault strikes, and then: a running worker is told to end, and its end is true
+//! or, where the monitor was the victim, lost; one reap; nothing is left.
 //!
 //! ```text
 //! cargo test -p runtime-tests --test crashes [-- PART OF A CASE'S NAME]

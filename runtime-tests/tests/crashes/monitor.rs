@@ -1,4 +1,5 @@
-//! Faults that strike the monitor, which is the program as it is shipped: a tracer stops it at each of its system calls.
+//! Faults that strike the monitor, which is the program as it is shipped: a tracer stops it at each
+//! of its system calls.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -28,7 +29,8 @@ pub struct Played {
     pub ended: Ended,
 }
 
-/// Plays the scenario with the monitor traced; the fault strikes when it enters the call of that name.
+/// Plays the scenario with the monitor traced; the fault strikes when it enters the call of that
+/// name.
 pub fn play(scene: &Scene, scenario: Scenario, strike: Option<(&str, Fault)>) -> Played {
     let (part, order) = match scenario {
         Scenario::MonitorKeepsNothing => ("launch-unkept", None),
@@ -203,7 +205,8 @@ fn call_of(pid: Pid) -> Option<Sysno> {
     text.split(' ').next().and_then(|word| word.parse().ok()).and_then(Sysno::new)
 }
 
-/// The call that it is about to make becomes the exit of its panic handler: it blocks every signal that could abort it.
+/// The call that it is about to make becomes the exit of its panic handler: it blocks every signal
+/// that could abort it.
 #[cfg(target_arch = "x86_64")]
 fn end_as_by_a_bug(pid: Pid) {
     let mut registers = ptrace::getregs(pid).expect("it is traced");

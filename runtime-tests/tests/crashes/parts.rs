@@ -1,4 +1,5 @@
-//! The programs that embed Squall and are struck, or whose launch processes, spawners and inits are.
+//! The programs that embed Squall and are struck, or whose launch processes, spawners and inits
+//! are.
 
 use std::time::Duration;
 

@@ -128,7 +128,8 @@ impl Scenario {
         }
     }
 
-    /// Plays the part in which the fault strikes. Who is waited for is told to end once the waiter waits.
+    /// Plays the part in which the fault strikes. Who is waited for is told to end once the waiter
+    /// waits.
     fn play(self, scene: &Scene, order: &str) -> Ended {
         let waited_for = match scene.container() {
             Ok(Some(Container::Running(running))) if self == Scenario::Wait => running.record().init.pid,
@@ -166,8 +167,8 @@ impl Scenario {
 
     /// Plays it, with this fault at this point.
     ///
-    /// Which of two things the monitor sees first, the end of its client or that of init, differs from time to time: where a point was not
-    /// passed for that reason, it is played again.
+    /// Which of two things the monitor sees first, the end of its client or that of init, differs
+    /// from time to time: where a point was not passed for that reason, it is played again.
     pub fn run(self, point: &str, fault: Fault) -> Verdict {
         const TRIES: u32 = 8;
         for _ in 1..TRIES {
@@ -222,7 +223,8 @@ impl Scenario {
         matches!(self, Scenario::Launch | Scenario::LaunchBySpawner)
     }
 
-    /// Whether there may be no record afterwards: of a launch that failed, or because it is what was wanted.
+    /// Whether there may be no record afterwards: of a launch that failed, or because it is what
+    /// was wanted.
     fn may_leave_no_record(self) -> bool {
         use Scenario::{MonitorKeepsNothing, Reap, Remove, RemoveRunning};
         self.launches() || matches!(self, Remove | RemoveRunning | Reap | MonitorKeepsNothing)
@@ -332,7 +334,8 @@ fn check_end(scene: &Scene, about: &About, verdict: &mut Verdict) {
     }
 }
 
-/// Moments spread over the time that the scenario takes, for each process that can be killed from outside.
+/// Moments spread over the time that the scenario takes, for each process that can be killed from
+/// outside.
 pub fn random_instants() -> Vec<(Scenario, &'static str, Duration)> {
     const EACH: u64 = 12;
     let victims = [

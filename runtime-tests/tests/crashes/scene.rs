@@ -1,4 +1,5 @@
-//! What a case has to itself: a bed whose run root is a small file system, and the means of the faults.
+//! What a case has to itself: a bed whose run root is a small file system, and the means of the
+//! faults.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,8 +41,8 @@ pub struct Ended {
 }
 
 impl Scene {
-    /// In a mount namespace that this thread has to itself: a launch of another case copies all mounts of its namespace, and an init that dies
-    /// slowly would hold ours.
+    /// In a mount namespace that this thread has to itself: a launch of another case copies all
+    /// mounts of its namespace, and an init that dies slowly would hold ours.
     pub fn new() -> Scene {
         runtime_tests::namespace::leave_the_machines().expect("root may have a mount namespace of its own");
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -178,7 +179,8 @@ impl Scene {
         }
     }
 
-    /// Waits until the worker takes the signal that tells it to end, or is dead: before, it is lost on the first process of a pid namespace.
+    /// Waits until the worker takes the signal that tells it to end, or is dead: before, it is lost
+    /// on the first process of a pid namespace.
     pub fn listens(&self, init: i32) {
         const SIGTERM_BIT: u64 = 1 << (15 - 1);
         let deadline = Instant::now() + LETTING_GO;

@@ -16,7 +16,8 @@ use rustix::net::{
 use squall::monitor::exit::ExitRecord;
 use squall::monitor::protocol::{Answer, Request, Status};
 
-/// The hierarchies that a container is in: those of v1 that count something and the tree of v2 beside them, or v2 alone.
+/// The hierarchies that a container is in: those of v1 that count something and the tree of v2
+/// beside them, or v2 alone.
 pub fn hierarchies() -> &'static [&'static str] {
     if v2_alone() { &["unified"] } else { &["memory", "cpuacct", "cpu", "pids", "unified"] }
 }

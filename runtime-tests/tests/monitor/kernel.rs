@@ -90,7 +90,8 @@ fn a_later_stop_can_shorten_the_grace_and_cannot_prolong_it() {
 #[test]
 fn a_deadline_ends_the_container_gently_first_and_takes_all_of_it() {
     let script = "trap '' TERM; setsid sleep 600 & : > $R; exec sleep 600";
-    // Long enough for the script to come as far as saying that it is ready, on a slow machine too: it would be waited for in vain.
+    // Long enough for the script to come as far as saying that it is ready, on a slow machine too:
+    // it would be waited for in vain.
     let record = Launch::new().with(&["--deadline-ms", "2000", "--grace-ms", "200"]).run(script).ready().record();
     assert_eq!((record.exit, record.reason), (Exit::Signal { signal: 9, core_dumped: false }, EndReason::Timeout));
     assert!((2_200_000_000..8_000_000_000).contains(&record.wall_ns.unwrap()), "{record:?}");
@@ -163,7 +164,8 @@ fn garbage_is_refused_and_changes_nothing() {
         // Verbs 0 and above 4 only: a random stop is still a stop.
         client.raw(&[1, noise[0] | 8, noise[1], noise[2], noise[3]]).expect("an answer");
     }
-    // An answer that is never read fills the queue and then costs the client its place, not the monitor its time.
+    // An answer that is never read fills the queue and then costs the client its place, not the
+    // monitor its time.
     let deaf = container.client();
     while send(&deaf.0, &[1, 1], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok() {
         client.status();
@@ -257,8 +259,9 @@ fn a_monitor_with_nothing_to_do_does_not_wake_and_owns_little() {
     container.record();
 }
 
-/// As long as a debugger holds a dead process, its pidfd can be read and it cannot be reaped: the same as for an instant when one of its
-/// threads executes a program, and for as long as this test likes.
+/// As long as a debugger holds a dead process, its pidfd can be read and it cannot be reaped: the
+/// same as for an instant when one of its threads executes a program, and for as long as this test
+/// likes.
 #[test]
 fn a_monitor_believes_no_end_that_it_cannot_reap() {
     let container = Launch::new().run(": > $R; exec sleep 600").ready();

@@ -1,4 +1,5 @@
-//! Layers that are cut off, damaged, or no images at all: each is a clear error or a worker that truly runs, and nothing is left of it.
+//! Layers that are cut off, damaged, or no images at all: each is a clear error or a worker that
+//! truly runs, and nothing is left of it.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -34,8 +35,9 @@ impl<'a> Bench<'a> {
         Bench { bed, count: 0, ran: 0, refused: 0, problems: Vec::new() }
     }
 
-    /// Launches from an image with this content. Each is a file of its own name: a layer is known by what its file is. A program of which
-    /// something is damaged may do anything, and never end: the time limit is for it alone, and does not count before it is executed.
+    /// Launches from an image with this content. Each is a file of its own name: a layer is known
+    /// by what its file is. A program of which something is damaged may do anything, and never end:
+    /// the time limit is for it alone, and does not count before it is executed.
     fn launch(&mut self, what: &str, content: &[u8]) {
         self.count += 1;
         eprint!("{what}: ");
@@ -47,28 +49,32 @@ impl<'a> Bench<'a> {
             self.problems.push(format!("{what}: {reason}: {} {}", output.status, output.stderr.trim_end()));
         }
         if is_refused_at(&output, &["request", "layers"]) {
-            // It was never mounted where anybody could see it. The kernel frees its device a moment after the call.
+            // It was never mounted where anybody could see it. The kernel frees its device a moment
+            // after the call.
             until(&format!("no loop device stays bound to {what}"), || (!is_bound(&path)).then_some(()));
             let left = fs::read_dir(self.bed.run_root().join("layers")).map_or(0, Iterator::count);
             if left > 0 {
                 self.problems.push(format!("{what}: {left} directories are left in the store"));
             }
         } else {
-            // What could be mounted stays pinned, whatever became of its worker. The harness looks in the end whether all is given up: a
-            // mount namespace that somebody copies in between holds the device for as long as it lives.
+            // What could be mounted stays pinned, whatever became of its worker. The harness looks
+            // in the end whether all is given up: a mount namespace that somebody copies in between
+            // holds the device for as long as it lives.
             self.bed.squall(&["reap", "--keep", "0"]).ok();
         }
         fs::remove_file(&path).unwrap();
     }
 
-    /// Either a worker that ran, or one line that names stage and layer or, of an image that could be mounted, what could not be read.
+    /// Either a worker that ran, or one line that names stage and layer or, of an image that could
+    /// be mounted, what could not be read.
     fn judge(&mut self, path: &str, output: &Output) -> Result<(), &'static str> {
         if output.code() == 7 {
             self.ran += 1;
             return Ok(());
         }
         if !is_refusal(output) {
-            // A program whose text comes from the wrong place may crash; that is the worker's end, and true.
+            // A program whose text comes from the wrong place may crash; that is the worker's end,
+            // and true.
             self.ran += 1;
             return if output.stderr.contains("squall") { Err("neither refused nor run") } else { Ok(()) };
         }
@@ -113,7 +119,8 @@ fn is_bound(path: &str) -> bool {
     files.into_iter().any(|file| file.trim_end().trim_end_matches(" (deleted)") == path)
 }
 
-/// An image with something in every table: many inodes and names, extended attributes, several owners, fragments.
+/// An image with something in every table: many inodes and names, extended attributes, several
+/// owners, fragments.
 fn rich_image(bed: &Bed) -> Vec<u8> {
     let path = bed.image("rich", |writer| {
         bed::add_probe(writer, "bin/probe", 0o755);
@@ -127,7 +134,8 @@ fn rich_image(bed: &Bed) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-/// The same in EROFS, without a checksum of the superblock: with it, all damage there would be found by it alone.
+/// The same in EROFS, without a checksum of the superblock: with it, all damage there would be
+/// found by it alone.
 fn erofs_image(bed: &Bed) -> Vec<u8> {
     let tree = bed.work().join("tree");
     fs::create_dir_all(tree.join("bin")).unwrap();
@@ -153,14 +161,15 @@ const EROFS_SUPERBLOCK: usize = 1024;
 /// Where squashfs's superblock says how much of the file is used.
 const BYTES_USED: usize = 40;
 
-/// The starts of the id, attribute, inode, directory, fragment and export tables, as far as there are such.
+/// The starts of the id, attribute, inode, directory, fragment and export tables, as far as there
+/// are such.
 fn table_starts(image: &[u8]) -> Vec<usize> {
     let start = |offset: usize| u64::from_le_bytes(image[offset..offset + 8].try_into().unwrap());
     (48..96).step_by(8).map(start).filter(|start| *start != u64::MAX).map(|start| start as usize).collect()
 }
 
-/// At every fortieth and around the start of each table; as it is, which the superblock gives away, and with a superblock and a padding that
-/// hide it, so that the kernel has to find out.
+/// At every fortieth and around the start of each table; as it is, which the superblock gives away,
+/// and with a superblock and a padding that hide it, so that the kernel has to find out.
 fn a_squashfs_file_cut_off_anywhere_is_refused_or_runs(bed: &Bed) {
     let image = rich_image(bed);
     let mut lengths: Vec<usize> = (0..40).map(|part| image.len() * part / 40).collect();
@@ -236,7 +245,8 @@ const EROFS_FIELDS: [(&str, usize, usize); 24] = [
     ("reserved", 105, 23),
 ];
 
-/// A field with all bits flipped, 0, 1, the greatest value, and its highest and its lowest bit flipped.
+/// A field with all bits flipped, 0, 1, the greatest value, and its highest and its lowest bit
+/// flipped.
 fn wrong_values(field: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut one = vec![0; field.len()];
     one[0] = 1;
@@ -297,7 +307,8 @@ impl Numbers {
     }
 }
 
-/// Behind the files' content are squashfs's tables; EROFS has its inodes and directories between the blocks, so there it is anywhere.
+/// Behind the files' content are squashfs's tables; EROFS has its inodes and directories between
+/// the blocks, so there it is anywhere.
 fn bytes_flipped_at_random_in_the_tables_of_an_image_harm_its_worker_alone(bed: &Bed) {
     const ROUNDS: usize = 120;
     let squashfs = rich_image(bed);
@@ -377,10 +388,11 @@ fn a_layer_that_the_caller_may_not_read_is_a_clear_error(bed: &Bed) {
     assert!(refused.stderr.contains(&closed) && refused.stderr.contains("may not be read by user 65534"), "{refused}");
 }
 
-/// The worker waits until its layer's file has been emptied; only then does it read what has never been read, by a call and by a mapping.
+/// The worker waits until its layer's file has been emptied; only then does it read what has never
+/// been read, by a call and by a mapping.
 fn a_worker_whose_layer_is_cut_off_while_it_runs_ends_truly(bed: &Bed) {
-    // Compressed: an older loop driver (seen with 6.1) reads zeros behind the end of a file, and they are no compressed block. What is stored as
-    // it is would read as zeros there.
+    // Compressed: an older loop driver (seen with 6.1) reads zeros behind the end of a file, and
+    // they are no compressed block. What is stored as it is would read as zeros there.
     let big: Vec<u8> = (0..1_000_000_u32).flat_map(|number| format!("{number:x} ").into_bytes()).collect();
     for what in ["read", "map"] {
         let base = bed.image(&format!("base-{what}"), |writer| bed::add_probe(writer, "bin/probe", 0o755));

@@ -20,7 +20,8 @@ cases![
 /// Programs that a test stops and lets go on.
 pub const ROLES: &[Role] = &[("launch-with-points", launch_with_points)];
 
-/// Launches a worker through the library: this program has the crash points, the command line program as it is shipped has none.
+/// Launches a worker through the library: this program has the crash points, the command line
+/// program as it is shipped has none.
 fn launch_with_points(args: &[String]) {
     let [run_root, monitors, layer, cgroup] = args else { panic!("{args:?}") };
     let squall = squall::Squall::builder().run_root(run_root).monitors(monitors).build().unwrap();
@@ -160,7 +161,8 @@ fn a_monitor_that_is_told_to_end_stops_its_worker_first(bed: &Bed) {
     assert_eq!(worker.inspect()["exit"]["reason"], "stopped");
 }
 
-/// A service manager that stops the caller signals everything in its cgroup, and a launch process is in it at first.
+/// A service manager that stops the caller signals everything in its cgroup, and a launch process
+/// is in it at first.
 fn a_signal_to_the_caller_while_it_launches_is_no_stop(bed: &Bed) {
     let scene = bed.file("scene");
     fs::create_dir(&scene).unwrap();

@@ -1,4 +1,5 @@
-//! What the machine can do: a useful page for root, for nobody, and in odd surroundings; never a panic, never a hang, never a trace.
+//! What the machine can do: a useful page for root, for nobody, and in odd surroundings; never a
+//! panic, never a hang, never a trace.
 
 use std::fs;
 use std::path::Path;

@@ -31,7 +31,8 @@ pub struct Embedder {
     program: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
-    /// The end of a pipe whose other end the program inherited: not close-on-exec, as a careless program leaves it.
+    /// The end of a pipe whose other end the program inherited: not close-on-exec, as a careless
+    /// program leaves it.
     careless: OwnedFd,
 }
 
@@ -63,13 +64,15 @@ impl Embedder {
         self.expect("launched");
     }
 
-    /// What it forked or started: keeper and spawner, or the spawner program. To be asked before it launches anything.
+    /// What it forked or started: keeper and spawner, or the spawner program. To be asked before it
+    /// launches anything.
     pub fn helpers(&self) -> Vec<u32> {
         let expected = if self.kind == PROGRAM { 1 } else { 2 };
         until("its spawner is there", || Some(descendants(self.pid())).filter(|found| found.len() == expected))
     }
 
-    /// Has it close its ends of both pipes, and says whether they end. It can answer nothing from then on.
+    /// Has it close its ends of both pipes, and says whether they end. It can answer nothing from
+    /// then on.
     pub fn pipes_end_when_the_program_closes_them(&mut self) -> bool {
         self.order("close");
         let mut rest = Vec::new();
@@ -156,7 +159,8 @@ fn dispose(signal: i32) {
 
 fn close(descriptors: [i32; 2]) {
     for descriptor in descriptors {
-        // SAFETY: the test owns neither in this program: one is standard output, which nothing is written to any more, the other inherited.
+        // SAFETY: the test owns neither in this program: one is standard output, which nothing is
+        // written to any more, the other inherited.
         unsafe { libc::close(descriptor) };
     }
 }

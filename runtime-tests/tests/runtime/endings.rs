@@ -17,11 +17,12 @@ cases![
     a_monitor_that_is_stopped_does_not_keep_its_worker_from_ending,
 ];
 
-/// How long a stop may take that gives no grace: the bound of the errors that these tests are about is 30 s.
+/// How long a stop may take that gives no grace: the bound of the errors that these tests are about
+/// is 30 s.
 const SOON: Duration = Duration::from_secs(8);
 
-/// The file that freezes a cgroup, and what it takes: that of cgroup v1 where there is one, since what that has frozen never gets as far as v2
-/// would want it.
+/// The file that freezes a cgroup, and what it takes: that of cgroup v1 where there is one, since
+/// what that has frozen never gets as far as v2 would want it.
 fn freezer(cgroup: &str) -> (PathBuf, &'static str, &'static str) {
     let find =
         |name: &str| host::cgroup_directories(cgroup).into_iter().map(|one| one.join(name)).find(|file| file.exists());
@@ -97,7 +98,8 @@ fn a_frozen_worker_comes_to_its_deadline(bed: &Bed) {
     let worker = frozen(bed, &["--timeout", "1"]);
     let pid = worker.pid();
     until("the deadline has thawed it", || (!is_frozen(&worker.cgroup())).then_some(()));
-    // Its first process has no handler for SIGTERM, so it has the whole grace; waited for by a stop without any.
+    // Its first process has no handler for SIGTERM, so it has the whole grace; waited for by a stop
+    // without any.
     bed.squall(&["stop", "--time", "0", &worker.id]).ok();
     assert!(!host::is_alive(pid));
     assert_eq!(worker.inspect()["exit"]["reason"], "timeout");

@@ -53,7 +53,8 @@ fn compressions() -> Vec<String> {
     known.into_iter().filter(|name| words.contains(name)).map(|name| format!("-z{name}")).collect()
 }
 
-/// What runs is the image's copy of the probe, which a compressed image holds in compressed clusters.
+/// What runs is the image's copy of the probe, which a compressed image holds in compressed
+/// clusters.
 fn an_erofs_layer_of_every_compression_that_can_be_made_runs_the_worker(bed: &Bed) {
     let compressions = compressions();
     assert!(compressions.iter().any(|option| option == "-zlz4"), "mkfs.erofs makes lz4: {compressions:?}");
@@ -126,8 +127,8 @@ fn devices_of(path: &str) -> Vec<String> {
     bound.map(|device| device.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// By the pin, and by the bound device where the pin is gone. EROFS has a directory in `/sys/fs/erofs` for each superblock, named after its
-/// device: one device means one superblock.
+/// By the pin, and by the bound device where the pin is gone. EROFS has a directory in
+/// `/sys/fs/erofs` for each superblock, named after its device: one device means one superblock.
 fn two_containers_of_one_erofs_layer_share_its_loop_device_and_superblock(bed: &Bed) {
     let layer = image(bed, "shared", &[], add_probe);
     let start = |name: &str| {
@@ -149,8 +150,8 @@ fn two_containers_of_one_erofs_layer_share_its_loop_device_and_superblock(bed: &
     }
 }
 
-/// The superblock at 1024 has the block size as a power of two at 12, the number of blocks at 36, and its checksum at 4, which bit 0 of the
-/// features at 8 tells to be believed (erofs_fs.h).
+/// The superblock at 1024 has the block size as a power of two at 12, the number of blocks at 36,
+/// and its checksum at 4, which bit 0 of the features at 8 tells to be believed (erofs_fs.h).
 fn an_erofs_layer_with_blocks_greater_than_a_page_is_a_clear_error(bed: &Bed) {
     let good = image(bed, "good", &[], add_probe);
     let mut content = fs::read(&good).unwrap();

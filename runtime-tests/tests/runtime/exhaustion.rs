@@ -1,4 +1,5 @@
-//! Limits of the system that a launch runs into: the error says which limit it is, and nothing is left.
+//! Limits of the system that a launch runs into: the error says which limit it is, and nothing is
+//! left.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,8 +33,9 @@ fn assert_named(output: &Output, words: &[&str]) {
     assert!(words.iter().all(|word| output.stderr.contains(word)), "not all of {words:?}: {output}");
 }
 
-/// Fills a mount namespace of its own with copies of a mount at a directory, until not one more fits; then executes the
-/// rest of its arguments. A recursive bind of a mount below itself doubles what is there.
+/// Fills a mount namespace of its own with copies of a mount at a directory, until not one more
+/// fits; then executes the rest of its arguments. A recursive bind of a mount below itself doubles
+/// what is there.
 fn fill_mounts(args: &[String]) {
     let (directory, rest) = args.split_first().unwrap();
     let directory = Path::new(directory);
@@ -101,7 +103,8 @@ fn cgroup_of_few(bed: &Bed) -> PathBuf {
     host::hierarchies().iter().find_map(has_pids).expect("a hierarchy has the pids controller")
 }
 
-/// Fork of the launch process, clone of init: which of them fails depends on how many fit, and on whether init is born in its own cgroup.
+/// Fork of the launch process, clone of init: which of them fails depends on how many fit, and on
+/// whether init is born in its own cgroup.
 fn too_few_processes_are_named_as_the_limit(bed: &Bed) {
     let few = cgroup_of_few(bed);
     let script = format!("echo $$ > '{}/cgroup.procs' && exec \"$@\"", few.display());
@@ -118,8 +121,9 @@ fn too_few_processes_are_named_as_the_limit(bed: &Bed) {
     assert_eq!((outcomes[0], outcomes[5]), (125, 7), "{outcomes:?}");
 }
 
-/// Arguments: a run root, a cgroup for monitors, a layer, a cgroup for the worker, and the cgroup whose limit is to be 1 process too few. The
-/// spawner is forked before it; keeper, spawner and this program are three.
+/// Arguments: a run root, a cgroup for monitors, a layer, a cgroup for the worker, and the cgroup
+/// whose limit is to be 1 process too few. The spawner is forked before it; keeper, spawner and
+/// this program are three.
 fn launch_by_spawner(args: &[String]) {
     let [run_root, monitors, layer, cgroup, few] = args else { panic!("{args:?}") };
     fs::write(Path::new(few).join("cgroup.procs"), std::process::id().to_string()).unwrap();
@@ -161,7 +165,8 @@ fn too_few_open_files_for_the_layers_are_named_as_the_limit(bed: &Bed) {
     };
     let few = run(30);
     if host::has_capability(CAP_SYS_RESOURCE) {
-        // The launch process puts its limits up to those of the host's init, and the caller's are no matter.
+        // The launch process puts its limits up to those of the host's init, and the caller's are
+        // no matter.
         assert_eq!(few.code(), 7, "{few}");
         return;
     }

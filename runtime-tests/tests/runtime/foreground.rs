@@ -1,4 +1,5 @@
-//! A worker in the foreground: the signals of its caller and of its terminal have the effect that they have on a plain program.
+//! A worker in the foreground: the signals of its caller and of its terminal have the effect that
+//! they have on a plain program.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! A layer on a file system that does not answer any more: the launch is given up in a bounded time, with the stage that it hangs in, and
-//! when the file system is gone nothing is left.
+//! A layer on a file system that does not answer any more: the launch is given up in a bounded
+//! time, with the stage that it hangs in, and when the file system is gone nothing is left.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(100);
 /// Random bytes before the probe in the layer, and after it: more than what the kernel reads ahead.
 const PADDING: u64 = 1 << 20;
 
-/// A mounted file system with one file in it, and the program that serves it, but for a part of the file: a read there is never answered.
+/// A mounted file system with one file in it, and the program that serves it, but for a part of the
+/// file: a read there is never answered.
 struct Hanging {
     directory: String,
     server: Child,
@@ -152,7 +153,8 @@ mod fuse {
     pub const IN_HEADER: usize = 40;
 }
 
-/// The server: mounts itself, says so with a byte, and answers everything but reads of the silent part.
+/// The server: mounts itself, says so with a byte, and answers everything but reads of the silent
+/// part.
 fn serve(args: &[String]) {
     let [at, file, from, to] = args else { panic!("{args:?}") };
     let silent: Range<u64> = from.parse().unwrap()..to.parse().unwrap();

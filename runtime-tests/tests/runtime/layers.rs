@@ -1,4 +1,5 @@
-//! Layers: known by what they are, shared by all who use them, never pulled away, and given up in the right order.
+//! Layers: known by what they are, shared by all who use them, never pulled away, and given up in
+//! the right order.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -110,7 +111,8 @@ fn a_file_replaced_under_its_path_is_a_new_layer_and_the_running_keep_the_old_on
     end(bed, &["old", "new"]);
 }
 
-/// Nobody should do that to a layer in use; whoever launches next gets what is in the file, with and without a cache.
+/// Nobody should do that to a layer in use; whoever launches next gets what is in the file, with
+/// and without a cache.
 fn a_file_written_over_in_place_is_a_new_layer(bed: &Bed) {
     let (path, other) = (layer(bed, "layer", "old"), layer(bed, "other", "new"));
     start(bed, "old", &[&path]);
@@ -194,7 +196,8 @@ fn reaping_takes_nothing_from_the_running(bed: &Bed) {
     check_shared(bed, &path, "pin");
 }
 
-/// As systemd makes one for a service with PrivateMounts=: the host's mounts come in, its own stay there.
+/// As systemd makes one for a service with PrivateMounts=: the host's mounts come in, its own stay
+/// there.
 fn a_launch_in_a_private_mount_namespace_shares_with_the_host(bed: &Bed) {
     let path = layer(bed, "layer", "x");
     let private = ["unshare", "--mount", "--propagation", "slave"];

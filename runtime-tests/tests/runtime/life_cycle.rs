@@ -358,14 +358,16 @@ fn reaping_says_what_it_would_do_and_then_does_it(bed: &Bed) {
     assert_eq!(running.phase(), "running");
     assert_eq!(bed.run(&["--rm"], &["exit", "4"]).output().code(), 4, "and the layer can be mounted again");
     assert_eq!(bed.worker("ended").wait(), 0, "a record stays until it is removed");
-    // With nobody left the monitors' cgroup goes too, and the one above it, which holds nothing else.
+    // With nobody left the monitors' cgroup goes too, and the one above it, which holds nothing
+    // else.
     running.kill();
     let planned = report(&["--dry-run", "--keep", "0"]);
     assert_eq!(goes(&planned, "cgroup"), 2, "{planned}");
     assert_eq!(decided(&report(&["--keep", "0"])), decided(&planned));
 }
 
-/// The record as a later version might write it: fields and words that this one does not know, and a spec that breaks its rules.
+/// The record as a later version might write it: fields and words that this one does not know, and
+/// a spec that breaks its rules.
 fn a_container_of_a_later_version_is_listed_stopped_waited_for_and_removed(bed: &Bed) {
     let worker = bed.start(&["--name", "later", "--user", "4711:4712"], &["sleep", "600000"]);
     let path = bed.run_root().join("containers/later/record.json");

@@ -49,7 +49,8 @@ fn every_limit_asked_for_is_in_the_kernels_files(bed: &Bed) {
     worker.kill();
 }
 
-/// Runtimes of languages size themselves by these files, and by the host where they cannot read them.
+/// Runtimes of languages size themselves by these files, and by the host where they cannot read
+/// them.
 fn a_worker_reads_its_own_limits_whoever_it_is(bed: &Bed) {
     let names = ["memory/memory.limit_in_bytes", "memory.max"].map(|name| format!("/sys/fs/cgroup/{name}"));
     for user in ["65534:65534", "4711:4712", "0:0"] {
@@ -188,7 +189,8 @@ fn a_program_that_launches_for_others_gives_limits_to_who_names_none(bed: &Bed) 
 fn a_cpu_quota_holds_and_its_throttling_is_on_record(bed: &Bed) {
     let answer = bed.run(&["--name", "burner", "--cpus", "0.2"], &["burn", "1000"]).json();
     let share = answer["cpu_ms"].as_u64().unwrap() * 100 / answer["wall_ms"].as_u64().unwrap();
-    // One period's worth may be used at the beginning and at the end, and a busy machine gives less.
+    // One period's worth may be used at the beginning and at the end, and a busy machine gives
+    // less.
     assert!(share <= 35, "{share} % of a CPU: {answer}");
     let record = record_of(bed, "burner");
     for key in ["cpu_throttled_ns", "cpu_throttled_periods", "cpu_periods"] {
@@ -203,7 +205,8 @@ fn a_worker_of_one_cpu_sees_that_one(bed: &Bed) {
     assert_eq!(elsewhere["status"]["Cpus_allowed_list"], "0");
 }
 
-/// The kernel takes a processor that goes offline out of every cpuset of v1, and does not put it back. Here it is taken out by hand.
+/// The kernel takes a processor that goes offline out of every cpuset of v1, and does not put it
+/// back. Here it is taken out by hand.
 fn a_processor_that_was_offline_is_back_for_the_next_worker(bed: &Bed) {
     let first = bed.start(&[], &["sleep", "600000"]);
     let all = host::status(first.pid(), "Cpus_allowed_list");

@@ -1,4 +1,5 @@
-//! Squall against the kernel. Each module holds the tests of one part; the harness is the library of this package.
+//! Squall against the kernel. Each module holds the tests of one part; the harness is the library
+//! of this package.
 
 mod attacks;
 mod binds;

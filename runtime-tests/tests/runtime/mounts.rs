@@ -59,7 +59,8 @@ pub fn mounts(report: &Value) -> Vec<Line> {
     report["mountinfo"].as_array().unwrap().iter().map(|line| Line::of(line.as_str().unwrap())).collect()
 }
 
-/// Mount point, type, source, options of the mount and options of its file system (spec of Storm's runtime configuration).
+/// Mount point, type, source, options of the mount and options of its file system (spec of Storm's
+/// runtime configuration).
 const STANDARD: [(&str, &str, &str, &str, &str); 8] = [
     ("/", "overlay", "overlay", "ro,nosuid,nodev", "redirect_dir=nofollow"),
     ("/proc", "proc", "proc", "rw,nosuid,nodev,noexec", ""),
@@ -162,7 +163,8 @@ fn masked_paths_are_empty_even_for_root(bed: &Bed) {
     }
 }
 
-/// A virtual machine shows no heat, so this test brings its own; a container's own `/sys` would not have it, and gets the machine's.
+/// A virtual machine shows no heat, so this test brings its own; a container's own `/sys` would not
+/// have it, and gets the machine's.
 fn the_heat_of_a_processor_is_masked_where_the_machine_shows_it(bed: &Bed) {
     const CPUS: &str = "/sys/devices/system/cpu";
     runtime_tests::namespace::own().unwrap();
@@ -247,7 +249,8 @@ fn a_writable_directory_keeps_what_was_written(bed: &Bed) {
     worker.kill();
 }
 
-/// Of a file system in memory, and of an ext4 without quotas, made in a file and mounted for this call alone.
+/// Of a file system in memory, and of an ext4 without quotas, made in a file and mounted for this
+/// call alone.
 fn a_size_for_a_writable_directory_is_refused_where_nothing_keeps_it(bed: &Bed) {
     let refused = |directory: &str, under: &[&str], words: &str| {
         let flag = format!("--writable={directory},size=1m");

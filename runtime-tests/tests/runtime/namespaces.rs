@@ -120,8 +120,8 @@ fn worker_and_monitor_are_in_their_cgroups_in_every_hierarchy(bed: &Bed) {
 /// Programs that make a caller's circumstances.
 pub const ROLES: &[Role] = &[("in-chroot", in_chroot)];
 
-/// Executes the rest of its arguments in a chroot that holds all that the host does: a mount, or a directory like others (first argument), in
-/// the directory of the second.
+/// Executes the rest of its arguments in a chroot that holds all that the host does: a mount, or a
+/// directory like others (first argument), in the directory of the second.
 fn in_chroot(args: &[String]) {
     let [kind, top, rest @ ..] = args else { panic!("{args:?}") };
     runtime_tests::namespace::own().unwrap();

@@ -1,4 +1,5 @@
-//! Specs whose files on the host were opened before the launch, as a user: what that user may have opened, the worker gets.
+//! Specs whose files on the host were opened before the launch, as a user: what that user may have
+//! opened, the worker gets.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};

@@ -1,4 +1,5 @@
-//! What the programs are linked from, which part of the library uses which, and whether lists of source texts follow them.
+//! What the programs are linked from, which part of the library uses which, and whether lists of
+//! source texts follow them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -49,7 +50,8 @@ fn each_protection_is_where_the_list_of_them_has_it(_: &Bed) {
     assert_eq!(said.code(), 0, "{said}");
 }
 
-/// The rooms of the library from the ground up, those of one floor in one line. A room uses only what lies before it.
+/// The rooms of the library from the ground up, those of one floor in one line. A room uses only
+/// what lies before it.
 const FLOORS: &[&[&str]] = &[
     // Ground: no knowledge of containers.
     &["stage", "one_line", "sys", "wait"],
@@ -111,7 +113,8 @@ fn rust_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The room that a file belongs to; the crate's root belongs to none, and tests in files of their own may use anything.
+/// The room that a file belongs to; the crate's root belongs to none, and tests in files of their
+/// own may use anything.
 fn room_of(source: &Path, file: &Path) -> Option<String> {
     let first = file.strip_prefix(source).unwrap().iter().next().unwrap().to_string_lossy().into_owned();
     let is_tests = file.ends_with("tests.rs") || file.iter().any(|part| part == "tests");

@@ -122,7 +122,8 @@ fn a_failed_launch_leaves_the_old_pid_file_and_no_other(bed: &Bed) {
     }
 }
 
-/// Somebody who may write to the directory has made the old pid file a further name of a file of the host's.
+/// Somebody who may write to the directory has made the old pid file a further name of a file of
+/// the host's.
 fn a_pid_file_never_writes_to_what_was_there_before(bed: &Bed) {
     let (victim, file) = (bed.file("victim"), bed.file("pid"));
     fs::write(&victim, "precious").unwrap();
@@ -134,7 +135,8 @@ fn a_pid_file_never_writes_to_what_was_there_before(bed: &Bed) {
     assert_ne!(fs::metadata(&file).unwrap().ino(), metadata.ino());
 }
 
-/// Each size of the run root's file system, from one in which nothing fits to one in which all does.
+/// Each size of the run root's file system, from one in which nothing fits to one in which all
+/// does.
 fn a_run_root_without_room_is_refused_before_the_worker_runs(bed: &Bed) {
     let run_root = bed.run_root();
     fs::create_dir(&run_root).unwrap();

@@ -1,4 +1,5 @@
-//! What a caller can get wrong on the command line: told in one line, by the flag's name, before anything is touched.
+//! What a caller can get wrong on the command line: told in one line, by the flag's name, before
+//! anything is touched.
 
 use std::fs;
 

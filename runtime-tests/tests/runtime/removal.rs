@@ -1,4 +1,5 @@
-//! Containers that are removed with their end, and commands for several of which some are not there.
+//! Containers that are removed with their end, and commands for several of which some are not
+//! there.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -33,7 +34,8 @@ fn waits(pid: u32) -> bool {
     files.any(|file| file.to_string_lossy().contains("exit.json"))
 }
 
-/// The next container takes the same id as soon as it is free, while some of the waiters have not looked yet.
+/// The next container takes the same id as soon as it is free, while some of the waiters have not
+/// looked yet.
 fn whoever_waits_in_time_learns_the_end_of_a_container_that_is_removed_with_it(bed: &Bed) {
     for (signal, code) in [("TERM", "15\n"), ("HUP", "1\n"), ("INT", "2\n")] {
         let pid = bed.start(&RM, &["exit-on-signal", "600000"]).pid();

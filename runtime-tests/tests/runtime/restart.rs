@@ -1,4 +1,5 @@
-//! The machine was restarted: of what is on record nothing runs, and what has its pids, its cgroup's name and inode now is somebody else's.
+//! The machine was restarted: of what is on record nothing runs, and what has its pids, its
+//! cgroup's name and inode now is somebody else's.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

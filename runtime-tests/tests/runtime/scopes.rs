@@ -1,4 +1,5 @@
-//! Containers in scopes of systemd: the unit is there, it is the worker's, and nothing is left of it in the end, however that came.
+//! Containers in scopes of systemd: the unit is there, it is the worker's, and nothing is left of
+//! it in the end, however that came.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -229,7 +230,8 @@ fn a_launch_that_fails_or_dies_leaves_no_unit(bed: &Bed) {
         let scene = bed.file(stage);
         fs::create_dir(&scene).unwrap();
         let order = format!("launch {stage} 1 kill");
-        // This program has the crash points, and the command line program as it is shipped has none.
+        // This program has the crash points, and the command line program as it is shipped has
+        // none.
         let mut command = roles::command("launch-in-a-scope");
         command.args([bed.run_root().to_str().unwrap(), bed.probe(), &dying]);
         let output = Call::new(command).env("SQUALL_CRASH", &order).env("SQUALL_CRASH_DIR", &scene).output();

@@ -166,7 +166,8 @@ fn a_profile_of_dockers_format_is_resolved(bed: &Bed) {
     assert!(allowed.stderr.contains("docker"), "{allowed}");
 }
 
-/// libcontainer, the search for the program, and what goes between init and a worker that is root make calls that this profile denies.
+/// libcontainer, the search for the program, and what goes between init and a worker that is root
+/// make calls that this profile denies.
 fn the_filter_comes_last_and_need_not_allow_what_the_launch_itself_does(bed: &Bed) {
     let option = profile(bed, "narrow", json!({ "defaultAction": "SCMP_ACT_ERRNO" }), json!([]));
     for user in ["65534:65534", "0:0"] {

@@ -38,7 +38,8 @@ fn both(worker: &Worker<'_>) -> [Usage; 2] {
     let (file, [freeze, thaw]) = freezer(worker);
     fs::write(&file, freeze).unwrap();
     until("the cgroup is frozen", || is_frozen(&file).then_some(()));
-    // The kernel gives back memory of its own accord: only figures between two equal looks are of one moment.
+    // The kernel gives back memory of its own accord: only figures between two equal looks are of
+    // one moment.
     let (ours, theirs) = until("the figures stay the same", || {
         let (before, theirs, after) = (ours(worker), Usage::by_cgroups_rs(&path_of(worker)), ours(worker));
         (before == after).then_some((before, theirs))

@@ -69,7 +69,8 @@ fn has_systemd() -> bool {
     needs::has("systemd", Path::new("/run/systemd/system").exists())
 }
 
-/// A line of a shell: launches a worker that is named after the shell's own pid, so that every start has one of its own.
+/// A line of a shell: launches a worker that is named after the shell's own pid, so that every
+/// start has one of its own.
 fn launches(bed: &Bed, flags: &str) -> String {
     let (program, run_root) = (bed.program().display(), bed.run_root());
     let run = format!("run --detach --name w$$ --layer '{}' {flags}", bed.probe());
@@ -105,7 +106,8 @@ fn outlives(bed: &Bed, flags: &str) {
         assert_eq!(worker.wait(), 15, "its end is known");
         bed.squall(&["rm", &id]).ok();
     }
-    // The service's launches left their pins in the service manager's mount namespace, which is not ours.
+    // The service's launches left their pins in the service manager's mount namespace, which is not
+    // ours.
     bed.squall(&["reap"]).under(&["nsenter", "--target", "1", "--mount"]).ok();
 }
 

@@ -1,4 +1,5 @@
-//! The spawner: launches from programs with threads, and what becomes of it and of the containers when somebody is killed.
+//! The spawner: launches from programs with threads, and what becomes of it and of the containers
+//! when somebody is killed.
 
 use std::fs;
 use std::sync::mpsc::channel;
@@ -225,8 +226,8 @@ fn a_signal_to_the_programs_group_does_not_end_the_spawner(bed: &Bed) {
     }
 }
 
-/// It says that it is there and leaves its program's session: in another order a signal in between would end it. Each round is a chance
-/// to see it in between.
+/// It says that it is there and leaves its program's session: in another order a signal in between
+/// would end it. Each round is a chance to see it in between.
 fn a_spawner_has_left_the_programs_session_before_it_is_there(bed: &Bed) {
     let mut before = children(std::process::id());
     for round in 0..100 {

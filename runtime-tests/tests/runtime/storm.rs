@@ -34,7 +34,8 @@ fn bind(source: &str, destination: &str, access: &str) -> Value {
     json!({ "type": "bind", "source": source, "destination": destination, "options": [access, "rbind", "rprivate"] })
 }
 
-/// The document of Storm's contract, with its paths made real: the programs of the host stand in for an image's.
+/// The document of Storm's contract, with its paths made real: the programs of the host stand in
+/// for an image's.
 pub fn document(bed: &Bed, directory: &str) -> Value {
     let programs = ["/usr", "/bin", "/lib", "/lib64"].into_iter().filter(|path| fs::metadata(path).is_ok());
     let mut mounts: Vec<Value> = programs.map(|path| bind(path, path, "ro")).collect();
@@ -108,7 +109,8 @@ fn every_field_of_storms_command_file_is_in_force(bed: &Bed) {
     let record = worker.inspect();
     assert_eq!(record["layers"][0]["path"], bed.images().join("worker.sqsh").to_str().unwrap());
 
-    // The supervisor's way to end it: a signal to the process, as its user. The shell has one built in; `kill` is a package of its own.
+    // The supervisor's way to end it: a signal to the process, as its user. The shell has one built
+    // in; `kill` is a package of its own.
     let mut signal = std::process::Command::new("setpriv");
     signal.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c", &format!("kill -TERM {pid}")]);
     runtime_tests::Call::new(signal).ok();
@@ -152,7 +154,8 @@ fn the_mounts_are_storms(report: &Value, directory: &str) {
     {
         assert!(at(point).options.contains(access) && at(point).propagation.is_empty(), "{point}: {:?}", at(point));
     }
-    // The cgroups that Storm binds cover the container's own, with every hierarchy of the host below them.
+    // The cgroups that Storm binds cover the container's own, with every hierarchy of the host
+    // below them.
     let hierarchies = host::hierarchies().len();
     let below = found.iter().filter(|line| line.point.starts_with("/sys/fs/cgroup/")).collect::<Vec<_>>();
     assert!(below.len() + 1 >= hierarchies && below.iter().all(|line| line.options.contains("ro")), "{below:?}");

@@ -31,14 +31,16 @@ fn echoes(terminal: &File) -> bool {
     tcgetattr(terminal).unwrap().local_modes.contains(LocalModes::ECHO)
 }
 
-/// What any worker can do to a terminal that it has as a stream; here somebody else does it, while the worker runs.
+/// What any worker can do to a terminal that it has as a stream; here somebody else does it, while
+/// the worker runs.
 fn turn_echo_off(terminal: &File) {
     let mut mode = tcgetattr(terminal).unwrap();
     mode.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON);
     tcsetattr(terminal, OptionalActions::Now, &mode).unwrap();
 }
 
-/// `squall run` in a session of its own, whose terminal this is; by a shell that runs it in the foreground or the background.
+/// `squall run` in a session of its own, whose terminal this is; by a shell that runs it in the
+/// foreground or the background.
 fn run_on(bed: &Bed, terminal: &File, shell: &str, probe: &[&str]) -> Child {
     let run = bed.run(&["--name", "w"], probe).into_command();
     let mut command = Command::new("setsid");

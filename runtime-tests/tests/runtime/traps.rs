@@ -1,4 +1,5 @@
-//! The traps that an embedder of libcontainer 0.7 falls into, each with the test that fails when it is open.
+//! The traps that an embedder of libcontainer 0.7 falls into, each with the test that fails when it
+//! is open.
 //!
 //! | trap | tests |
 //! |---|---|
@@ -70,7 +71,8 @@ fn propagation_that_cannot_be_given_is_refused(bed: &Bed) {
     }
 }
 
-/// What can go wrong late: before the clone, while mounting, in libcontainer's part (its last step is ours), at exec.
+/// What can go wrong late: before the clone, while mounting, in libcontainer's part (its last step
+/// is ours), at exec.
 fn failing(bed: &Bed) -> [(Builder, ErrorKind); 4] {
     let worker = || spec(bed, &["exit", "0"]);
     [
@@ -139,7 +141,8 @@ fn circumstances() -> BTreeMap<&'static str, String> {
     all
 }
 
-/// The session's number: 0 where its leader is in no pid namespace of ours, as for tests that a container's own init started.
+/// The session's number: 0 where its leader is in no pid namespace of ours, as for tests that a
+/// container's own init started.
 fn session() -> String {
     const SESSION: usize = 6; // proc_pid_stat(5); the fields before it hold no space outside of the name's brackets
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
@@ -202,7 +205,8 @@ fn read_in_a_launch(squall: &Squall, bed: &Bed) -> usize {
     bytes
 }
 
-/// By what is read, because time says little on a busy machine: libcontainer's own create reads the table twice for each controller.
+/// By what is read, because time says little on a busy machine: libcontainer's own create reads the
+/// table twice for each controller.
 fn the_mount_table_of_the_host_is_not_read_for_every_controller(bed: &Bed) {
     runtime_tests::namespace::own().unwrap();
     let squall = bed.library().build().unwrap();
@@ -221,7 +225,8 @@ fn the_mount_table_of_the_host_is_not_read_for_every_controller(bed: &Bed) {
     assert!(read_by(std::process::id()) - before >= large, "what is read is counted");
 }
 
-/// Init dies where a stage begins, as if it had panicked there: the stage before it is the last that it told of.
+/// Init dies where a stage begins, as if it had panicked there: the stage before it is the last
+/// that it told of.
 fn a_death_of_init_before_the_workload_is_an_error_that_names_the_stage(bed: &Bed) {
     for (next, stage) in [("root", "clone"), ("mounts", "root"), ("join", "mounts"), ("init", "join")] {
         let mut command = roles::command("launch-with-points");

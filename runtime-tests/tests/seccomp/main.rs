@@ -1,7 +1,9 @@
-//! `squall::seccomp` beside libseccomp: both make a program of the same profile, and the programs must decide alike.
+//! `squall::seccomp` beside libseccomp: both make a program of the same profile, and the programs
+//! must decide alike.
 //!
-//! Needs Debian's python3-seccomp, no privilege. Documented differences are left out: calls newer than the profile, clone3, and rules with
-//! overlapping conditions and different actions, where libseccomp's answer depends on how its tree is laid out.
+//! Needs Debian's python3-seccomp, no privilege. Documented differences are left out: calls newer
+//! than the profile, clone3, and rules with overlapping conditions and different actions, where
+//! libseccomp's answer depends on how its tree is laid out.
 
 mod oracle;
 

@@ -52,7 +52,8 @@ fn instruction(bytes: &[u8]) -> Instruction {
     }
 }
 
-/// Compares the two over all numbers and many arguments; the answer says how many calls were compared.
+/// Compares the two over all numbers and many arguments; the answer says how many calls were
+/// compared.
 pub fn compare(text: &str) -> usize {
     let document: Value = serde_json::from_str(text).unwrap();
     let profile = Profile::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));

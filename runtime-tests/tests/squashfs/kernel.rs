@@ -37,7 +37,8 @@ fn the_kernel_finds_each_of_ten_thousand_names_in_one_directory() {
     isolated("kernel::the_kernel_finds_each_of_ten_thousand_names_in_one_directory", |directory| {
         let image = directory.join("image.sqsh");
         let mut writer = Writer::new(File::create(&image).unwrap(), Options::default()).unwrap();
-        // First bytes of both halves, in an order that is not theirs; long names make a listing of half a megabyte.
+        // First bytes of both halves, in an order that is not theirs; long names make a listing of
+        // half a megabyte.
         let names = |count: u32, length: usize| {
             let name = move |index: u32| {
                 let hash = index.wrapping_mul(0x9e37_79b9);
@@ -119,8 +120,9 @@ fn the_kernel_tells_neighbours_with_far_inode_numbers_apart() {
     isolated("kernel::the_kernel_tells_neighbours_with_far_inode_numbers_apart", |directory| {
         let image = directory.join("image.sqsh");
         let mut writer = Writer::new(File::create(&image).unwrap(), Options::default()).unwrap();
-        // Numbers are given from the first directory on, inodes are written from the last one on: those of "b" lie side by side,
-        // and their numbers differ by more than the 16 bits of a listing's entry.
+        // Numbers are given from the first directory on, inodes are written from the last one on:
+        // those of "b" lie side by side, and their numbers differ by more than the 16 bits of a
+        // listing's entry.
         writer.symlink("a/first", &Attributes::new(0), "first").unwrap();
         for index in 0..70_000 {
             writer.fifo(format!("a/n{index}"), &Attributes::new(0o600)).unwrap();

@@ -1,7 +1,8 @@
-//! Images of `squall::squashfs` as others see them: the kernel that mounts them, and `unsquashfs` of squashfs-tools.
+//! Images of `squall::squashfs` as others see them: the kernel that mounts them, and `unsquashfs`
+//! of squashfs-tools.
 //!
-//! The tests with the kernel need root, `mount` and loop devices. Every mount happens in a process with a mount namespace of its
-//! own and ends with it, and with the mount its loop device.
+//! The tests with the kernel need root, `mount` and loop devices. Every mount happens in a process
+//! with a mount namespace of its own and ends with it, and with the mount its loop device.
 
 mod images;
 mod kernel;

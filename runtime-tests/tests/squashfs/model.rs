@@ -179,7 +179,8 @@ impl Seen {
     }
 }
 
-/// The kernel shows attributes of users on files and directories only (xattr(7)), whatever the image has.
+/// The kernel shows attributes of users on files and directories only (xattr(7)), whatever the
+/// image has.
 pub fn is_readable(kind: char, name: &[u8]) -> bool {
     kind == '-' || kind == 'd' || !name.starts_with(b"user.")
 }

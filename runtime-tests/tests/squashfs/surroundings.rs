@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Runs `body` as root with a mount namespace of its own and a directory that is removed afterwards.
+/// Runs `body` as root with a mount namespace of its own and a directory that is removed
+/// afterwards.
 ///
-/// The test runs itself again, in another process; a test that dies half-way takes its mounts with it.
+/// The test runs itself again, in another process; a test that dies half-way takes its mounts with
+/// it.
 pub fn isolated(test: &str, body: impl FnOnce(&Path)) {
     if let Some(directory) = std::env::var_os("SQUALL_ISOLATED") {
         runtime_tests::namespace::own().unwrap();
@@ -35,7 +37,8 @@ impl Mounted {
 }
 
 impl Drop for Mounted {
-    /// A test that has failed goes on failing for its own reason; the end of the namespace unmounts what is left.
+    /// A test that has failed goes on failing for its own reason; the end of the namespace unmounts
+    /// what is left.
     fn drop(&mut self) {
         let status = Command::new("umount").arg(&self.0).status();
         assert!(std::thread::panicking() || status.as_ref().is_ok_and(|status| status.success()), "umount: {status:?}");

@@ -13,7 +13,8 @@ use crate::model::Seen;
 use crate::random_trees::for_random_trees;
 use crate::surroundings::run;
 
-/// The line of `unsquashfs -lln` as words, without the size of directories: the format leaves it to the writer.
+/// The line of `unsquashfs -lln` as words, without the size of directories: the format leaves it to
+/// the writer.
 fn listing_line(path: &Path, seen: &Seen) -> Vec<Vec<u8>> {
     let time = match seen.time {
         0 => "1970-01-01 00:00",
@@ -26,8 +27,9 @@ fn listing_line(path: &Path, seen: &Seen) -> Vec<Vec<u8>> {
     match seen.kind {
         'd' => {}
         'c' | 'b' => {
-            // unsquashfs 4.5.1 lists the encoded number as a signed one of 8 low bits for the minor and the rest for the major,
-            // whatever it is; the kernel's tests look at the real numbers.
+            // unsquashfs 4.5.1 lists the encoded number as a signed one of 8 low bits for the minor
+            // and the rest for the major, whatever it is; the kernel's tests look at the real
+            // numbers.
             let (major, minor) = seen.device;
             let shown_as_major = (major << 8 | (minor >> 8) << 20) as i32 >> 8;
             words.push(format!("{shown_as_major},{}", minor & 0xff).into_bytes());

@@ -1,7 +1,7 @@
 //! Carrying out a plan in one cgroup, and comparing what the kernel made of it.
 //!
-//! Owns the order of retries and the reading back. It decides no values. Used by the launch process, and by whoever
-//! changes the limits of a running container.
+//! Owns the order of retries and the reading back. It decides no values. Used by the launch
+//! process, and by whoever changes the limits of a running container.
 
 use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -38,9 +38,9 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// In a living cgroup the old second value may bound the new first one (memory above the old sum, a period that
-    /// makes the old quota too much). Then the second goes first. If that fails too, the first failure is the one
-    /// to tell.
+    /// In a living cgroup the old second value may bound the new first one (memory above the old
+    /// sum, a period that makes the old quota too much). Then the second goes first. If that fails
+    /// too, the first failure is the one to tell.
     fn set_pair(&self, first: &Setting, second: &Setting, adjustments: &mut Vec<Adjustment>) -> Result<()> {
         match self.set(first) {
             Ok(adjustment) => {

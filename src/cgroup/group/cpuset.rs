@@ -1,12 +1,13 @@
 //! Giving a new v1 cpuset its processors and memory nodes.
 //!
-//! A new v1 cpuset is empty and takes no process (ENOSPC) until both files are filled, and each of its parents must
-//! be filled before. v2 has no such rule. Used by the launch process.
+//! A new v1 cpuset is empty and takes no process (ENOSPC) until both files are filled, and each of
+//! its parents must be filled before. v2 has no such rule. Used by the launch process.
 //!
-//! Two things of the kernel's spoil what was filled once. A processor that goes offline is taken out of every cpuset, and
-//! does not come back into it with the processor. So a value that was written here is marked as ours, by an attribute of
-//! the directory, and widened to what the parent has before a container is made below it; a value that somebody else
-//! gave is never changed. And a sibling may have processors for itself (`cpuset.cpu_exclusive`): these are left out.
+//! Two things of the kernel's spoil what was filled once. A processor that goes offline is taken
+//! out of every cpuset, and does not come back into it with the processor. So a value that was
+//! written here is marked as ours, by an attribute of the directory, and widened to what the parent
+//! has before a container is made below it; a value that somebody else gave is never changed. And a
+//! sibling may have processors for itself (`cpuset.cpu_exclusive`): these are left out.
 
 use std::path::Path;
 
@@ -31,9 +32,9 @@ pub(in crate::cgroup) fn needs_values(hierarchy: &Hierarchy) -> bool {
     !hierarchy.is_v2() && hierarchy.has(Controller::Cpuset)
 }
 
-/// Fills the cpuset `path` from the nearest ancestor that has values of somebody else's, and every empty one between; widens
-/// those between that were filled here. What `limits` give is left to them, but the parents are filled all the same: a
-/// cpuset can only have what its parent has.
+/// Fills the cpuset `path` from the nearest ancestor that has values of somebody else's, and every
+/// empty one between; widens those between that were filled here. What `limits` give is left to
+/// them, but the parents are filled all the same: a cpuset can only have what its parent has.
 pub(in crate::cgroup) fn inherit(hierarchy: &Hierarchy, path: &CgroupPath, limits: &Limits) -> Result<()> {
     let parent = path.ancestors().last().unwrap_or_default();
     for ((file, exclusive), given) in FILES.into_iter().zip([&limits.cpuset_cpus, &limits.cpuset_mems]) {
@@ -43,8 +44,8 @@ pub(in crate::cgroup) fn inherit(hierarchy: &Hierarchy, path: &CgroupPath, limit
     Ok(())
 }
 
-/// The writes of [`inherit`], file and value, as far as they can be known without making the cgroup; and why it cannot
-/// succeed.
+/// The writes of [`inherit`], file and value, as far as they can be known without making the
+/// cgroup; and why it cannot succeed.
 pub(in crate::cgroup) fn preview(
     hierarchy: &Hierarchy,
     path: &CgroupPath,
@@ -99,7 +100,8 @@ impl Values<'_> {
         }
     }
 
-    /// What the container's parent will have, and the writes that come to it; the container's own too, if it is not `given`.
+    /// What the container's parent will have, and the writes that come to it; the container's own
+    /// too, if it is not `given`.
     fn preview(
         &self,
         path: &CgroupPath,
@@ -128,7 +130,8 @@ impl Values<'_> {
         Ok(above)
     }
 
-    /// Of what the parent has, what no sibling has for itself; the error names the siblings that have all of it.
+    /// Of what the parent has, what no sibling has for itself; the error names the siblings that
+    /// have all of it.
     fn left(&self, parent: &str, path: &str, above: &str) -> std::result::Result<String, String> {
         let Ok(mut left) = above.parse::<CpuList>() else { return Ok(above.to_owned()) };
         let mut names = Vec::new();
@@ -199,7 +202,8 @@ fn exclusive_below(directory: &str, file: &str, exclusive: &str) -> Vec<(String,
     entries.filter_map(of).collect()
 }
 
-/// What of the cpusets at the top of this machine a person should know: what is seen, and what to do about it.
+/// What of the cpusets at the top of this machine a person should know: what is seen, and what to
+/// do about it.
 pub fn findings(hierarchy: &Hierarchy, parent: &CgroupPath) -> Vec<(String, String)> {
     if !needs_values(hierarchy) {
         return Vec::new();
@@ -238,7 +242,8 @@ mod mark {
         format!("trusted.squall.{file}")
     }
 
-    /// Where the kernel keeps no attributes of cgroups (CAP_SYS_ADMIN is missing), a value stays as it is filled.
+    /// Where the kernel keeps no attributes of cgroups (CAP_SYS_ADMIN is missing), a value stays as
+    /// it is filled.
     pub(in crate::cgroup) fn set(directory: &str, file: &str) {
         let _ = setxattr(directory, name(file), b"1", XattrFlags::empty());
     }

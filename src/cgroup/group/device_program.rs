@@ -1,8 +1,9 @@
 //! Device rules on cgroup v2: a program that the kernel runs when a device node is made or opened.
 //!
-//! Owns the translation of rules into instructions, and having them in force at a cgroup. What is allowed is what the same rules allow in v1's
-//! `devices.allow` after a `devices.deny` of everything: an access that one rule covers as a whole. Programs that are in force further up have
-//! their say as well. Needs `CONFIG_CGROUP_BPF` (Linux 4.15).
+//! Owns the translation of rules into instructions, and having them in force at a cgroup. What is
+//! allowed is what the same rules allow in v1's `devices.allow` after a `devices.deny` of
+//! everything: an access that one rule covers as a whole. Programs that are in force further up
+//! have their say as well. Needs `CONFIG_CGROUP_BPF` (Linux 4.15).
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -11,7 +12,8 @@ use rustix::fs::OFlags;
 use crate::cgroup::file;
 use crate::sys;
 
-/// `struct bpf_insn` of <linux/bpf.h>: 8 bits code, 4 destination, 4 source, 16 offset, 32 immediate.
+/// `struct bpf_insn` of <linux/bpf.h>: 8 bits code, 4 destination, 4 source, 16 offset, 32
+/// immediate.
 pub(crate) type Instruction = u64;
 
 /// Opcodes of <linux/bpf.h> and <linux/bpf_common.h>.
@@ -116,7 +118,8 @@ fn answer(value: u32) -> [Instruction; 2] {
     [instruction(op::SET, ANSWER, 0, 0, value), instruction(op::EXIT, 0, 0, 0, 0)]
 }
 
-/// Has the rules in force at a cgroup of v2 and below it, in place of those that it had from us. They end with the cgroup.
+/// Has the rules in force at a cgroup of v2 and below it, in place of those that it had from us.
+/// They end with the cgroup.
 ///
 /// Needs CAP_SYS_ADMIN, or CAP_BPF and CAP_NET_ADMIN.
 pub(in crate::cgroup) fn enforce(directory: BorrowedFd<'_>, rules: &[String]) -> std::io::Result<()> {

@@ -1,7 +1,7 @@
 //! Making and removing the directories of cgroups.
 //!
-//! Owns mkdir and rmdir in a hierarchy, the races with others that do the same, and the memory of what was made. It
-//! writes no limits. Used by the launch process; the monitor only removes.
+//! Owns mkdir and rmdir in a hierarchy, the races with others that do the same, and the memory of
+//! what was made. It writes no limits. Used by the launch process; the monitor only removes.
 
 use rustix::fs::{AtFlags, CWD, Mode, chmodat, mkdirat, unlinkat};
 use rustix::io::Errno;
@@ -20,8 +20,8 @@ const ATTEMPTS: u32 = 16;
 pub(in crate::cgroup) struct Made(Vec<String>);
 
 impl Made {
-    /// Removes them, the last made first, and returns `error` with what could not be removed. A directory that others
-    /// use by now is theirs and stays.
+    /// Removes them, the last made first, and returns `error` with what could not be removed. A
+    /// directory that others use by now is theirs and stays.
     pub(in crate::cgroup) fn take_back(self, error: Error) -> Error {
         self.0.iter().rev().fold(error, |error, directory| match rmdir(directory) {
             Ok(()) | Err(Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => error,
@@ -102,7 +102,8 @@ pub(in crate::cgroup) fn object(hierarchy: &Hierarchy, path: &CgroupPath) -> Str
 /// Others may read, as in every cgroup tree: a worker looks here for its own limits.
 const MODE: Mode = Mode::from_raw_mode(0o755);
 
-/// The mode is set by itself: mkdir leaves out what the umask has, and the launch process has a narrow one.
+/// The mode is set by itself: mkdir leaves out what the umask has, and the launch process has a
+/// narrow one.
 fn mkdir(directory: &str) -> std::result::Result<(), Errno> {
     mkdirat(CWD, directory, MODE)?;
     match chmodat(CWD, directory, MODE, AtFlags::empty()) {

@@ -1,8 +1,8 @@
 //! A container's cgroup: one directory in every hierarchy.
 //!
-//! Owns making it with its limits, all or nothing, and the directory fds through which everything else reaches it.
-//! It never removes a parent, and never moves a process by itself. The launch process creates it; the monitor opens
-//! it again after its exec.
+//! Owns making it with its limits, all or nothing, and the directory fds through which everything
+//! else reaches it. It never removes a parent, and never moves a process by itself. The launch
+//! process creates it; the monitor opens it again after its exec.
 
 pub(super) mod apply;
 pub(super) mod cpuset;
@@ -45,13 +45,14 @@ struct Directory {
 }
 
 impl Cgroup {
-    /// Makes the cgroup in every hierarchy, with its parents, and writes the limits. Returns it with each limit
-    /// that the kernel did not take as asked. An empty cgroup of that path is replaced, so that counters start at
-    /// zero. After a failure exactly what was made is removed again, an empty one that was replaced included
-    /// (controllers that were handed down to a v2 parent stay on).
+    /// Makes the cgroup in every hierarchy, with its parents, and writes the limits. Returns it
+    /// with each limit that the kernel did not take as asked. An empty cgroup of that path is
+    /// replaced, so that counters start at zero. After a failure exactly what was made is removed
+    /// again, an empty one that was replaced included (controllers that were handed down to a v2
+    /// parent stay on).
     ///
-    /// Needs root, or a delegated cgroup on v2. A swap limit on a machine without swap accounting is reported where
-    /// there is no swap, and refused where there is.
+    /// Needs root, or a delegated cgroup on v2. A swap limit on a machine without swap accounting
+    /// is reported where there is no swap, and refused where there is.
     ///
     /// # Errors
     /// - `Invalid`: [`Limits::problems`] is not empty.
@@ -93,8 +94,9 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Changes the limits of a cgroup that may hold processes. Fields that are absent stay as they are; device
-    /// rules are replaced unless they are [`DeviceRules::Inherit`](super::DeviceRules::Inherit).
+    /// Changes the limits of a cgroup that may hold processes. Fields that are absent stay as they
+    /// are; device rules are replaced unless they are
+    /// [`DeviceRules::Inherit`](super::DeviceRules::Inherit).
     ///
     /// # Errors
     /// As [`Cgroup::create`]; values written before the refused one stay.
@@ -115,9 +117,9 @@ impl Cgroup {
         &self.layout
     }
 
-    /// The directory for `clone3` with `CLONE_INTO_CGROUP`, which puts a child into the v2 cgroup at its birth;
-    /// also in the unified tree of a hybrid machine, where it leaves the hierarchies of v1 to
-    /// [`join`](super::join()). `None` on a machine without v2.
+    /// The directory for `clone3` with `CLONE_INTO_CGROUP`, which puts a child into the v2 cgroup
+    /// at its birth; also in the unified tree of a hybrid machine, where it leaves the hierarchies
+    /// of v1 to [`join`](super::join()). `None` on a machine without v2.
     pub fn clone_into_fd(&self) -> Option<BorrowedFd<'_>> {
         self.directories().find(|(hierarchy, _)| hierarchy.is_v2()).map(|(_, fd)| fd)
     }

@@ -1,8 +1,8 @@
 //! Handing controllers down to a v2 cgroup.
 //!
 //! In v2 a cgroup has the files of a controller only when each of its ancestors lists it in
-//! `cgroup.subtree_control`. This owns those writes; they stay when the cgroup goes, as others below the same
-//! parents may count on them. Used by the launch process.
+//! `cgroup.subtree_control`. This owns those writes; they stay when the cgroup goes, as others
+//! below the same parents may count on them. Used by the launch process.
 
 use rustix::fs::{CWD, OFlags};
 
@@ -15,8 +15,8 @@ use crate::cgroup::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
 
-/// Controllers that give numbers worth having even where nothing is limited. A machine that does not hand them down
-/// loses those numbers only.
+/// Controllers that give numbers worth having even where nothing is limited. A machine that does
+/// not hand them down loses those numbers only.
 const COUNTING: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Cpu];
 
 /// Makes the controllers that limits need, and those that count, work in the cgroup `path`.
@@ -81,7 +81,8 @@ fn hand_down(
     Ok(())
 }
 
-/// Of the controllers that have to be handed down and of those that should be, the ones that are not yet.
+/// Of the controllers that have to be handed down and of those that should be, the ones that are
+/// not yet.
 fn lacking(
     listed: &str,
     needed: &[(Controller, Field)],
@@ -134,7 +135,8 @@ mod tests {
     fn every_ancestor_and_not_the_group_itself_hands_the_controllers_down() {
         let tree = tree();
         enabled(&tree, &[(Controller::Cpuset, Field::CpusetCpus), (Controller::Pids, Field::Pids)]).unwrap();
-        // A plain file keeps the last write over the earlier ones; each is as long as `+memory` at most.
+        // A plain file keeps the last write over the earlier ones; each is as long as `+memory` at
+        // most.
         for (group, text) in [("", "+memory"), ("/a", "+memory"), ("/a/b", "")] {
             assert_eq!(tree.read(group, "cgroup.subtree_control"), text, "{group}");
         }

@@ -1,7 +1,7 @@
 //! Where what the kernel applied differs from what was asked.
 //!
-//! Owns the report that goes into the record, so that nobody is told of more isolation than there is. Any process
-//! may use it.
+//! Owns the report that goes into the record, so that nobody is told of more isolation than there
+//! is. Any process may use it.
 
 use std::fmt;
 

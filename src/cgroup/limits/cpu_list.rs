@@ -1,7 +1,8 @@
 //! A list of processors or memory nodes in the kernel's own notation.
 //!
-//! Owns the text form `0-3,7` and its meaning as a set. It never asks which processors are there: that answer
-//! changes while the machine runs, and the kernel gives it when the list is written. Any process may use it.
+//! Owns the text form `0-3,7` and its meaning as a set. It never asks which processors are there:
+//! that answer changes while the machine runs, and the kernel gives it when the list is written.
+//! Any process may use it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,11 +10,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The highest number accepted: `NR_CPUS` of x86 is at most 8192 (`arch/x86/Kconfig`), memory nodes are at most 1024.
+/// The highest number accepted: `NR_CPUS` of x86 is at most 8192 (`arch/x86/Kconfig`), memory nodes
+/// are at most 1024.
 pub const NUMBER_MAX: u16 = 8191;
 
-/// A set of processors (`cpuset.cpus`) or memory nodes (`cpuset.mems`), never empty, kept in its shortest form:
-/// ascending, joined.
+/// A set of processors (`cpuset.cpus`) or memory nodes (`cpuset.mems`), never empty, kept in its
+/// shortest form: ascending, joined.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CpuList(Vec<(u16, u16)>);

@@ -1,6 +1,7 @@
 //! Which device nodes a container may use.
 //!
-//! Owns the standard list and the text form of one rule. v1 has files that take them, for v2 they become a program. It never decides whether rules can be enforced: see
+//! Owns the standard list and the text form of one rule. v1 has files that take them, for v2 they
+//! become a program. It never decides whether rules can be enforced: see
 //! [`Got::NotEnforced`](crate::cgroup::Got). Any process may use it.
 
 use std::fmt;
@@ -8,9 +9,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What every container may do with devices: make any node (useless without the right to open it), and open null,
-/// zero, full, random, urandom, tty, ptmx and the pseudo terminals. The numbers are those of the kernel's
-/// `Documentation/admin-guide/devices.txt`.
+/// What every container may do with devices: make any node (useless without the right to open it),
+/// and open null, zero, full, random, urandom, tty, ptmx and the pseudo terminals. The numbers are
+/// those of the kernel's `Documentation/admin-guide/devices.txt`.
 pub const STANDARD: [&str; 10] = [
     "c *:* m",
     "b *:* m",
@@ -53,7 +54,8 @@ impl Default for DeviceRules {
     }
 }
 
-/// One rule in the kernel's form: `c 10:200 rwm`, `b *:* m`, kept as it is written to `devices.allow`.
+/// One rule in the kernel's form: `c 10:200 rwm`, `b *:* m`, kept as it is written to
+/// `devices.allow`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DeviceRule(String);

@@ -1,15 +1,15 @@
 //! Which values go into which files of one hierarchy, in which order.
 //!
-//! A pure function of the limits and the kind of hierarchy: it owns every file name and unit conversion of limits,
-//! and touches nothing. The launch process carries the plan out (`apply`).
+//! A pure function of the limits and the kind of hierarchy: it owns every file name and unit
+//! conversion of limits, and touches nothing. The launch process carries the plan out (`apply`).
 
 use super::cpu_list::CpuList;
 use super::{Field, Limits, SwapLimit};
 use crate::cgroup::machine::controller::Controller;
 use crate::cgroup::machine::layout::Hierarchy;
 
-/// v1 shows "no limit" as the highest page counter times the page size: 9223372036854771712 with pages of 4 KiB,
-/// and this with 64 KiB.
+/// v1 shows "no limit" as the highest page counter times the page size: 9223372036854771712 with
+/// pages of 4 KiB, and this with 64 KiB.
 const V1_UNLIMITED_FROM: u64 = 9_223_372_036_854_710_272;
 
 /// One step of applying limits.
@@ -17,8 +17,8 @@ const V1_UNLIMITED_FROM: u64 = 9_223_372_036_854_710_272;
 pub(in crate::cgroup) enum Step {
     /// One value.
     Set(Setting),
-    /// Two values that bound each other: in this order in a new cgroup, in the other where the kernel refuses the
-    /// first of a living one.
+    /// Two values that bound each other: in this order in a new cgroup, in the other where the
+    /// kernel refuses the first of a living one.
     Pair(Setting, Setting),
     /// Deny every device, then allow these.
     Devices(Vec<String>),
@@ -58,8 +58,8 @@ pub(in crate::cgroup) enum Absent {
     NeedsNoSwap,
 }
 
-/// Every controller that `limits` needs, each with a field that needs it. Devices are not among them: without their
-/// controller they are reported as not enforced.
+/// Every controller that `limits` needs, each with a field that needs it. Devices are not among
+/// them: without their controller they are reported as not enforced.
 pub(in crate::cgroup) fn needed(limits: &Limits) -> impl Iterator<Item = (Controller, Field)> {
     let cpu = [
         (limits.cpu_quota_us.is_some(), Field::CpuQuotaUs),
@@ -88,8 +88,8 @@ fn first(fields: &[(bool, Field)]) -> Option<Field> {
     fields.iter().find(|(asked, _)| *asked).map(|(_, field)| *field)
 }
 
-/// The steps for one hierarchy. Over all hierarchies of a machine each limit appears once, as each controller is in
-/// one of them.
+/// The steps for one hierarchy. Over all hierarchies of a machine each limit appears once, as each
+/// controller is in one of them.
 pub(in crate::cgroup) fn plan(limits: &Limits, hierarchy: &Hierarchy) -> Vec<Step> {
     let v2 = hierarchy.is_v2();
     let mut steps = Vec::new();
@@ -152,9 +152,9 @@ fn shares_setting(shares: u64, v2: bool) -> Setting {
     }
 }
 
-/// The scale of v1 (2 to 262 144, usual 1024) as one of v2 (1 to 10 000, usual 100): the curve through these three
-/// points that the OCI runtimes agreed on in 2025 (opencontainers/cgroups, pull request 20), so that 1024 stays the
-/// usual weight.
+/// The scale of v1 (2 to 262 144, usual 1024) as one of v2 (1 to 10 000, usual 100): the curve
+/// through these three points that the OCI runtimes agreed on in 2025 (opencontainers/cgroups, pull
+/// request 20), so that 1024 stays the usual weight.
 fn weight_of_shares(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
@@ -163,8 +163,8 @@ fn weight_of_shares(shares: u64) -> u64 {
             #[allow(clippy::cast_precision_loss)] // below 2^18
             let log = (shares as f64).log2();
             let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
-            // Between 1 and 10 000 for these shares; the hair below is for 1024, which rounding errors must not
-            // make 101.
+            // Between 1 and 10 000 for these shares; the hair below is for 1024, which rounding
+            // errors must not make 101.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let weight = (10f64.powf(exponent) - 1e-9).ceil() as u64;
             weight.clamp(1, 10_000)
@@ -189,7 +189,8 @@ fn cpuset(limits: &Limits, v2: bool) -> impl Iterator<Item = Step> {
     cpus.into_iter().chain(mems)
 }
 
-/// Memory goes first: the sum of memory and swap must never be below it, and a new cgroup has no sum yet.
+/// Memory goes first: the sum of memory and swap must never be below it, and a new cgroup has no
+/// sum yet.
 fn memory_v1(limits: &Limits) -> Option<Step> {
     let memory = limits.memory_bytes.map(|bytes| plain(Field::MemoryBytes, "memory.limit_in_bytes", bytes));
     let swap = limits.memory_swap_bytes.map(|swap| {

@@ -1,7 +1,7 @@
 //! What a container may use at most.
 //!
-//! Owns the request: values with units, checked for what no kernel could ever take. It never writes anything and
-//! knows no file names; those are in `plan`. Any process may use it.
+//! Owns the request: values with units, checked for what no kernel could ever take. It never writes
+//! anything and knows no file names; those are in `plan`. Any process may use it.
 
 pub(super) mod adjustment;
 pub(super) mod cpu_list;
@@ -18,15 +18,16 @@ use device_rules::DeviceRules;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Processor time in microseconds per period; more than one period's worth is more than one processor. The
-    /// kernel takes 1000 or more.
+    /// Processor time in microseconds per period; more than one period's worth is more than one
+    /// processor. The kernel takes 1000 or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_quota_us: Option<i64>,
-    /// The period in microseconds; the kernel takes 1000 to 1 000 000 and uses 100 000 where none is given.
+    /// The period in microseconds; the kernel takes 1000 to 1 000 000 and uses 100 000 where none
+    /// is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_period_us: Option<u64>,
-    /// Weight against sibling cgroups in the scale of v1, where 1024 is the usual one. The kernel forces it into 2
-    /// to 262 144.
+    /// Weight against sibling cgroups in the scale of v1, where 1024 is the usual one. The kernel
+    /// forces it into 2 to 262 144.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_shares: Option<u64>,
     /// The processors to run on.
@@ -38,20 +39,22 @@ pub struct Limits {
     /// Memory in bytes; the kernel rounds down to whole pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// Memory and swap together. Without it a container with a memory limit may still swap without bound.
+    /// Memory and swap together. Without it a container with a memory limit may still swap without
+    /// bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_swap_bytes: Option<SwapLimit>,
     /// Memory in bytes that is reclaimed last: the soft limit of v1, `memory.low` of v2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_reservation_bytes: Option<u64>,
-    /// Whether the kernel, where it ends one process at the memory limit, ends all of them (`memory.oom.group`, v2, since Linux 4.19).
+    /// Whether the kernel, where it ends one process at the memory limit, ends all of them
+    /// (`memory.oom.group`, v2, since Linux 4.19).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub memory_oom_group: bool,
     /// Processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<u64>,
-    /// Weight of block device access against sibling cgroups, 10 to 1000 (the scale of v1). Works with the BFQ
-    /// scheduler only (io.cost too on v2).
+    /// Weight of block device access against sibling cgroups, 10 to 1000 (the scale of v1). Works
+    /// with the BFQ scheduler only (io.cost too on v2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blkio_weight: Option<u16>,
     /// Device nodes that may be used.
@@ -156,9 +159,9 @@ impl Limits {
         Limits { devices: DeviceRules::Inherit, ..Limits::default() }
     }
 
-    /// Every value that no kernel could take, for the door that the request came through. What depends on the
-    /// kernel or on the parent cgroup (a quota under 1000 us, a processor that is not there) shows when it is
-    /// written.
+    /// Every value that no kernel could take, for the door that the request came through. What
+    /// depends on the kernel or on the parent cgroup (a quota under 1000 us, a processor that is
+    /// not there) shows when it is written.
     pub fn problems(&self) -> Vec<Problem> {
         let zero = |field: Field, value: Option<u64>| {
             (value == Some(0)).then(|| problem(field, "0 is no limit; leave it out for none"))

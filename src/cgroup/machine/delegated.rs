@@ -1,14 +1,14 @@
 //! Whether the calling process lies in a cgroup that somebody else than root decides about.
 //!
-//! Whoever owns a cgroup freezes, starves or kills what is in it. A launch that was called from such a cgroup leaves it before it holds
-//! anything that others wait for.
+//! Whoever owns a cgroup freezes, starves or kills what is in it. A launch that was called from
+//! such a cgroup leaves it before it holds anything that others wait for.
 
 use super::layout::Layout;
 use super::membership::Membership;
 use crate::error::Result;
 
-/// Whether somebody else than root could write to this process's cgroup, or one above it, in any hierarchy. What cannot be seen from here
-/// counts as if somebody could.
+/// Whether somebody else than root could write to this process's cgroup, or one above it, in any
+/// hierarchy. What cannot be seen from here counts as if somebody could.
 ///
 /// # Errors
 /// `System` where `/proc` cannot be read.

@@ -1,12 +1,12 @@
 //! Which cgroup hierarchies this machine has, and where they are mounted.
 //!
-//! Owns the difference between v1, hybrid and v2 machines; everything else in this module is handed a [`Layout`].
-//! It never makes or changes a cgroup. The launch process detects it once; it is plain data and can be handed on to
-//! the monitor.
+//! Owns the difference between v1, hybrid and v2 machines; everything else in this module is handed
+//! a [`Layout`]. It never makes or changes a cgroup. The launch process detects it once; it is
+//! plain data and can be handed on to the monitor.
 //!
-//! Reading `mountinfo` costs the kernel about a microsecond for each mount of the machine, so it is the last
-//! resort: a pure v2 machine is known by one `statfs`, a v1 machine by the names that every distribution uses below
-//! `/sys/fs/cgroup`, each of them verified.
+//! Reading `mountinfo` costs the kernel about a microsecond for each mount of the machine, so it is
+//! the last resort: a pure v2 machine is known by one `statfs`, a v1 machine by the names that
+//! every distribution uses below `/sys/fs/cgroup`, each of them verified.
 
 use std::path::{Path, PathBuf};
 
@@ -49,8 +49,8 @@ pub struct Hierarchy {
 pub enum Kind {
     /// A hierarchy of cgroup v1.
     V1 {
-        /// Its controllers, several where they are mounted together; none for a named hierarchy such as
-        /// `name=systemd`.
+        /// Its controllers, several where they are mounted together; none for a named hierarchy
+        /// such as `name=systemd`.
         controllers: Vec<String>,
         /// The name of a named hierarchy.
         name: Option<String>,
@@ -63,13 +63,15 @@ pub enum Kind {
 }
 
 impl Layout {
-    /// A layout of these hierarchies, for machines with unusual mounts; `procfs` is where processes are looked up.
+    /// A layout of these hierarchies, for machines with unusual mounts; `procfs` is where processes
+    /// are looked up.
     pub fn new(hierarchies: Vec<Hierarchy>, procfs: impl Into<PathBuf>) -> Layout {
         Layout { hierarchies, procfs: procfs.into() }
     }
 
-    /// What this machine has: a pure v2 mount at `/sys/fs/cgroup`, else the usual names below it, else whatever
-    /// mountinfo lists. A kernel without cgroups gives a layout without hierarchies. Needs no privilege.
+    /// What this machine has: a pure v2 mount at `/sys/fs/cgroup`, else the usual names below it,
+    /// else whatever mountinfo lists. A kernel without cgroups gives a layout without hierarchies.
+    /// Needs no privilege.
     ///
     /// # Errors
     /// `System` where `/proc` cannot be read.
@@ -116,7 +118,8 @@ impl Layout {
         self.hierarchies.iter().find(|hierarchy| hierarchy.is_v2())
     }
 
-    /// The hierarchy in which `controller` works. The kernel gives each controller to one hierarchy only.
+    /// The hierarchy in which `controller` works. The kernel gives each controller to one hierarchy
+    /// only.
     pub fn holder(&self, controller: Controller) -> Option<&Hierarchy> {
         self.hierarchies.iter().find(|hierarchy| hierarchy.has(controller))
     }
@@ -162,8 +165,8 @@ fn pure_v2() -> Hierarchy {
     Hierarchy { mount_point: CGROUP_ROOT.into(), root: "/".into(), kind: Kind::V2 { controllers } }
 }
 
-/// The hierarchies that `/proc/self/cgroup` lists, each found below [`CGROUP_ROOT`] under its usual name; `None` as
-/// soon as one is not.
+/// The hierarchies that `/proc/self/cgroup` lists, each found below [`CGROUP_ROOT`] under its usual
+/// name; `None` as soon as one is not.
 fn by_convention(listed: &Membership) -> Option<Vec<Hierarchy>> {
     listed
         .entries()
@@ -188,8 +191,8 @@ fn usual_v1(controllers: &[String], name: Option<&str>) -> Option<Hierarchy> {
     let usual = name.unwrap_or(&joined);
     let first = controllers.first().map_or(usual, String::as_str);
     let mount_point = [usual, first].map(|name| format!("{CGROUP_ROOT}/{name}")).into_iter().find(|directory| {
-        // Only the root of a v1 hierarchy has a `release_agent`, so one call shows both that this is v1 and that
-        // nothing but the root is here.
+        // Only the root of a v1 hierarchy has a `release_agent`, so one call shows both that this
+        // is v1 and that nothing but the root is here.
         file_system_of(&format!("{directory}/release_agent")) == Some(FileSystem::V1)
     })?;
     let kind = Kind::V1 { controllers: controllers.to_vec(), name: name.map(str::to_owned) };

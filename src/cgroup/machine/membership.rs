@@ -1,7 +1,7 @@
 //! In which cgroup of each hierarchy a process is, by `/proc/<pid>/cgroup`.
 //!
-//! Owns the parsing of that file and asks nothing else. The launch process uses it to see which groups it need not
-//! join again.
+//! Owns the parsing of that file and asks nothing else. The launch process uses it to see which
+//! groups it need not join again.
 
 use std::path::Path;
 
@@ -44,7 +44,8 @@ impl Membership {
         Membership::read(layout.procfs(), "self")
     }
 
-    /// The cgroups of the process `pid`. Needs no privilege unless `/proc` is mounted with `hidepid`.
+    /// The cgroups of the process `pid`. Needs no privilege unless `/proc` is mounted with
+    /// `hidepid`.
     ///
     /// # Errors
     /// `NotFound` where there is no such process, `System` where `/proc` cannot be read.
@@ -52,7 +53,8 @@ impl Membership {
         Membership::read(layout.procfs(), &pid.to_string())
     }
 
-    /// A kernel built without cgroups has no such file for any process: that is no membership, and no error.
+    /// A kernel built without cgroups has no such file for any process: that is no membership, and
+    /// no error.
     pub(in crate::cgroup) fn read(procfs: &Path, pid: &str) -> Result<Membership> {
         let process = procfs.join(pid);
         match file::read_whole(CWD, &process.join("cgroup").to_string_lossy()) {

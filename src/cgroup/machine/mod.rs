@@ -1,4 +1,5 @@
-//! What this machine has of cgroups: its hierarchies and controllers, and where processes are in them. Changes nothing.
+//! What this machine has of cgroups: its hierarchies and controllers, and where processes are in
+//! them. Changes nothing.
 
 pub(super) mod controller;
 pub(super) mod delegated;

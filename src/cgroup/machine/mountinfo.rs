@@ -1,12 +1,14 @@
 //! The cgroup lines of `/proc/self/mountinfo`, as hierarchies.
 //!
-//! A pure parser: it opens nothing and ignores every line that it does not understand. Any process may use it.
+//! A pure parser: it opens nothing and ignores every line that it does not understand. Any process
+//! may use it.
 
 use std::borrow::Cow;
 
 use super::layout::{Hierarchy, Kind};
 
-/// Options of a v1 mount that are no controllers (`kernel/cgroup/cgroup-v1.c`, `cgroup1_show_options`).
+/// Options of a v1 mount that are no controllers (`kernel/cgroup/cgroup-v1.c`,
+/// `cgroup1_show_options`).
 const PLAIN_OPTIONS: [&str; 9] =
     ["rw", "ro", "none", "all", "noprefix", "xattr", "clone_children", "cpuset_v2_mode", "favordynmods"];
 
@@ -17,9 +19,9 @@ struct Mount<'t> {
     hierarchy: Hierarchy,
 }
 
-/// The hierarchies in `text`, each once, in the order of their first mount. Of several mounts of one hierarchy the
-/// best is taken: one that shows the root cgroup, then one below `/sys/fs/cgroup`, then the first. The controllers
-/// of v2 are not in mountinfo and stay empty.
+/// The hierarchies in `text`, each once, in the order of their first mount. Of several mounts of
+/// one hierarchy the best is taken: one that shows the root cgroup, then one below
+/// `/sys/fs/cgroup`, then the first. The controllers of v2 are not in mountinfo and stay empty.
 pub fn hierarchies_in_mountinfo(text: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Mount<'_>> = Vec::new();
     for mount in text.lines().filter_map(mount) {
@@ -67,11 +69,11 @@ fn v1(options: &str) -> Kind {
     Kind::V1 { controllers, name }
 }
 
-/// Undoes the kernel's octal escapes (space, tab, newline, backslash, `#`). `None` for a text that is not absolute
-/// or not UTF-8 afterwards.
+/// Undoes the kernel's octal escapes (space, tab, newline, backslash, `#`). `None` for a text that
+/// is not absolute or not UTF-8 afterwards.
 fn unescape(text: &str) -> Option<Cow<'_, str>> {
-    // A replacement character means that the bytes were not UTF-8: such a place could never be opened under this
-    // name.
+    // A replacement character means that the bytes were not UTF-8: such a place could never be
+    // opened under this name.
     if !text.starts_with('/') || text.contains(char::REPLACEMENT_CHARACTER) {
         return None;
     }

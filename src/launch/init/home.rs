@@ -1,7 +1,8 @@
 //! The worker's HOME, from the image's own user database.
 //!
-//! Runs in init, which is root still, on an image that nobody trusts: the file is opened below the root by descriptor, on the root's own
-//! file system, so that no link of the image leads to what a caller has bound there and its worker may not read; and it is read to a bound.
+//! Runs in init, which is root still, on an image that nobody trusts: the file is opened below the
+//! root by descriptor, on the root's own file system, so that no link of the image leads to what a
+//! caller has bound there and its worker may not read; and it is read to a bound.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +18,8 @@ const PASSWD: &str = "/etc/passwd";
 /// Most bytes that are looked at: ten thousand users.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// `HOME=…`, if the spec wants one and its environment has none. An image without a user database is nothing unusual.
+/// `HOME=…`, if the spec wants one and its environment has none. An image without a user database
+/// is nothing unusual.
 pub(in crate::launch) fn variable(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Option<String> {
     let Home::OfImage { otherwise } = &spec.home else { return None };
     if spec.env.get("HOME").is_some() {

@@ -1,7 +1,8 @@
-//! What a program is executed by: the interpreter of a script's first line, and an ELF program's loader.
+//! What a program is executed by: the interpreter of a script's first line, and an ELF program's
+//! loader.
 //!
-//! The kernel opens them with the program, and says of neither which it is when something is wrong. The rules are those of
-//! `fs/binfmt_script.c` and `fs/binfmt_elf.c`.
+//! The kernel opens them with the program, and says of neither which it is when something is wrong.
+//! The rules are those of `fs/binfmt_script.c` and `fs/binfmt_elf.c`.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -10,7 +11,8 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::Errno;
 
-/// How much of a program the kernel looks at: `BINPRM_BUF_SIZE`. What a shorter file lacks counts as NUL.
+/// How much of a program the kernel looks at: `BINPRM_BUF_SIZE`. What a shorter file lacks counts
+/// as NUL.
 const HEAD_BYTES: usize = 256;
 
 /// Scripts that are interpreted by scripts, at most: `exec_binprm()` gives up at the sixth.
@@ -19,11 +21,12 @@ const MAX_SCRIPTS: usize = 5;
 /// Longest path of a loader, with its NUL: PATH_MAX.
 const MAX_PATH: u64 = 4096;
 
-/// Most program headers: as many bytes as the kernel reads, of 56 each (`elf_phdr` of 64 bits, at most 64 KiB).
+/// Most program headers: as many bytes as the kernel reads, of 56 each (`elf_phdr` of 64 bits, at
+/// most 64 KiB).
 const MAX_HEADERS: u16 = 1170;
 
-/// Why a program would not be executed, or not as one that its user can read, in words that name its interpreter. `None` for one that is
-/// fine, that needs none, or that cannot be read.
+/// Why a program would not be executed, or not as one that its user can read, in words that name
+/// its interpreter. `None` for one that is fine, that needs none, or that cannot be read.
 pub(in crate::launch) fn problem(program: &File) -> Option<Problem> {
     let mut file = program.try_clone().ok()?;
     for _ in 0..=MAX_SCRIPTS {
@@ -49,7 +52,8 @@ pub(in crate::launch) fn problem(program: &File) -> Option<Problem> {
 pub(in crate::launch) enum Problem {
     /// The interpreter of this name does not exist.
     Missing(String),
-    /// The user may execute the interpreter of this name but not read it. The kernel gives the process to root then.
+    /// The user may execute the interpreter of this name but not read it. The kernel gives the
+    /// process to root then.
     Unreadable(String),
     /// The interpreter's name does not end where the kernel stops to read.
     TooLong,

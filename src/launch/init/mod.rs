@@ -1,8 +1,9 @@
 //! The container's first process, from its clone to the workload.
 //!
-//! Who we are: a copy of the launch process, root with all of its capabilities, pid 1 of a new pid namespace, in new mount and ipc
-//! namespaces. One thread, so everything may be used. What we still hold of the host: the descriptors in [`Init`], and its mount tree until
-//! the staging file system is entered. Nothing here returns on success, and every failure goes up the report pipe.
+//! Who we are: a copy of the launch process, root with all of its capabilities, pid 1 of a new pid
+//! namespace, in new mount and ipc namespaces. One thread, so everything may be used. What we still
+//! hold of the host: the descriptors in [`Init`], and its mount tree until the staging file system
+//! is entered. Nothing here returns on success, and every failure goes up the report pipe.
 
 pub(super) mod exec_stub;
 pub(super) mod home;
@@ -82,7 +83,8 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     let reporter = Reporter(report.as_fd());
     reporter.enter(Stage::Clone);
     close_what_is_not_needed(init, report);
-    // Should the launch process be killed, nobody would ever watch this container. Changing ids ends this; the report pipe takes over.
+    // Should the launch process be killed, nobody would ever watch this container. Changing ids
+    // ends this; the report pipe takes over.
     sys::on_parent_death(ParentDeath::Kill).at(Stage::Clone, "init", "prctl(PR_SET_PDEATHSIG)")?;
     start_clean(init)?;
 
@@ -111,7 +113,8 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     run_libcontainer(init, root, &working_directory, workload)
 }
 
-/// The launch process's own: its caller's socket, the claim, layer files, other cgroups. Nothing that init does later could let them out.
+/// The launch process's own: its caller's socket, the claim, layer files, other cgroups. Nothing
+/// that init does later could let them out.
 fn close_what_is_not_needed(init: &Init<'_>, report: &OwnedFd) {
     let layers = init.layers.iter().map(|layer| layer.mount.as_fd());
     let sources = init.sources.binds.iter().chain(&init.sources.cgroups).map(|source| source.mount.as_fd());
@@ -120,8 +123,9 @@ fn close_what_is_not_needed(init: &Init<'_>, report: &OwnedFd) {
     sys::close_all_but(kept.chain(crash::descriptors()));
 }
 
-/// The launch process moves init while init builds its root, because the first move has to wait for the kernel. The cgroup namespace comes
-/// after it: where a process is when it unshares becomes its root.
+/// The launch process moves init while init builds its root, because the first move has to wait for
+/// the kernel. The cgroup namespace comes after it: where a process is when it unshares becomes its
+/// root.
 fn wait_for_cgroups(init: &Init<'_>) -> Result<()> {
     pass_gate(init.gate)?;
     sys::unshare_cgroup_namespace().at(Stage::Join, "cgroup namespace", "unshare")
@@ -142,7 +146,8 @@ fn start_clean(init: &Init<'_>) -> Result<()> {
     if init.spec.network == Network::None {
         sys::bring_loopback_up().at(Stage::Clone, "lo", "ioctl(SIOCSIFFLAGS)")?;
     }
-    // Directories and mount points get the modes they are made with; libcontainer sets the worker's umask.
+    // Directories and mount points get the modes they are made with; libcontainer sets the worker's
+    // umask.
     umask(Mode::empty());
     // Copies first: the streams may have the very numbers that they are moved over.
     let copies = init.stdio.map(|stream| rustix::io::fcntl_dupfd_cloexec(stream, 3));
@@ -153,7 +158,8 @@ fn start_clean(init: &Init<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What is opened here is what is entered: libcontainer would go by the path, and only say that chdir failed.
+/// What is opened here is what is entered: libcontainer would go by the path, and only say that
+/// chdir failed.
 fn open_working_directory(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_MAGICLINKS;
@@ -188,7 +194,8 @@ fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Resu
     })
 }
 
-/// The user's groups and no others. libcontainer leaves the caller's where a list is empty; these are never.
+/// The user's groups and no others. libcontainer leaves the caller's where a list is empty; these
+/// are never.
 fn set_groups(spec: &LaunchSpec) -> Result<()> {
     let groups: Vec<Gid> = spec.user.groups().iter().map(|group| Gid::from_raw(*group)).collect();
     setgroups(&groups).map_err(|errno| rustix::io::Errno::from_raw_os_error(errno as i32)).at(
@@ -198,7 +205,8 @@ fn set_groups(spec: &LaunchSpec) -> Result<()> {
     )
 }
 
-/// The container's own null device takes the place of the host's, which nothing could be done with from within but to hold it.
+/// The container's own null device takes the place of the host's, which nothing could be done with
+/// from within but to hold it.
 fn reopen_null_streams() -> Result<()> {
     let null = devices::open_null_of_root()?;
     let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
@@ -211,17 +219,19 @@ fn reopen_null_streams() -> Result<()> {
     Ok(())
 }
 
-/// Goes into the finished root and hands over to libcontainer: uts namespace and host name, working directory, ids, capabilities,
-/// no_new_privs, descriptors; its last step is our executor.
+/// Goes into the finished root and hands over to libcontainer: uts namespace and host name, working
+/// directory, ids, capabilities, no_new_privs, descriptors; its last step is our executor.
 ///
-/// It is told to make a process of a container that exists ("tenant"), which is true by now: the other way it would make the root's mounts
-/// once more, and devices and masked paths that are made (`root`).
+/// It is told to make a process of a container that exists ("tenant"), which is true by now: the
+/// other way it would make the root's mounts once more, and devices and masked paths that are made
+/// (`root`).
 fn run_libcontainer(init: &Init<'_>, root: OwnedFd, working_directory: &OwnedFd, workload: Workload) -> Result<Never> {
     const OBJECT: &str = "init";
     let failed = |call: &'static str| move |error: &dyn std::error::Error| Error::libcontainer(OBJECT, call, error);
     let (mut main_sender, _main_receiver) = channel::main_channel().map_err(|error| failed("main_channel")(&error))?;
     let (_init_sender, mut init_receiver) = channel::init_channel().map_err(|error| failed("init_channel")(&error))?;
-    // libcontainer waits for somebody to connect before it executes the workload. We do, beforehand: the word waits in the backlog.
+    // libcontainer waits for somebody to connect before it executes the workload. We do,
+    // beforehand: the word waits in the backlog.
     let listener =
         NotifyListener::new(Path::new(NOTIFY_SOCKET)).map_err(|error| failed("NotifyListener::new")(&error))?;
     NotifySocket::new(NOTIFY_SOCKET)

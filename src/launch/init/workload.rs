@@ -1,6 +1,7 @@
 //! The last steps of init: find the program, and become it.
 //!
-//! libcontainer calls this when everything else is done: root, ids, groups, capabilities, no_new_privs.
+//! libcontainer calls this when everything else is done: root, ids, groups, capabilities,
+//! no_new_privs.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -27,8 +28,8 @@ use crate::sys::{self, ParentDeath};
 /// Where a program is looked for when the environment has no PATH: what execvp of glibc uses.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// The workload as it will be executed. Its environment goes to the kernel as the spec has it, in order: libcontainer keeps it in a hash
-/// map and adds HOME.
+/// The workload as it will be executed. Its environment goes to the kernel as the spec has it, in
+/// order: libcontainer keeps it in a hash map and adds HOME.
 #[derive(Clone)]
 pub(crate) struct Workload {
     pub(crate) argv: Vec<CString>,
@@ -48,7 +49,8 @@ pub(crate) struct Workload {
 }
 
 impl Executor for Workload {
-    /// Returns only by ending the process: what went wrong is in the report, whole, where an error of this crate's would lose the errno.
+    /// Returns only by ending the process: what went wrong is in the report, whole, where an error
+    /// of this crate's would lose the errno.
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         let reporter = Reporter(self.report.as_fd());
         let error = self.become_program(&reporter);
@@ -76,7 +78,8 @@ impl Workload {
             return error;
         }
         reporter.enter(Stage::Exec);
-        // From here on the report pipe is what init dies by: the worker outlives its launch process and its monitor.
+        // From here on the report pipe is what init dies by: the worker outlives its launch process
+        // and its monitor.
         let _ = sys::on_parent_death(ParentDeath::Survive);
         rlimits::lower_files();
         sys::reset_dispositions();
@@ -121,9 +124,10 @@ fn object(program: &CStr) -> String {
     format!("program '{}'", program.to_string_lossy())
 }
 
-/// The kernel gives the `/proc` entry of a process whose program its user cannot read to root, for good: the supervisor would take it for a
-/// stranger's. Directories pass the check for execution, so they are told apart here; and so are scripts, of which the kernel would not say
-/// what is missing. `name` is what the caller called the program.
+/// The kernel gives the `/proc` entry of a process whose program its user cannot read to root, for
+/// good: the supervisor would take it for a stranger's. Directories pass the check for execution,
+/// so they are told apart here; and so are scripts, of which the kernel would not say what is
+/// missing. `name` is what the caller called the program.
 fn check(path: CString, name: &CStr) -> Result<CString, Error> {
     access(&path, Access::EXEC_OK).map_err(|errno| closed_to(&path, name, errno))?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -158,8 +162,8 @@ fn unreadable(path: &CStr, errno: Errno) -> Error {
     }
 }
 
-/// A refusal. Where the user may not even search a directory on the way, that is the reason, and nobody knows whether there is such a file:
-/// the program is then called what its caller called it.
+/// A refusal. Where the user may not even search a directory on the way, that is the reason, and
+/// nobody knows whether there is such a file: the program is then called what its caller called it.
 fn closed_to(path: &CStr, name: &CStr, errno: Errno) -> Error {
     match closed_directory(path).filter(|_| errno == Errno::ACCESS) {
         Some(reason) => refused(name, "access(X_OK)", errno.into()).explain(reason),
@@ -167,8 +171,8 @@ fn closed_to(path: &CStr, name: &CStr, errno: Errno) -> Error {
     }
 }
 
-/// The first directory on the way that this process may not search. An image made of a private directory has such a root: `mktemp -d` makes
-/// them with mode 0700.
+/// The first directory on the way that this process may not search. An image made of a private
+/// directory has such a root: `mktemp -d` makes them with mode 0700.
 fn closed_directory(path: &CStr) -> Option<String> {
     let path = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
     let above: Vec<&Path> = path.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty()).collect();

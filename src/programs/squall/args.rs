@@ -15,7 +15,8 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "DIR", default_value = squall::DEFAULT_RUN_ROOT)]
     pub root: PathBuf,
 
-    /// Cgroup for the monitors of containers that are not in a systemd scope [default: /squall/monitors]
+    /// Cgroup for the monitors of containers that are not in a systemd scope [default:
+    /// /squall/monitors]
     #[arg(long, global = true, value_name = "PATH")]
     pub monitor_cgroup: Option<String>,
 
@@ -67,7 +68,8 @@ pub struct Run {
     /// Layer file (squashfs or EROFS), base first. Repeatable
     #[arg(long = "layer", value_name = "FILE")]
     pub layers: Vec<PathBuf>,
-    /// Only accept layers below this directory that nobody but root and the image owners can write. Repeatable
+    /// Only accept layers below this directory that nobody but root and the image owners can write.
+    /// Repeatable
     #[arg(long = "image-root", value_name = "DIR")]
     pub image_roots: Vec<PathBuf>,
     /// User besides root that layers below image roots may belong to. Repeatable
@@ -99,11 +101,12 @@ pub struct Run {
     /// Working directory inside the container
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
-    /// Username or UID (format: <name|uid>[:gid]); auto: a uid of its own, from --own-users [default: the caller's, for root auto]
+    /// Username or UID (format: <name|uid>[:gid]); auto: a uid of its own, from --own-users
+    /// [default: the caller's, for root auto]
     #[arg(short, long, value_name = "NAME|UID[:GID]|auto")]
     pub user: Option<String>,
-    /// Range of uids for --user auto; one is taken as long as its container or a host path that it can write to exists
-    /// [default: 2100000000-2100065535]
+    /// Range of uids for --user auto; one is taken as long as its container or a host path that it
+    /// can write to exists [default: 2100000000-2100065535]
     #[arg(long, value_name = "FIRST-LAST")]
     pub own_users: Option<String>,
     /// Bind mount a host path into the container. Repeatable
@@ -112,11 +115,13 @@ pub struct Run {
     /// Mount a file system in memory. Repeatable
     #[arg(long, value_name = "DST[:size=SIZE,OPTIONS]")]
     pub tmpfs: Vec<String>,
-    /// Attach a mount: type=bind,src=PATH,dst=PATH[,ro] or type=tmpfs,dst=PATH[,tmpfs-size=SIZE]. Repeatable
+    /// Attach a mount: type=bind,src=PATH,dst=PATH[,ro] or type=tmpfs,dst=PATH[,tmpfs-size=SIZE].
+    /// Repeatable
     #[arg(long = "mount", value_name = "KEY=VALUE,…")]
     pub mounts: Vec<String>,
-    /// Writable root: in memory, of this size [default: half of the machine's memory], or in a directory of the host. A size for a
-    /// directory needs project quotas (ext4, xfs or f2fs mounted with prjquota) and an empty directory
+    /// Writable root: in memory, of this size [default: half of the machine's memory], or in a
+    /// directory of the host. A size for a directory needs project quotas (ext4, xfs or f2fs
+    /// mounted with prjquota) and an empty directory
     #[arg(long, value_name = "SIZE|DIR[,size=SIZE]", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub writable: Option<String>,
     /// Memory limit; 0 for none
@@ -137,13 +142,16 @@ pub struct Run {
     /// Memory nodes (MEMs) in which to allow execution (0-3, 0,1)
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
-    /// Limit of processes and threads; 0 or -1 for no limit [default: 2048, where the machine can count them]
+    /// Limit of processes and threads; 0 or -1 for no limit [default: 2048, where the machine can
+    /// count them]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub pids_limit: Option<String>,
-    /// Parent of the container's cgroup: a path, or a systemd slice [default: /squall, or system.slice]
+    /// Parent of the container's cgroup: a path, or a systemd slice [default: /squall, or
+    /// system.slice]
     #[arg(long, value_name = "PATH|SLICE")]
     pub cgroup_parent: Option<String>,
-    /// Cgroup manager [default: systemd where it runs with cgroup v2 alone, unless --cgroup-parent or --monitor-cgroup is a path]
+    /// Cgroup manager [default: systemd where it runs with cgroup v2 alone, unless --cgroup-parent
+    /// or --monitor-cgroup is a path]
     #[arg(long, value_name = "cgroupfs|systemd")]
     pub cgroup_manager: Option<String>,
     /// Container host name [default: its id; with the host's network the host's]

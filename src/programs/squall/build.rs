@@ -1,5 +1,5 @@
-//! Compiles the probe (demo/probe.rs), which the demonstration's image holds, into `OUT_DIR`: a static program, because that image has nothing
-//! else, and cargo's targets here are dynamic ones.
+//! Compiles the probe (demo/probe.rs), which the demonstration's image holds, into `OUT_DIR`: a
+//! static program, because that image has nothing else, and cargo's targets here are dynamic ones.
 
 use std::env;
 use std::path::PathBuf;

@@ -21,7 +21,8 @@ use crate::{foreground, plan_page, print, request, seccomp};
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
 
-/// What `/dev/null` is, whatever it is called: character device 1:3 (Documentation/admin-guide/devices.txt).
+/// What `/dev/null` is, whatever it is called: character device 1:3
+/// (Documentation/admin-guide/devices.txt).
 const NULL_DEVICE: u64 = libc::makedev(1, 3);
 
 /// Runs the command; the answer is the exit code.
@@ -177,8 +178,9 @@ fn streams(arguments: &Run, user: &Identity, mut own_user: Option<&mut OwnUser>)
 /// The mode of a new output file: its group may read along.
 const OUTPUT_MODE: u32 = 0o640;
 
-/// An output file, and whether it is new: then it is to belong to the worker, which may open it again by /dev/stdout, and has its mode whatever
-/// the umask; one that was there keeps owner and mode. A device or FIFO is not written to by accident; the null device is.
+/// An output file, and whether it is new: then it is to belong to the worker, which may open it
+/// again by /dev/stdout, and has its mode whatever the umask; one that was there keeps owner and
+/// mode. A device or FIFO is not written to by accident; the null device is.
 fn output_file(path: &Path) -> Result<(OwnedFd, bool)> {
     let object = format!("output file '{}'", path.display());
     let failed = |call: &str, error: std::io::Error| Error::system(Stage::Request, object.clone(), call, error);
@@ -286,7 +288,8 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
     Ok(0)
 }
 
-/// Does something for each id, whatever comes of the others. Every failure is said; the code is that of the first.
+/// Does something for each id, whatever comes of the others. Every failure is said; the code is
+/// that of the first.
 fn for_each(ids: &[String], mut act: impl FnMut(&str) -> Result<()>) -> i32 {
     let failures = ids.iter().filter_map(|id| act(id).err());
     let codes: Vec<i32> = failures.map(|error| crate::report(&error)).collect();

@@ -14,7 +14,8 @@ pub struct End {
 }
 
 impl End {
-    /// The code that a shell would give for a plain program: the signal that the worker was ended for, not the SIGKILL that did it.
+    /// The code that a shell would give for a plain program: the signal that the worker was ended
+    /// for, not the SIGKILL that did it.
     pub fn code_by_signal(&self) -> Option<i32> {
         let Ended::Exited(exited) = &self.ended else { return None };
         let killed = matches!(exited.exit().exit, Exit::Signal { signal: 9, .. });
@@ -38,7 +39,8 @@ pub fn wait(running: Running, signals: &SignalStream) -> Result<End> {
             Err(_) => break,
         }
         let (ended, signalled) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-        // Of a monitor that was killed: the worker runs on, and so does this loop, with the worker's own process.
+        // Of a monitor that was killed: the worker runs on, and so does this loop, with the
+        // worker's own process.
         if ended && !running.is_alive() {
             break;
         }

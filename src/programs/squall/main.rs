@@ -1,4 +1,5 @@
-//! `squall`: the command line program. It parses, calls the library and prints; what a command *does* is in the library.
+//! `squall`: the command line program. It parses, calls the library and prints; what a command
+//! *does* is in the library.
 
 #[macro_use]
 mod print;
@@ -17,7 +18,8 @@ use clap::{CommandFactory, Parser};
 
 use args::Cli;
 
-/// Squall's own failures, as podman's: the worker's own codes stay below, 126 and 127 are the program's.
+/// Squall's own failures, as podman's: the worker's own codes stay below, 126 and 127 are the
+/// program's.
 const OWN_ERROR: i32 = 125;
 
 fn main() {

@@ -1,4 +1,5 @@
-//! The mounts that the flags ask for: each under the name of its flag, in the order in which they have to be made.
+//! The mounts that the flags ask for: each under the name of its flag, in the order in which they
+//! have to be made.
 
 use squall::Problem;
 use squall::request::values::{self, TypedMount};
@@ -19,8 +20,9 @@ pub struct Mounts {
 impl Mounts {
     /// Reads `--volume`, `--tmpfs` and `--mount`.
     ///
-    /// On a command line the order of mounts means nothing, and flags of three kinds have none: docker and podman put a
-    /// mount before those that lie below it, and two at one place are refused, because the first could never be seen.
+    /// On a command line the order of mounts means nothing, and flags of three kinds have none:
+    /// docker and podman put a mount before those that lie below it, and two at one place are
+    /// refused, because the first could never be seen.
     pub fn of(run: &Run) -> Mounts {
         let mut mounts = Mounts { mounts: Vec::new(), problems: Vec::new(), warnings: Vec::new() };
         mounts.read("--volume", &run.volumes, values::volume);

@@ -13,7 +13,8 @@ macro_rules! tell {
     ($($arguments:tt)*) => { eprintln!("squall: {}", squall::OneLine(format_args!($($arguments)*))) };
 }
 
-/// Prints one line, whatever it holds: names come from files and workers. A reader that has gone away ends the program the way SIGPIPE would; another failure is an error of the program's own.
+/// Prints one line, whatever it holds: names come from files and workers. A reader that has gone
+/// away ends the program the way SIGPIPE would; another failure is an error of the program's own.
 macro_rules! say {
     ($($arguments:tt)*) => { $crate::print::line(format_args!($($arguments)*)) };
 }
@@ -55,7 +56,8 @@ pub fn exit_code(exit: &Exit) -> i32 {
     }
 }
 
-/// What the kernel killed for want of memory, and whose limit that was; nothing where it killed nothing.
+/// What the kernel killed for want of memory, and whose limit that was; nothing where it killed
+/// nothing.
 pub fn out_of_memory(exit: &ExitRecord) -> Option<String> {
     let oom = exit.oom.as_ref()?;
     let kills = oom.kills.filter(|kills| *kills > 0)?;

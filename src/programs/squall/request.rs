@@ -59,7 +59,8 @@ pub struct Asked {
     pub spec: LaunchSpec,
     pub warnings: Vec<String>,
     pub names: Names,
-    /// Whether it is to have a user that no other container has; the spec's is a stand-in until it is claimed.
+    /// Whether it is to have a user that no other container has; the spec's is a stand-in until it
+    /// is claimed.
     pub own_user: bool,
 }
 
@@ -295,7 +296,8 @@ fn arguments(words: &[OsString], flags: &mut Flags) -> Vec<String> {
     words.iter().enumerate().map(&mut text).collect()
 }
 
-/// The variables that are right. One without a value is the caller's, and is left out where the caller has none.
+/// The variables that are right. One without a value is the caller's, and is left out where the
+/// caller has none.
 fn environment(texts: &[String], flags: &mut Flags) -> Vec<String> {
     let mut variable = |(index, text): (usize, &String)| {
         let passed = !text.is_empty() && !text.contains('=');
@@ -321,7 +323,8 @@ fn user(text: Option<&str>, own_user: bool) -> Result<Identity> {
     }
 }
 
-/// As docker and podman have it: a program may rely on there being one. A user of the container's own has none on the host.
+/// As docker and podman have it: a program may rely on there being one. A user of the container's
+/// own has none on the host.
 fn home(user: Option<&Identity>) -> Home {
     Home::OfImage { otherwise: user.and_then(Identity::home_on_host).unwrap_or_else(AbsolutePath::root) }
 }
@@ -329,7 +332,8 @@ fn home(user: Option<&Identity>) -> Home {
 /// Processes and threads of a worker whose command names no number: podman's default.
 const DEFAULT_PIDS: u64 = 2048;
 
-/// What a worker is limited to that is asked for by flags. Of a document's, only what the document says.
+/// What a worker is limited to that is asked for by flags. Of a document's, only what the document
+/// says.
 pub fn default_limits(run: &Run) -> DefaultLimits {
     let pids = (run.spec.is_none() && run.pids_limit.is_none()).then_some(DEFAULT_PIDS);
     DefaultLimits { pids, memory_bytes: None }
@@ -451,7 +455,8 @@ fn network(text: Option<&str>) -> std::result::Result<Network, BadValue> {
     }
 }
 
-/// Nothing is a tmpfs without a size of its own, digits with a unit are one with that size, and the rest is a directory and perhaps a size.
+/// Nothing is a tmpfs without a size of its own, digits with a unit are one with that size, and the
+/// rest is a directory and perhaps a size.
 fn writable(text: &str) -> std::result::Result<RootMode, BadValue> {
     if text.is_empty() {
         return Ok(RootMode::Writable { size_bytes: None });

@@ -1,4 +1,5 @@
-//! `squall seccomp`: profiles checked and explained. It reads one file, touches nothing and needs no privilege.
+//! `squall seccomp`: profiles checked and explained. It reads one file, touches nothing and needs
+//! no privilege.
 
 use clap::{Args, Subcommand};
 use serde_json::json;

@@ -1,4 +1,5 @@
-//! The caller's terminal, as it was: a worker that has it as a standard stream may change its mode and be killed before it can change it back.
+//! The caller's terminal, as it was: a worker that has it as a standard stream may change its mode
+//! and be killed before it can change it back.
 
 use std::os::fd::BorrowedFd;
 
@@ -15,7 +16,8 @@ pub struct Terminals {
 }
 
 impl Terminals {
-    /// Takes the modes as they are. Nothing where the output goes into a pipe: then whoever reads it, a pager for example, has the terminal.
+    /// Takes the modes as they are. Nothing where the output goes into a pipe: then whoever reads
+    /// it, a pager for example, has the terminal.
     pub fn remember() -> Result<Terminals> {
         let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         let mine = streams.into_iter().filter(|stream| !is_pipe(streams[1]) && isatty(stream));

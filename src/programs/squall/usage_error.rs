@@ -1,10 +1,12 @@
-//! A command line that cannot be understood. An option that the program does not have is said to be unknown, with the nearest one.
+//! A command line that cannot be understood. An option that the program does not have is said to be
+//! unknown, with the nearest one.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 use squall::OneLine;
 
-/// Most slips that still make a word the same word: a letter too many, too few, wrong, or two in the wrong order.
+/// Most slips that still make a word the same word: a letter too many, too few, wrong, or two in
+/// the wrong order.
 const MAX_SLIPS: usize = 2;
 
 /// Says what is wrong with the command line, or what `--help` and `--version` asked for.
@@ -18,7 +20,8 @@ pub fn say(error: &Error, command: &Command) {
     }
 }
 
-/// The text with what was typed as it may be shown: a line feed in a word is not one of the text's own.
+/// The text with what was typed as it may be shown: a line feed in a word is not one of the text's
+/// own.
 fn without_odd_words(text: String) -> String {
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     words
@@ -65,7 +68,8 @@ fn nearest(word: &str, options: Vec<String>) -> Option<String> {
     (slips(&option) <= most).then_some(option)
 }
 
-/// Edits from one word to the other (Damerau's distance, with each pair of neighbours exchanged at most once).
+/// Edits from one word to the other (Damerau's distance, with each pair of neighbours exchanged at
+/// most once).
 fn slips(one: &[u8], other: &[u8]) -> usize {
     let mut rows = vec![vec![0; other.len() + 1]; one.len() + 1];
     for i in 0..=one.len() {

@@ -1,8 +1,9 @@
 //! The text of a command file, made into a tree of bounded size and depth.
 //!
-//! The text is read as Storm's launcher reads it: the first of several equal keys counts, nothing but white space follows the document,
-//! 1000 levels of nesting are the end. A first pass over the bytes refuses what would be costly (depth, number of values) before
-//! anything is built, and the tree itself is [`DEPTH`] levels deep at most; what lies deeper is skipped without recursion. So
+//! The text is read as Storm's launcher reads it: the first of several equal keys counts, nothing
+//! but white space follows the document, 1000 levels of nesting are the end. A first pass over the
+//! bytes refuses what would be costly (depth, number of values) before anything is built, and the
+//! tree itself is [`DEPTH`] levels deep at most; what lies deeper is skipped without recursion. So
 //! neither stack nor memory depend on who wrote the file.
 
 use std::collections::BTreeMap;
@@ -23,7 +24,8 @@ const MAX_NESTING: usize = 1000;
 /// Most values in a document: a tree of about 100 MB. Java's have a few hundred.
 const MAX_VALUES: usize = 1_000_000;
 
-/// Deepest nesting of the tree: twice what a seccomp profile may have, half of what serde_json reads.
+/// Deepest nesting of the tree: twice what a seccomp profile may have, half of what serde_json
+/// reads.
 const DEPTH: usize = 64;
 
 /// A value of the document.
@@ -92,8 +94,8 @@ pub(super) fn too_long() -> BadValue {
     BadValue::new(format!("the document is longer than {MAX_BYTES} bytes"))
 }
 
-/// Looks over the text once for what must not reach the parser. Strings are recognised, the rest of the grammar is not its
-/// business.
+/// Looks over the text once for what must not reach the parser. Strings are recognised, the rest of
+/// the grammar is not its business.
 fn survey(text: &[u8]) -> Result<(), BadValue> {
     let (mut depth, mut values, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
     for (offset, byte) in text.iter().enumerate() {
@@ -125,7 +127,8 @@ fn survey(text: &[u8]) -> Result<(), BadValue> {
     Ok(())
 }
 
-/// A reason with the line and column (in bytes, from 1) of an offset, in the words that serde_json uses.
+/// A reason with the line and column (in bytes, from 1) of an offset, in the words that serde_json
+/// uses.
 fn at(text: &[u8], offset: usize, reason: &str) -> BadValue {
     let before = &text[..offset];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -308,7 +311,8 @@ mod tests {
         #[test]
         fn no_text_of_json_marks_makes_it_panic(text in r#"[\[\]{}",:\\u0-9a-e \n.-]{0,80}"#) {
             let ours = parse(text.as_bytes());
-            // Without NUL, serde_json's own reading of such short texts is the oracle for what is JSON at all.
+            // Without NUL, serde_json's own reading of such short texts is the oracle for what is
+            // JSON at all.
             if !text.contains("\\u0000") {
                 prop_assert_eq!(ours.is_ok(), serde_json::from_str::<Value>(&text).is_ok());
             }

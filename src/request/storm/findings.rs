@@ -1,4 +1,5 @@
-//! What is noticed while a document is walked, and the walk itself: typed access to a tree that notes what does not fit.
+//! What is noticed while a document is walked, and the walk itself: typed access to a tree that
+//! notes what does not fit.
 
 use std::cell::RefCell;
 
@@ -176,7 +177,8 @@ impl<'a> Place<'a> {
         Place { node, path, findings: self.findings }
     }
 
-    /// A member's path. A key from the document is only ever shown in quotes unless it is a plain word.
+    /// A member's path. A key from the document is only ever shown in quotes unless it is a plain
+    /// word.
     fn path_of(&self, key: &str) -> String {
         let plain = !key.is_empty() && key.len() <= 64 && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
         match (self.path.is_empty(), plain) {

@@ -1,13 +1,15 @@
-//! Storm's door: `oci-config.json`, the command file that a supervisor writes for `worker-launcher run-oci-container`.
+//! Storm's door: `oci-config.json`, the command file that a supervisor writes for `worker-launcher
+//! run-oci-container`.
 //!
-//! Owns: the file's grammar and schema, field by field as Storm's own launcher takes them. Stricter than that one: paths are absolute
-//! and without `..`, mount options exist, the command fits execve(2), limits are possible. Milder: a keep count that is
-//! missing is 0, because Java leaves out a 0. What confines the worker (`process.apparmorProfile`,
-//! `process.selinuxLabel`) is applied, where that one leaves it out. Never does: decide whether the user,
-//! the sources of mounts, the layers or the cgroup are allowed; that takes the root-owned
-//! configuration.
+//! Owns: the file's grammar and schema, field by field as Storm's own launcher takes them. Stricter
+//! than that one: paths are absolute and without `..`, mount options exist, the command fits
+//! execve(2), limits are possible. Milder: a keep count that is missing is 0, because Java leaves
+//! out a 0. What confines the worker (`process.apparmorProfile`, `process.selinuxLabel`) is
+//! applied, where that one leaves it out. Never does: decide whether the user, the sources of
+//! mounts, the layers or the cgroup are allowed; that takes the root-owned configuration.
 //!
-//! Runs in the launcher. [`read`] uses the effective ids of the moment, so the launcher becomes the supervisor's user first.
+//! Runs in the launcher. [`read`] uses the effective ids of the moment, so the launcher becomes the
+//! supervisor's user first.
 
 mod document;
 mod findings;
@@ -66,17 +68,17 @@ pub struct StormCommand {
     warnings: Vec<String>,
 }
 
-/// Reads a command file. It must be a regular file, is opened without following a symbolic link at its end and without ever
-/// waiting, and not more than 16 MiB of it are read.
+/// Reads a command file. It must be a regular file, is opened without following a symbolic link at
+/// its end and without ever waiting, and not more than 16 MiB of it are read.
 ///
-/// Errors: those of [`parse`] with the file's path as object; `Invalid` for what is not a regular file or too long; `System` for what
-/// open(2) and read(2) answer.
+/// Errors: those of [`parse`] with the file's path as object; `Invalid` for what is not a regular
+/// file or too long; `System` for what open(2) and read(2) answer.
 pub fn read(path: &Path) -> Result<StormCommand> {
     read_open(&text_file::open(path, &object(path), FinalLink::Refuse)?, path)
 }
 
-/// Reads a command file that is open already, from where its offset stands; `path` is for errors only. The open file is set to
-/// blocking reads.
+/// Reads a command file that is open already, from where its offset stands; `path` is for errors
+/// only. The open file is set to blocking reads.
 ///
 /// Errors: those of [`read`] without open(2).
 pub fn read_open(file: &File, path: &Path) -> Result<StormCommand> {
@@ -88,9 +90,11 @@ fn object(path: &Path) -> String {
     format!("command file '{}'", path.display())
 }
 
-/// Parses a command file's text. Pure; time and memory are bounded whatever the text is (16 MiB of the worst: about 1 s and 160 MB).
+/// Parses a command file's text. Pure; time and memory are bounded whatever the text is (16 MiB of
+/// the worst: about 1 s and 160 MB).
 ///
-/// Errors: `Invalid`, with line and column for what is not JSON, else with every problem and its place (the first 100).
+/// Errors: `Invalid`, with line and column for what is not JSON, else with every problem and its
+/// place (the first 100).
 pub fn parse(text: &[u8]) -> Result<StormCommand> {
     parse_as(OBJECT, text)
 }
@@ -108,7 +112,8 @@ fn parse_as(object: &str, text: &[u8]) -> Result<StormCommand> {
 }
 
 impl StormCommand {
-    /// The user's name, as the document has it: whether it is the user that the launcher was called for is the launcher's to check.
+    /// The user's name, as the document has it: whether it is the user that the launcher was called
+    /// for is the launcher's to check.
     pub fn username(&self) -> &str {
         &self.username
     }
@@ -138,7 +143,8 @@ impl StormCommand {
         })
     }
 
-    /// Makes sure that nothing stands where the pid file will be. A symbolic link counts even if it leads nowhere.
+    /// Makes sure that nothing stands where the pid file will be. A symbolic link counts even if it
+    /// leads nowhere.
     ///
     /// Errors: `Exists`; what lstat(2) answers other than "no entry".
     pub fn check_pid_file(&self) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `linux.resources`: OCI's fields for CPU, memory and block I/O, as [`Limits`].
 //!
-//! What these mean where they ask for nothing follows runc: 0 and `null` are "not given", a quota of 0 or less is none, -1 is "no
-//! limit". What Squall does not set is a warning, never silence.
+//! What these mean where they ask for nothing follows runc: 0 and `null` are "not given", a quota
+//! of 0 or less is none, -1 is "no limit". What Squall does not set is a warning, never silence.
 
 use super::document::Node;
 use super::findings::Place;

@@ -66,7 +66,8 @@ fn user_name(place: &Place<'_>) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// `<port>-<uuid>`: hexadecimal digits and dashes, 36 to 42 of them. Not a dash first: that would be an option of a program.
+/// `<port>-<uuid>`: hexadecimal digits and dashes, 36 to 42 of them. Not a dash first: that would
+/// be an option of a program.
 fn container_id(place: &Place<'_>) -> Option<ContainerId> {
     let id = place.text()?;
     let plain = id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
@@ -78,8 +79,8 @@ fn container_id(place: &Place<'_>) -> Option<ContainerId> {
     checked(place, ContainerId::new(id))
 }
 
-/// The number of layers that stay mounted. Java leaves out a number that is 0, so a missing one is 0. Beyond 31 bits it is the
-/// greatest of them, as in Storm's launcher.
+/// The number of layers that stay mounted. Java leaves out a number that is 0, so a missing one is 0.
+/// Beyond 31 bits it is the greatest of them, as in Storm's launcher.
 fn keep_count(top: &Place<'_>) -> Option<u32> {
     let place = top.member("reapLayerKeepCount")?;
     let count = place.truncated()?;

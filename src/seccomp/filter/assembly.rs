@@ -1,4 +1,5 @@
-//! A program put together from its end: jumps only go forward, so whatever one leads to is there already and its distance is known.
+//! A program put together from its end: jumps only go forward, so whatever one leads to is there
+//! already and its distance is known.
 
 use crate::seccomp::profile::action::Action;
 use crate::sys::instruction::{Instruction, JUMP, RETURN};
@@ -55,7 +56,8 @@ impl Assembly {
         self.prepend(Instruction { code, jt, jf, k })
     }
 
-    /// The place itself, or a jump to it where a comparison cannot reach it once `more` instructions were put before.
+    /// The place itself, or a jump to it where a comparison cannot reach it once `more`
+    /// instructions were put before.
     fn within_reach(&mut self, label: Label, more: usize) -> Label {
         let distance = self.distance(label);
         if distance + more <= u8::MAX.into() {

@@ -1,8 +1,8 @@
 //! The same profile decided by seccompiler's whole filters, for tests and fuzzing.
 //!
-//! seccompiler's filters know one action for what matches and one for what does not. So a profile is a stack: one filter that allows
-//! what any rule matches and does the default with the rest, and one for each rule that does not allow. Of several answers the kernel
-//! takes the strictest.
+//! seccompiler's filters know one action for what matches and one for what does not. So a profile
+//! is a stack: one filter that allows what any rule matches and does the default with the rest, and
+//! one for each rule that does not allow. Of several answers the kernel takes the strictest.
 
 use std::collections::BTreeMap;
 
@@ -88,7 +88,8 @@ fn filter(rules: &[Rule], mismatch: Action, matching: Action) -> Option<Vec<Inst
     let target = TargetArch::try_from(std::env::consts::ARCH).expect("an architecture of seccompiler's");
     // Equal actions make no filter, and need none.
     let filter = SeccompFilter::new(chains, to_seccompiler(mismatch), to_seccompiler(matching), target).ok()?;
-    // One that is too long for the kernel is good enough to be interpreted, but seccompiler does not give it.
+    // One that is too long for the kernel is good enough to be interpreted, but seccompiler does
+    // not give it.
     let program = BpfProgram::try_from(filter).expect("a filter that is not too long");
     Some(program.into_iter().map(Instruction::from).collect())
 }

@@ -55,7 +55,8 @@ pub enum Fault {
     PastTheEnd,
 }
 
-/// Runs a program on a call; the answer is the kernel's, `SECCOMP_RET_*`. Every jump goes forward, so it ends.
+/// Runs a program on a call; the answer is the kernel's, `SECCOMP_RET_*`. Every jump goes forward,
+/// so it ends.
 pub fn interpret(program: &[Instruction], call: &CallData) -> Result<u32, Fault> {
     let (mut at, mut loaded) = (0_usize, 0_u32);
     loop {

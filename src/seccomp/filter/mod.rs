@@ -46,10 +46,11 @@ impl Filter {
         interpret(&self.program, &call).map(Action::from_kernel)
     }
 
-    /// Installs it for the calling thread, for ever: from the next system call on it is in force. The caller has set
-    /// `no_new_privs` or has CAP_SYS_ADMIN. Allocates nothing unless it fails.
+    /// Installs it for the calling thread, for ever: from the next system call on it is in force.
+    /// The caller has set `no_new_privs` or has CAP_SYS_ADMIN. Allocates nothing unless it fails.
     ///
-    /// Errors: what seccomp(2) answers: `Privilege` without either (EACCES), `Unsupported` where the kernel lacks a flag.
+    /// Errors: what seccomp(2) answers: `Privilege` without either (EACCES), `Unsupported` where
+    /// the kernel lacks a flag.
     pub fn install(&self) -> Result<()> {
         crate::sys::install_seccomp_filter(&self.program, self.flags.bits()).map_err(refused)
     }

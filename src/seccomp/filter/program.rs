@@ -40,7 +40,8 @@ pub(in crate::seccomp) fn compile(profile: &Profile) -> Result<Vec<Instruction>,
     if program.len() > MAX_INSTRUCTIONS { Err(too_long()) } else { Ok(program) }
 }
 
-/// What is done with x32's calls: they do not exist, as on a kernel that was built without them, unless the default is stricter.
+/// What is done with x32's calls: they do not exist, as on a kernel that was built without them,
+/// unless the default is stricter.
 pub(in crate::seccomp) fn second_table(profile: &Profile) -> Action {
     let absent = Action::Errno(libc::ENOSYS as u16);
     if profile.default.strictness() < absent.strictness() { profile.default } else { absent }
@@ -127,8 +128,8 @@ impl<'t, 'p> Code<'t, 'p> {
         Ok(label)
     }
 
-    /// One clause, before the code that goes on where its conditions are not met. seccompiler's code falls through when they are, and
-    /// skips one instruction, the answer, when not.
+    /// One clause, before the code that goes on where its conditions are not met. seccompiler's
+    /// code falls through when they are, and skips one instruction, the answer, when not.
     fn clause(&mut self, clause: &Clause<'_>) -> Result<Label, Problem> {
         if self.assembly.len() > MAX_INSTRUCTIONS {
             return Err(too_long());
@@ -142,7 +143,8 @@ impl<'t, 'p> Code<'t, 'p> {
     }
 }
 
-/// The code of conditions of which all must be met. It begins with two jumps that only seccompiler's own chain of rules needs.
+/// The code of conditions of which all must be met. It begins with two jumps that only
+/// seccompiler's own chain of rules needs.
 fn conditions(conditions: &[Condition]) -> Result<BpfProgram, seccompiler::BackendError> {
     let conditions = conditions.iter().map(|condition| condition.to_seccompiler()).collect::<Result<_, _>>()?;
     let mut code = BpfProgram::from(SeccompRule::new(conditions)?);

@@ -13,7 +13,8 @@ pub(in crate::seccomp) const MAX_ERRNO: u64 = 4095;
 /// Greatest number that a tracer can be told: the low half of the filter's answer.
 pub(in crate::seccomp) const MAX_MESSAGE: u64 = u16::MAX as u64;
 
-/// What happens to a call, strictest first: the order in which the kernel prefers one answer of several filters to another.
+/// What happens to a call, strictest first: the order in which the kernel prefers one answer of
+/// several filters to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// The whole process is killed by SIGSYS (`SCMP_ACT_KILL_PROCESS`).
@@ -24,7 +25,8 @@ pub enum Action {
     Trap,
     /// The call is not made and answers with this errno; 0 feigns success (`SCMP_ACT_ERRNO`).
     Errno(u16),
-    /// A tracer is told this number and decides; without a tracer the call answers ENOSYS (`SCMP_ACT_TRACE`).
+    /// A tracer is told this number and decides; without a tracer the call answers ENOSYS
+    /// (`SCMP_ACT_TRACE`).
     Trace(u16),
     /// The call is made and logged (`SCMP_ACT_LOG`).
     Log,
@@ -46,8 +48,8 @@ impl Action {
         }
     }
 
-    /// What the kernel does with an answer. One that it does not know kills the process; notifying needs a listener, and without one
-    /// the call answers ENOSYS.
+    /// What the kernel does with an answer. One that it does not know kills the process; notifying
+    /// needs a listener, and without one the call answers ENOSYS.
     pub fn from_kernel(answer: u32) -> Action {
         let data = (answer & libc::SECCOMP_RET_DATA) as u16;
         match answer & libc::SECCOMP_RET_ACTION_FULL {

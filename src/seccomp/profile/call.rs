@@ -7,7 +7,8 @@ use syscalls::Sysno;
 /// The call whose flags lie in memory, where a filter cannot see them.
 pub(in crate::seccomp) const CLONE3: u32 = Sysno::clone3 as u32;
 
-/// The number of a call; `None` for a name that this architecture, or the table that Squall was built with, does not have.
+/// The number of a call; `None` for a name that this architecture, or the table that Squall was
+/// built with, does not have.
 pub(in crate::seccomp) fn number_of(name: &str) -> Option<u32> {
     Sysno::from_str(name).ok().map(|call| call.id() as u32)
 }

@@ -38,7 +38,8 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Whether these arguments meet it. The filter is generated code; this is what it has to do, said once more.
+    /// Whether these arguments meet it. The filter is generated code; this is what it has to do,
+    /// said once more.
     pub fn is_met_by(&self, args: &[u64; 6]) -> bool {
         let arg = args[usize::from(self.index)];
         match self.operator {

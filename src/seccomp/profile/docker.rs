@@ -1,8 +1,9 @@
-//! The format of docker's and podman's profile files, which is not OCI's: rules apply only under conditions on capabilities,
-//! architecture and kernel, which the engine resolves before a runtime sees the profile. Here Squall is the engine.
+//! The format of docker's and podman's profile files, which is not OCI's: rules apply only under
+//! conditions on capabilities, architecture and kernel, which the engine resolves before a runtime
+//! sees the profile. Here Squall is the engine.
 //!
-//! A document is resolved as well: a runtime that ignores the conditions, as runc does, would apply the rules for privileged
-//! containers to everybody.
+//! A document is resolved as well: a runtime that ignores the conditions, as runc does, would apply
+//! the rules for privileged containers to everybody.
 
 use super::architecture::NATIVE;
 use super::place::Place;
@@ -98,7 +99,8 @@ fn any_of(condition: &Place<'_, '_>, key: &str, is: impl Fn(&str) -> bool) -> Op
     (!texts.is_empty()).then(|| texts.into_iter().any(is))
 }
 
-/// Whether the profile has an entry for this machine in its `archMap`; that is what `architectures` is to an OCI profile.
+/// Whether the profile has an entry for this machine in its `archMap`; that is what `architectures`
+/// is to an OCI profile.
 pub(in crate::seccomp) fn check_arch_map(profile: &Place<'_, '_>) -> Option<bool> {
     let map = profile.member("archMap")?;
     let mut entries = 0;

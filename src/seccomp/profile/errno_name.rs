@@ -1,6 +1,7 @@
 //! Names of errnos, both ways: profiles for docker and podman give them, and people read them.
 
-/// Every name that libc has for this architecture, through its own numbers: they differ between architectures.
+/// Every name that libc has for this architecture, through its own numbers: they differ between
+/// architectures.
 macro_rules! names {
     ($($name:ident)*) => { &[$((stringify!($name), libc::$name as u16)),*] };
 }

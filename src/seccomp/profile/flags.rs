@@ -9,9 +9,11 @@ pub struct Flags(u32);
 impl Flags {
     /// All threads of the process get the filter; a container's init has one.
     pub const TSYNC: Flags = Flags(1);
-    /// Every answer but "allow" is logged, where `/proc/sys/kernel/seccomp/actions_logged` lists it. Kernel 4.14.
+    /// Every answer but "allow" is logged, where `/proc/sys/kernel/seccomp/actions_logged` lists
+    /// it. Kernel 4.14.
     pub const LOG: Flags = Flags(1 << 1);
-    /// No mitigation of speculative store bypass: before kernel 5.16 a filter turns it on. Kernel 4.17.
+    /// No mitigation of speculative store bypass: before kernel 5.16 a filter turns it on. Kernel
+    /// 4.17.
     pub const SPEC_ALLOW: Flags = Flags(1 << 2);
 
     /// Both.

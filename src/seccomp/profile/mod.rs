@@ -43,9 +43,11 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Reads a profile file: strict, with line and column of everything that is wrong. Time and memory are bounded.
+    /// Reads a profile file: strict, with line and column of everything that is wrong. Time and
+    /// memory are bounded.
     ///
-    /// A file in docker's or podman's format is resolved for a process without capabilities on this machine, and a warning says so.
+    /// A file in docker's or podman's format is resolved for a process without capabilities on this
+    /// machine, and a warning says so.
     ///
     /// Errors: `Invalid`, with every problem and its place (the first 100).
     pub fn parse(text: &[u8]) -> Result<Profile> {
@@ -54,8 +56,8 @@ impl Profile {
 
     /// Reads a profile file by its path: a regular file, opened without ever waiting.
     ///
-    /// Errors: those of [`Profile::parse`] with the path as object, `Invalid` for what is no regular file or too long, and what open(2)
-    /// and read(2) answer.
+    /// Errors: those of [`Profile::parse`] with the path as object, `Invalid` for what is no
+    /// regular file or too long, and what open(2) and read(2) answer.
     pub fn read(path: &Path) -> Result<Profile> {
         let object = format!("seccomp profile '{}'", path.display());
         let file = text_file::open(path, &object, FinalLink::Follow)?;
@@ -73,8 +75,9 @@ impl Profile {
         Profile::check(object, &tree, findings, here)
     }
 
-    /// Reads a profile that is part of a document: the same checks, but unknown fields only make warnings, as others write the document
-    /// and copy the profile unchecked. Fields in problems and warnings count from the profile: `syscalls[3].action`.
+    /// Reads a profile that is part of a document: the same checks, but unknown fields only make
+    /// warnings, as others write the document and copy the profile unchecked. Fields in problems
+    /// and warnings count from the profile: `syscalls[3].action`.
     ///
     /// Errors: `Invalid`, with every problem (the first 100).
     pub fn from_value(profile: &Value) -> Result<Profile> {
@@ -116,8 +119,9 @@ impl Profile {
         Ok(Filter::new(program, self.flags))
     }
 
-    /// Whether a program can be executed under the profile at all. The filter is in force before the workload's `execve`, so a
-    /// profile that always kills or denies it could never start one; the problem says which rule does.
+    /// Whether a program can be executed under the profile at all. The filter is in force before
+    /// the workload's `execve`, so a profile that always kills or denies it could never start one;
+    /// the problem says which rule does.
     pub fn lets_execute(&self) -> std::result::Result<(), Problem> {
         let number = call::number_of("execve").unwrap_or_default();
         let treatments = Treatments::of(self);

@@ -70,7 +70,8 @@ pub(in crate::seccomp) fn of_value(value: &Value) -> Node<'_> {
 
 /// The tree of a profile file, or what is wrong with the text and where.
 ///
-/// serde_json judges the grammar, in a first pass that keeps nothing and does not recurse; so what walks the text here may rely on it.
+/// serde_json judges the grammar, in a first pass that keeps nothing and does not recurse; so what
+/// walks the text here may rely on it.
 pub(in crate::seccomp) fn parse(text: &[u8]) -> Result<Node<'_>, BadValue> {
     if text.len() > MAX_BYTES {
         return Err(BadValue::new(format!("the file is longer than {MAX_BYTES} bytes")));

@@ -11,8 +11,8 @@ use super::flags::Flags;
 use super::rule::Rule;
 
 impl Profile {
-    /// The object `linux.seccomp` of this machine: resolved if it came in docker's or podman's format, without the names that are unknown
-    /// here. Read again, it is the same profile.
+    /// The object `linux.seccomp` of this machine: resolved if it came in docker's or podman's
+    /// format, without the names that are unknown here. Read again, it is the same profile.
     pub fn to_value(&self) -> Value {
         let mut profile = json!({
             "defaultAction": self.default.oci_name(),

@@ -13,7 +13,8 @@ use crate::error::Problem;
 pub(in crate::seccomp) enum Door {
     /// A file of its own: what it says beyond a profile is a mistake.
     File,
-    /// A part of a document that others write and copy unchecked: what is unknown there is ignored, with a warning.
+    /// A part of a document that others write and copy unchecked: what is unknown there is ignored,
+    /// with a warning.
     Document,
 }
 

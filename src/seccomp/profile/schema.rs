@@ -53,7 +53,8 @@ fn known<'k>(oci: &[&'k str], docker: Option<&[&'k str]>) -> Vec<&'k str> {
     oci.iter().chain(docker.unwrap_or_default()).copied().collect()
 }
 
-/// The machine's own table must be open, or every call would end in a kill; no other one is ever opened.
+/// The machine's own table must be open, or every call would end in a kill; no other one is ever
+/// opened.
 fn architectures(profile: &Place<'_, '_>) {
     let mapped = docker::check_arch_map(profile);
     let Some(list) = profile.member("architectures") else {
@@ -231,8 +232,8 @@ fn errno(parent: &Place<'_, '_>, errnos: Errnos, max: u64) -> Option<u16> {
     None
 }
 
-/// The conditions of a rule: one list of which all must be met, or, where two are on the same argument, a list for each, as runc makes
-/// of what libseccomp does not take.
+/// The conditions of a rule: one list of which all must be met, or, where two are on the same
+/// argument, a list for each, as runc makes of what libseccomp does not take.
 fn alternatives(rule: &Place<'_, '_>) -> Option<Vec<Vec<Condition>>> {
     let Some(args) = rule.member("args") else { return Some(vec![Vec::new()]) };
     let conditions: Vec<Option<Condition>> = args.elements().map(|place| condition(&place)).collect();

@@ -1,12 +1,15 @@
 //! What a profile does with each call: its rules resolved.
 //!
-//! Several rules for one call are resolved as libseccomp does with those that it takes, and runc before it:
+//! Several rules for one call are resolved as libseccomp does with those that it takes, and runc
+//! before it:
 //!
 //! 1. A rule that says what the default action says adds nothing.
-//! 2. A rule without conditions makes all others for that call redundant, wherever it stands; of two, the first counts.
-//! 3. Of rules with conditions that are all met, the strictest action counts, in the kernel's order; of two denials with different
-//!    errnos, the first. libseccomp refuses equal conditions with different actions, and for other overlaps its answer depends on
-//!    how its tree happens to be laid out (it checks the higher argument first, say), so there Squall is the stricter one.
+//! 2. A rule without conditions makes all others for that call redundant, wherever it stands; of
+//!    two, the first counts.
+//! 3. Of rules with conditions that are all met, the strictest action counts, in the kernel's
+//!    order; of two denials with different errnos, the first. libseccomp refuses equal conditions
+//!    with different actions, and for other overlaps its answer depends on how its tree happens to
+//!    be laid out (it checks the higher argument first, say), so there Squall is the stricter one.
 
 use super::Profile;
 use super::action::Action;
@@ -34,7 +37,8 @@ impl PartialEq for Clause<'_> {
 pub(in crate::seccomp) enum Otherwise {
     /// The default action.
     Default,
-    /// ENOSYS, since the number is above all that the profile names: it is newer, and programs then use the older call.
+    /// ENOSYS, since the number is above all that the profile names: it is newer, and programs then
+    /// use the older call.
     Newer,
     /// ENOSYS, since a filter cannot see what clone3 is asked for, and C libraries then use clone.
     Clone3,
@@ -103,7 +107,8 @@ impl<'p> Treatments<'p> {
     }
 }
 
-/// What a profile that denies by default knows of. Any other treats a call that it does not name as its author wrote.
+/// What a profile that denies by default knows of. Any other treats a call that it does not name as
+/// its author wrote.
 struct Named {
     denies: bool,
     highest: Option<u32>,

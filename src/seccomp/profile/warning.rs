@@ -4,11 +4,13 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// Something in a profile that is not done as it is written, or that does not mean what it seems to.
+/// Something in a profile that is not done as it is written, or that does not mean what it seems
+/// to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "warning", rename_all = "kebab-case")]
 pub enum Warning {
-    /// A call that does not exist on this architecture, or that Squall's table does not know: skipped.
+    /// A call that does not exist on this architecture, or that Squall's table does not know:
+    /// skipped.
     UnknownCall {
         /// The call's name.
         name: String,
@@ -27,12 +29,14 @@ pub enum Warning {
         /// Where it stands.
         field: String,
     },
-    /// Two conditions on the same argument: each condition of the rule then counts by itself, as with runc.
+    /// Two conditions on the same argument: each condition of the rule then counts by itself, as
+    /// with runc.
     RepeatedArgument {
         /// Where they stand.
         field: String,
     },
-    /// A rule says for some call what the default action says already, beside other rules for that call: it does nothing, as with runc.
+    /// A rule says for some call what the default action says already, beside other rules for that
+    /// call: it does nothing, as with runc.
     SameAsDefault {
         /// The rule.
         field: String,
@@ -58,7 +62,8 @@ pub enum Warning {
     },
 }
 
-/// Warnings as lines, all unknown calls in one: a profile that is made for several architectures has dozens.
+/// Warnings as lines, all unknown calls in one: a profile that is made for several architectures
+/// has dozens.
 pub fn brief(warnings: &[Warning]) -> Vec<String> {
     let unknown = |warning: &Warning| match warning {
         Warning::UnknownCall { name, .. } => Some(name.clone()),

@@ -1,4 +1,5 @@
-//! Random profiles: our program against the rules themselves, and against seccompiler's whole filters.
+//! Random profiles: our program against the rules themselves, and against seccompiler's whole
+//! filters.
 
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -1,12 +1,15 @@
 //! What is kept on disk about a container.
 //!
-//! A reader takes a record as it was written, by whichever version: a running worker can be waited for, stopped and counted as a user of its
-//! layers by programs that are older or newer than the one that launched it. So records are plain data without rules. Unknown fields are
-//! ignored; a field that is missing, or says what this version does not know, reads as empty; only what tells which container it is, and
-//! where, has to be there. The request is kept as the text that it was ([`LaunchRecord::spec`]) and not checked again.
+//! A reader takes a record as it was written, by whichever version: a running worker can be waited
+//! for, stopped and counted as a user of its layers by programs that are older or newer than the
+//! one that launched it. So records are plain data without rules. Unknown fields are ignored; a
+//! field that is missing, or says what this version does not know, reads as empty; only what tells
+//! which container it is, and where, has to be there. The request is kept as the text that it was
+//! ([`LaunchRecord::spec`]) and not checked again.
 //!
-//! Two files, one writer each, both written whole and renamed into place: `record.json` by the launch process, when the workload runs,
-//! and `exit.json` by the monitor, when it has ended. Whoever reads finds either a whole file or none.
+//! Two files, one writer each, both written whole and renamed into place: `record.json` by the
+//! launch process, when the workload runs, and `exit.json` by the monitor, when it has ended.
+//! Whoever reads finds either a whole file or none.
 
 mod lenient;
 mod removed;
@@ -83,7 +86,8 @@ pub struct LaunchRecord {
     pub pid_namespace: u64,
     /// The cgroup, the same path in every hierarchy.
     pub cgroup: String,
-    /// The inode of its directory in the first hierarchy: another cgroup of the same path is not this container's.
+    /// The inode of its directory in the first hierarchy: another cgroup of the same path is not
+    /// this container's.
     #[serde(default)]
     pub cgroup_inode: Option<u64>,
     /// Layers, base first.
@@ -99,14 +103,18 @@ pub struct LaunchRecord {
     /// asked for, and for a worker that had ended by then.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::value")]
     pub confined_by: Option<String>,
-    /// How long each stage took, in the order in which they ended. The launch process works while init does, so they overlap.
+    /// How long each stage took, in the order in which they ended. The launch process works while
+    /// init does, so they overlap.
     #[serde(default, deserialize_with = "lenient::list")]
     pub stages: Vec<StageTime>,
-    /// From the caller's call to the workload's exec, and the pid file if there is one, in microseconds.
+    /// From the caller's call to the workload's exec, and the pid file if there is one, in
+    /// microseconds.
     #[serde(default)]
     pub launch_microseconds: u64,
-    /// What was asked for, and done: a [`LaunchSpec`](crate::request::LaunchSpec) as the version that launched it writes one, with the user
-    /// and the limits that it got. [`LaunchSpec::from_json`](crate::request::LaunchSpec::from_json) reads it where this version has its rules.
+    /// What was asked for, and done: a [`LaunchSpec`](crate::request::LaunchSpec) as the version
+    /// that launched it writes one, with the user and the limits that it got.
+    /// [`LaunchSpec::from_json`](crate::request::LaunchSpec::from_json) reads it where this version
+    /// has its rules.
     #[serde(default)]
     pub spec: Value,
 }
@@ -117,8 +125,9 @@ impl LaunchRecord {
         self.spec.pointer("/user/uid")?.as_u64()?.try_into().ok()
     }
 
-    /// The image by its content: the chain id of OCI's image specification over the layers' digests, where every layer's file is named by
-    /// its digest, as in Storm's image store. Nothing otherwise: hashing the files would cost more than the launch.
+    /// The image by its content: the chain id of OCI's image specification over the layers'
+    /// digests, where every layer's file is named by its digest, as in Storm's image store. Nothing
+    /// otherwise: hashing the files would cost more than the launch.
     pub fn image_digest(&self) -> Option<String> {
         let mut digests = self.layers.iter().map(|layer| digest_in_name(&layer.path));
         let first = digests.next()??;
@@ -141,7 +150,8 @@ pub(crate) fn read_exit(directory: &Path) -> Result<Option<ExitRecord>> {
     read(&directory.join("exit.json"))
 }
 
-/// The file that holds the exit record of a container, or will, open: whoever has it learns the end even after the container's removal.
+/// The file that holds the exit record of a container, or will, open: whoever has it learns the end
+/// even after the container's removal.
 pub(crate) struct OpenExit(File);
 
 impl OpenExit {
@@ -189,8 +199,9 @@ fn unreadable(path: &Path, bytes: &[u8], error: &serde_json::Error) -> Error {
     Error::found(kind, Stage::Watch, path.display().to_string(), "parse", text)
 }
 
-/// A file that is written whole: under another name first, then renamed. Its room is taken when it is made, so that what must not fail later
-/// does not fail for want of it. No fsync: a record means nothing after a restart of the machine.
+/// A file that is written whole: under another name first, then renamed. Its room is taken when it
+/// is made, so that what must not fail later does not fail for want of it. No fsync: a record means
+/// nothing after a restart of the machine.
 #[derive(Debug)]
 pub(crate) struct Draft {
     path: PathBuf,
@@ -236,7 +247,8 @@ mod tests {
     use super::*;
     use crate::request::LaunchSpec;
 
-    /// Records as version 0.1 wrote them. They stay as they are: every later version has to serve them.
+    /// Records as version 0.1 wrote them. They stay as they are: every later version has to serve
+    /// them.
     const LAUNCH_OF_0_1: &str = include_str!("frozen/record-1.json");
     const EXIT_OF_0_1: &str = include_str!("frozen/exit-1.json");
 

@@ -1,8 +1,10 @@
-//! The ends of containers that were removed as they ended ([`OnExit::Remove`](crate::request::OnExit)), known for a while longer.
+//! The ends of containers that were removed as they ended
+//! ([`OnExit::Remove`](crate::request::OnExit)), known for a while longer.
 //!
-//! `removed/<id>` of the run root is a second name of the file that the monitor writes the exit record into. The launch process makes it,
-//! while the file is empty; the container's directory goes with the first name, and the second one stays: no moment is without one. The
-//! newest [`MOST`] ends stay, until a container of the same id is launched or somebody reaps.
+//! `removed/<id>` of the run root is a second name of the file that the monitor writes the exit
+//! record into. The launch process makes it, while the file is empty; the container's directory
+//! goes with the first name, and the second one stays: no moment is without one. The newest
+//! [`MOST`] ends stay, until a container of the same id is launched or somebody reaps.
 
 use std::fs;
 use std::os::fd::BorrowedFd;
@@ -35,8 +37,8 @@ impl RemovedExits {
         RemovedExits(directory.ancestors().nth(2).unwrap_or(Path::new("/")).join("removed"))
     }
 
-    /// Gives the exit record of a container that is being launched its second name, which is the answer. An earlier end of this id has been
-    /// forgotten.
+    /// Gives the exit record of a container that is being launched its second name, which is the
+    /// answer. An earlier end of this id has been forgotten.
     pub(crate) fn keep(&self, container: BorrowedFd<'_>, id: &str) -> Result<PathBuf> {
         let path = self.0.join(id);
         create_private_directory(&self.0).at(Stage::Monitor, self.0.display(), "mkdir")?;
@@ -49,7 +51,8 @@ impl RemovedExits {
         serde_json::from_slice(&fs::read(self.0.join(id)).ok()?).ok()
     }
 
-    /// The ids of those whose directory is gone, but for the newest; no list is made where there are no more names than that.
+    /// The ids of those whose directory is gone, but for the newest; no list is made where there
+    /// are no more names than that.
     pub(crate) fn beyond(&self, newest: usize) -> Vec<String> {
         let names: Vec<_> = fs::read_dir(&self.0).into_iter().flatten().flatten().collect();
         if names.len() <= newest {
@@ -72,7 +75,8 @@ impl RemovedExits {
         absent(fs::remove_file(&path)).at(Stage::Remove, path.display(), "unlink")
     }
 
-    /// Forgets those of [`RemovedExits::beyond`]; one that cannot be removed is left for reaping to name.
+    /// Forgets those of [`RemovedExits::beyond`]; one that cannot be removed is left for reaping to
+    /// name.
     pub(crate) fn trim(&self, newest: usize) {
         for id in self.beyond(newest) {
             let _ = self.forget(&id);

@@ -7,12 +7,15 @@ use clap::{Parser, ValueEnum};
 
 /// Measures Squall, its peers on an equal bundle, and the kernel's share of the same work, in turn.
 ///
-/// Every candidate makes the same container: seven layers, one bind, limits of memory, CPU and processes, namespaces of its own for pids, mounts,
-/// ipc, host name, cgroups and network, the standard mounts and devices, masked and read-only paths, no capability, uid 65534. What the peers have
-/// not is said under each table. Times are of the caller's clock unless a row says "record".
+/// Every candidate makes the same container: seven layers, one bind, limits of memory, CPU and
+/// processes, namespaces of its own for pids, mounts, ipc, host name, cgroups and network, the
+/// standard mounts and devices, masked and read-only paths, no capability, uid 65534. What the
+/// peers have not is said under each table. Times are of the caller's clock unless a row says
+/// "record".
 ///
-/// "paced" measures wait before each run, and so pay what a single launch pays: on cgroup v1 the first move of a process into a cgroup after an
-/// idle while waits for a grace period of the kernel. "back to back" measures do not.
+/// "paced" measures wait before each run, and so pay what a single launch pays: on cgroup v1 the
+/// first move of a process into a cgroup after an idle while waits for a grace period of the
+/// kernel. "back to back" measures do not.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bench", max_term_width = 120)]
 pub struct Args {
@@ -81,7 +84,8 @@ pub enum Name {
     Mounts,
     /// The system calls that make a container, counted by strace: Squall's beside the floor's
     Work,
-    /// A thousand containers alive at a time, and what a further one of the same image adds to the page cache
+    /// A thousand containers alive at a time, and what a further one of the same image adds to the
+    /// page cache
     Scale,
 }
 

@@ -1,4 +1,5 @@
-//! What the peers are given: the same layers as an overlay, mounted beforehand, and the library's own document.
+//! What the peers are given: the same layers as an overlay, mounted beforehand, and the library's
+//! own document.
 
 use std::ffi::CString;
 use std::fs;

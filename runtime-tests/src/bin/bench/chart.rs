@@ -1,4 +1,5 @@
-//! A bar chart of the launches, written by hand as SVG; a style sheet inside it follows the reader's light or dark background.
+//! A bar chart of the launches, written by hand as SVG; a style sheet inside it follows the
+//! reader's light or dark background.
 
 use std::fmt::Write;
 
@@ -43,7 +44,8 @@ pub fn draw(sections: &[Section], machine: &str) -> Option<String> {
 /// Adds a section below `y`; the answer is where it ends.
 fn add_section(body: &mut String, section: &Section, y: f64) -> f64 {
     text(body, "head", 10.0, y + 24.0, "start", &format!("{} ({})", section.title, section.unit.name()));
-    // A peer ten times as slow as all others would leave these no room: its bar is cut, and its figure tells.
+    // A peer ten times as slow as all others would leave these no room: its bar is cut, and its
+    // figure tells.
     let longest = section.rows.iter().map(|row| row.summary.p95).fold(0.0, f64::max);
     let squall = section.rows.iter().filter(|row| row.name.contains("squall")).map(|row| row.summary.median);
     let full = longest.min(squall.fold(0.0, f64::max) * 5.0).max(1.0);

@@ -25,7 +25,8 @@ pub struct Done {
     pub stderr: String,
 }
 
-/// Has the program start in this mount namespace, or, without one, in ours; both ways fork alike, so that they cost alike.
+/// Has the program start in this mount namespace, or, without one, in ours; both ways fork alike,
+/// so that they cost alike.
 pub fn within(mut command: Command, namespace: Option<&OwnedFd>) -> Outcome<Command> {
     let namespace = namespace.map(|namespace| namespace.try_clone()).transpose()?;
     let enter = move || match &namespace {

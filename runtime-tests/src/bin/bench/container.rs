@@ -17,7 +17,8 @@ pub const PIDS: u64 = 200;
 pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// A worker that ends at once.
 pub const EXIT: &[&str] = &["/bin/probe", "exit", "0"];
-/// A worker that outlives every measure, unless it is told to end. The first process of a pid namespace ignores what it has no handler for.
+/// A worker that outlives every measure, unless it is told to end. The first process of a pid
+/// namespace ignores what it has no handler for.
 pub const STAY: &[&str] = &["/bin/probe", "exit-on-signal", "600000"];
 
 /// The request.

@@ -53,7 +53,8 @@ impl<'g> Floor<'g> {
         command
     }
 
-    /// Runs the container; the answer is how long each part took until the workload's exec, in microseconds.
+    /// Runs the container; the answer is how long each part took until the workload's exec, in
+    /// microseconds.
     pub fn parts(&self) -> Outcome<Vec<(String, f64)>> {
         let mut command = self.whole();
         command.arg("tell");
@@ -63,7 +64,8 @@ impl<'g> Floor<'g> {
         Ok(spans.collect())
     }
 
-    /// Runs the container; the answer is the microseconds from the program's start to the workload's exec.
+    /// Runs the container; the answer is the microseconds from the program's start to the
+    /// workload's exec.
     pub fn to_exec(&self) -> Outcome<f64> {
         Ok(self.parts()?.iter().map(|(_, span)| span).sum())
     }

@@ -1,17 +1,22 @@
 //! What the floor does: a launch of Squall as bare system calls.
 //!
-//! The list comes from the container's OCI document and the machine's cgroups, in the order of `strace -f squall run`; `bench --only work` counts
-//! both again. **The same** as in a launch of Squall: a cgroup in every hierarchy with every limit, the move into each (into the unified one by
-//! birth), all while init builds its root; pid, mount, ipc, network, uts and cgroup namespaces; the loopback device up; a session keyring of
-//! its own; a clone of each pin, the staging tmpfs, the overlay with the same options; every standard mount with its options, the bound cgroups,
-//! the caller's bind; devices and links; both pivots; the read-only root; masked and read-only paths as libcontainer makes them (a tmpfs for
-//! each directory); bounding set, no_new_privs, ids, capabilities; the same filter, compiled beforehand; exec of the same program; the wait; the
+//! The list comes from the container's OCI document and the machine's cgroups, in the order of
+//! `strace -f squall run`; `bench --only work` counts both again. **The same** as in a launch of
+//! Squall: a cgroup in every hierarchy with every limit, the move into each (into the unified one
+//! by birth), all while init builds its root; pid, mount, ipc, network, uts and cgroup namespaces;
+//! the loopback device up; a session keyring of its own; a clone of each pin, the staging tmpfs,
+//! the overlay with the same options; every standard mount with its options, the bound cgroups, the
+//! caller's bind; devices and links; both pivots; the read-only root; masked and read-only paths as
+//! libcontainer makes them (a tmpfs for each directory); bounding set, no_new_privs, ids,
+//! capabilities; the same filter, compiled beforehand; exec of the same program; the wait; the
 //! removal of the cgroups.
 //!
-//! **Not in it**, because a container could be had without: the launch process of its own and the spawner; claim, record, pid file; the
-//! monitor with its program, socket, OOM events and own move into its cgroups; limits, priorities and signals put back; reading back what the
-//! kernel made of a limit; opening each mount point inside the root (here the paths are ours); finding out layout and layers; the second and third
-//! proc that libcontainer needs; its notify socket; the filter's compilation.
+//! **Not in it**, because a container could be had without: the launch process of its own and the
+//! spawner; claim, record, pid file; the monitor with its program, socket, OOM events and own move
+//! into its cgroups; limits, priorities and signals put back; reading back what the kernel made of
+//! a limit; opening each mount point inside the root (here the paths are ours); finding out layout
+//! and layers; the second and third proc that libcontainer needs; its notify socket; the filter's
+//! compilation.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -124,7 +129,8 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// The limits that a v1 hierarchy holds; a hybrid's unified tree holds none of them, and pure v2 is not written yet.
+    /// The limits that a v1 hierarchy holds; a hybrid's unified tree holds none of them, and pure
+    /// v2 is not written yet.
     fn limits(&mut self, hierarchy: &Hierarchy, directory: &str) -> Outcome<()> {
         let Kind::V1 { controllers, .. } = &hierarchy.kind else {
             let pure = self.layout.hierarchies().iter().all(Hierarchy::is_v2);
@@ -181,7 +187,8 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// The document's filter, compiled: the instructions as `struct sock_filter` has them, in hexadecimal.
+    /// The document's filter, compiled: the instructions as `struct sock_filter` has them, in
+    /// hexadecimal.
     fn filter(&self) -> Outcome<String> {
         let filter = Profile::from_value(&self.document["linux"]["seccomp"])?.compile()?;
         let words = filter.program().iter().map(|one| {

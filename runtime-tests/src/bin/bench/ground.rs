@@ -130,7 +130,8 @@ pub fn remove_running(running: Running) -> Outcome<()> {
     }
 }
 
-/// Workers whose runtime has ended become ours: the host's init may take its time to reap them, and peers wait for that.
+/// Workers whose runtime has ended become ours: the host's init may take its time to reap them, and
+/// peers wait for that.
 fn become_subreaper() -> Outcome<()> {
     Ok(rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?)
 }

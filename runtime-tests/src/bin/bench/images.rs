@@ -14,7 +14,8 @@ use crate::command::timed;
 /// Where images have mount points, so that nobody has to make them.
 const DIRECTORIES: [&str; 9] = ["dev", "etc", "proc", "run", "sys", "tmp", "var", "var/tmp", "work"];
 
-/// So many layers of this name, base first. The base holds the program and the mount points, the others a file each.
+/// So many layers of this name, base first. The base holds the program and the mount points, the
+/// others a file each.
 pub fn write(bed: &Bed, name: &str, count: usize) -> Vec<String> {
     let base = bed.image(&format!("{name}-0"), |writer| {
         for directory in DIRECTORIES {

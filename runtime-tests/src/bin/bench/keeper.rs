@@ -48,7 +48,8 @@ pub fn keep(args: &Args) -> Outcome<ExitCode> {
     Ok(ExitCode::from(if left.is_empty() { code } else { 1 }))
 }
 
-/// Blocked signals would reach the workers of everybody who does not unblock them, and these could not be told to end.
+/// Blocked signals would reach the workers of everybody who does not unblock them, and these could
+/// not be told to end.
 fn unblock_signals() -> io::Result<()> {
     // SAFETY: an empty set is valid, and outlives the call.
     let result = unsafe {

@@ -1,8 +1,11 @@
-//! The benchmark: Squall beside its peers and beside the kernel's own share of the work. `runtime-tests/bench` builds and runs it.
+//! The benchmark: Squall beside its peers and beside the kernel's own share of the work.
+//! `runtime-tests/bench` builds and runs it.
 //!
-//! Two processes. The *keeper* makes a bed, starts itself again as the *measurer*, waits for its end, however that comes, and then looks for
-//! what is left and clears it. The measurer lives in a mount namespace of its own, so that the machine's mounts are never touched. It runs
-//! the candidates of a measure in turn, in another order each round, and judges nothing: no time is asserted anywhere.
+//! Two processes. The *keeper* makes a bed, starts itself again as the *measurer*, waits for its
+//! end, however that comes, and then looks for what is left and clears it. The measurer lives in a
+//! mount namespace of its own, so that the machine's mounts are never touched. It runs the
+//! candidates of a measure in turn, in another order each round, and judges nothing: no time is
+//! asserted anywhere.
 
 mod args;
 mod bundle;

@@ -168,7 +168,8 @@ impl<'g> Peer<'g> {
         command
     }
 
-    /// Everything that podman keeps is in the bed: without `CONTAINERS_CONF` it would keep locks in /dev/shm.
+    /// Everything that podman keeps is in the bed: without `CONTAINERS_CONF` it would keep locks in
+    /// /dev/shm.
     fn podman(&self) -> Command {
         let home = podman_home(self.ground);
         let mut command = Command::new("podman");
@@ -179,7 +180,8 @@ impl<'g> Peer<'g> {
         command
     }
 
-    /// The limits on open files and processes are podman's own defaults, which it could not raise without CAP_SYS_RESOURCE.
+    /// The limits on open files and processes are podman's own defaults, which it could not raise
+    /// without CAP_SYS_RESOURCE.
     fn podman_run(&self, flags: &[&str]) -> Command {
         let mut command = self.podman();
         command.arg("run").args(flags).args(["--name", &self.id, "--hostname", &self.id, "--network", "none"]);
@@ -200,7 +202,8 @@ fn podman_home(ground: &Ground) -> PathBuf {
     ground.bed.directory().join("podman")
 }
 
-/// Removes the cgroups that podman leaves behind, some of them only after it has ended. What cannot be removed is the keeper's to tell.
+/// Removes the cgroups that podman leaves behind, some of them only after it has ended. What cannot
+/// be removed is the keeper's to tell.
 pub fn remove_podmans_cgroups(ground: &Ground) {
     let parents = host::cgroup_directories(&ground.bed.cgroup());
     let all = || parents.iter().flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());

@@ -83,7 +83,8 @@ pub struct Row {
 }
 
 impl Section {
-    /// Rows in the order of `order` as far as they are named there, each compared with the row that `floor` names for it.
+    /// Rows in the order of `order` as far as they are named there, each compared with the row that
+    /// `floor` names for it.
     pub fn new(
         name: impl Into<String>,
         title: impl Into<String>,

@@ -38,8 +38,9 @@ pub struct Pace {
     pub pause: Duration,
 }
 
-/// Runs each candidate once without counting, then all of them in each round, in an order of the round's own: nobody always comes after the
-/// same one. A candidate that fails is out, and said to be.
+/// Runs each candidate once without counting, then all of them in each round, in an order of the
+/// round's own: nobody always comes after the same one. A candidate that fails is out, and said to
+/// be.
 pub fn interleave(mut candidates: Vec<Candidate<'_>>, pace: Pace, shuffle: &mut Shuffle) -> Series {
     let mut series = Series::default();
     candidates.retain_mut(|candidate| keep(candidate, pace, &mut Series::default(), &mut series.failures));

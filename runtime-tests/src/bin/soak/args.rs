@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-/// Runs containers of many kinds from birth to death, several at a time, and kills Squall's own processes at random instants meanwhile.
+/// Runs containers of many kinds from birth to death, several at a time, and kills Squall's own
+/// processes at random instants meanwhile.
 ///
-/// Every cycle is the whole life of one container, drawn from the seed: image, way to launch, end, and perhaps a victim. The end that is
-/// reported has to be the one that was caused; an end may be lost only where the container's monitor was the victim. Meanwhile others reap,
-/// unmount pins and remove hint files. After all, `squall reap --keep 0` is called once, and nothing may be left.
+/// Every cycle is the whole life of one container, drawn from the seed: image, way to launch, end,
+/// and perhaps a victim. The end that is reported has to be the one that was caused; an end may be
+/// lost only where the container's monitor was the victim. Meanwhile others reap, unmount pins and
+/// remove hint files. After all, `squall reap --keep 0` is called once, and nothing may be left.
 ///
-/// Ends with 1 if something is left, an end is false, or a launch or command fails that has no reason to.
+/// Ends with 1 if something is left, an end is false, or a launch or command fails that has no
+/// reason to.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "soak", max_term_width = 120)]
 pub struct Args {

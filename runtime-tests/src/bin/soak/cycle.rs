@@ -136,7 +136,8 @@ impl Cycle<'_> {
             Ok(container) => container.record().map(|record| Place::Present(Box::new(record.clone()))),
             // A caller may have been killed between its fork and the launch's first step.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // Twice: between the list of processes and the look at it, a spawner may fork the launch and end.
+                // Twice: between the list of processes and the look at it, a spawner may fork the
+                // launch and end.
                 let over = *answer != Answer::Silence || (0..2).all(|_| marked(&mark).is_empty());
                 (over && !self.directory().exists()).then_some(Place::Absent)
             }
@@ -179,7 +180,8 @@ impl Cycle<'_> {
         look(Duration::from_secs(20), || (handles() || !record.init.is_alive()).then_some(()));
     }
 
-    /// A command that has to succeed, unless somebody was killed or the container goes away at its end.
+    /// A command that has to succeed, unless somebody was killed or the container goes away at its
+    /// end.
     fn command(&mut self, args: &[&str]) -> Outcome<()> {
         let output = self.ground.squall(args).attempt()?;
         if output.code() != 0 && self.struck.is_none() && self.plan.door != Door::Remove {

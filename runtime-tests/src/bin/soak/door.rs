@@ -112,7 +112,8 @@ impl Launching {
         }
     }
 
-    /// What the caller says. A program in the foreground says nothing until the end: there the record counts.
+    /// What the caller says. A program in the foreground says nothing until the end: there the
+    /// record counts.
     pub fn answer(&mut self, has_record: impl Fn() -> bool, detached: bool) -> Outcome<Answer> {
         match self {
             Launching::Library(answer) => Ok(answer.clone()),

@@ -1,4 +1,5 @@
-//! A program that embeds Squall and may be killed, its spawner and keeper too: this same file, told so by its environment.
+//! A program that embeds Squall and may be killed, its spawner and keeper too: this same file, told
+//! so by its environment.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;

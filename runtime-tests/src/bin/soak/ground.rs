@@ -114,7 +114,8 @@ impl Ground {
         Ok(builder.build()?)
     }
 
-    /// Launches and ends one container by each of this program's spawners, so that what they and the kernel make once is made.
+    /// Launches and ends one container by each of this program's spawners, so that what they and
+    /// the kernel make once is made.
     pub fn warm_up(&self) -> Outcome<()> {
         let plan = Plan { end: End::Code(0), image: images::COUNT - 1, strike: None, ..Plan::draw(0, 0, 0) };
         for (door, id) in [(Door::Forked, "warm-up-forked"), (Door::Program, "warm-up-program")] {

@@ -23,7 +23,8 @@ fn write_layer(bed: &Bed, name: char) -> String {
             add_probe(writer, "bin/probe", 0o755);
             writer.directory("data", &Attributes::new(0o777)).expect("an image in memory");
         }
-        // Without a difference two layers would be equal files; they are different layers all the same.
+        // Without a difference two layers would be equal files; they are different layers all the
+        // same.
         let text = format!("layer {name}\n");
         let file = writer.file(format!("etc/{name}"), &Attributes::new(0o644), text.as_bytes());
         file.expect("an image in memory");

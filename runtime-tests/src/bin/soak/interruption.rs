@@ -1,4 +1,5 @@
-//! A signal that asks this program to end: the cycles that run are lived to their end, and no other begins.
+//! A signal that asks this program to end: the cycles that run are lived to their end, and no other
+//! begins.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,8 +1,10 @@
-//! The soak: thousands of containers, Squall's own processes killed meanwhile. `runtime-tests/soak` builds and runs it.
+//! The soak: thousands of containers, Squall's own processes killed meanwhile. `runtime-tests/soak`
+//! builds and runs it.
 //!
-//! One process, which embeds Squall twice: its spawners are never victims, so what they hold at the end tells whether they leak. It lives in a
-//! mount namespace of its own, so that no neighbour's copy of the machine's mounts keeps its layers. Threads live cycles; each cycle is
-//! drawn from the seed and its own number alone, and so comes again.
+//! One process, which embeds Squall twice: its spawners are never victims, so what they hold at the
+//! end tells whether they leak. It lives in a mount namespace of its own, so that no neighbour's
+//! copy of the machine's mounts keeps its layers. Threads live cycles; each cycle is drawn from the
+//! seed and its own number alone, and so comes again.
 
 mod args;
 mod cycle;
@@ -123,7 +125,8 @@ fn reap(ground: &Ground) -> Outcome<()> {
     if reaped.code() == 0 { Ok(()) } else { Err(format!("reaping fails: {reaped}").into()) }
 }
 
-/// What is there once the kernel has let go: loop devices are freed some time after their last user.
+/// What is there once the kernel has let go: loop devices are freed some time after their last
+/// user.
 fn settled(ground: &Ground, before: &[Resource]) -> Vec<Resource> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,5 @@
-//! Processes that are known to be ours, held by pidfd: what is killed here is never somebody else's.
+//! Processes that are known to be ours, held by pidfd: what is killed here is never somebody
+//! else's.
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,10 +9,12 @@ use runtime_tests::host;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// In the environment of every program that a cycle starts: the bed's tag and the container's id. Workers and monitors do not inherit it.
+/// In the environment of every program that a cycle starts: the bed's tag and the container's id.
+/// Workers and monitors do not inherit it.
 pub const MARK: &str = "SQUALL_SOAK";
 
-/// A child of a process of ours. Its pidfd is opened first; then it has to be that process's child still.
+/// A child of a process of ours. Its pidfd is opened first; then it has to be that process's child
+/// still.
 #[derive(Debug)]
 pub struct Known {
     pub pid: u32,
@@ -19,7 +22,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// The children of this process's main thread, oldest first. The process is ours and has not been waited for.
+    /// The children of this process's main thread, oldest first. The process is ours and has not
+    /// been waited for.
     pub fn children_of(parent: u32) -> Vec<Known> {
         let pids = host::children(parent).into_iter();
         pids.filter_map(|pid| Known::open(pid, parent)).collect()
@@ -47,7 +51,8 @@ pub fn kill(pidfd: &OwnedFd) -> bool {
     was_alive && pidfd_send_signal(pidfd, Signal::KILL).is_ok() && has_ended(pidfd, Duration::from_secs(10))
 }
 
-/// Whether a process ends within this span. That its pidfd can be read is no proof: for an instant it can be while a thread executes a program.
+/// Whether a process ends within this span. That its pidfd can be read is no proof: for an instant
+/// it can be while a thread executes a program.
 pub fn has_ended(pidfd: &OwnedFd, span: Duration) -> bool {
     let deadline = Instant::now() + span;
     loop {

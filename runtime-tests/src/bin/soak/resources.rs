@@ -13,7 +13,8 @@ pub struct Resource {
     name: String,
     count: i64,
     objects: Vec<String>,
-    /// More of it afterwards is a leak; otherwise it is told, and is the kernel's or the allocator's to explain.
+    /// More of it afterwards is a leak; otherwise it is told, and is the kernel's or the
+    /// allocator's to explain.
     counts: bool,
 }
 

@@ -1,4 +1,5 @@
-//! What others do to a run root meanwhile: they reap, unmount pins, and remove hints. All of it is allowed at any time.
+//! What others do to a run root meanwhile: they reap, unmount pins, and remove hints. All of it is
+//! allowed at any time.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! A caller that means harm, or is in a state that nobody thought of: the launch still gives the same worker, or a clear error.
+//! A caller that means harm, or is in a state that nobody thought of: the launch still gives the
+//! same worker, or a clear error.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -34,8 +35,9 @@ fn in_shell(script: &str) -> [&str; 4] {
     ["sh", "-c", script, "sh"]
 }
 
-/// Three are the standard streams alone: not even a dynamic loader can open a library then. What is enough for the loader is not always
-/// enough for a launch, and then the error is Squall's, in one line, and nothing is left.
+/// Three are the standard streams alone: not even a dynamic loader can open a library then. What is
+/// enough for the loader is not always enough for a launch, and then the error is Squall's, in one
+/// line, and nothing is left.
 fn few_descriptors_are_enough_or_the_error_says_so(bed: &Bed) {
     for count in [3, 4, 5, 6, 8, 12, 16, 24, 32, 40, 48, 64, 128] {
         let limit = format!("--nofile={count}:{count}");
@@ -93,7 +95,8 @@ fn an_unreadable_working_directory_is_no_hindrance(bed: &Bed) {
     assert_eq!(output.code(), 7, "{output}");
 }
 
-/// CVE-2019-16884 and CVE-2025-52881: with a false /proc the runtime writes what confines the worker to nowhere, or elsewhere.
+/// CVE-2019-16884 and CVE-2025-52881: with a false /proc the runtime writes what confines the
+/// worker to nowhere, or elsewhere.
 fn a_mount_onto_proc_or_below_it_is_refused(bed: &Bed) {
     let volume = bed.file("false-proc");
     fs::create_dir_all(format!("{volume}/self/attr")).unwrap();
@@ -122,8 +125,9 @@ fn a_mount_onto_a_device_does_not_become_the_mask(bed: &Bed) {
     assert_eq!(fs::read_to_string(&file).unwrap(), "of the caller");
 }
 
-/// CVE-2021-30465: a container that shares a volume with the next one swaps a directory on the way of the next one's mount for a link,
-/// between the moment it is looked at and the moment it is used.
+/// CVE-2021-30465: a container that shares a volume with the next one swaps a directory on the way
+/// of the next one's mount for a link, between the moment it is looked at and the moment it is
+/// used.
 fn a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside(bed: &Bed) {
     let shared = bed.work().join("shared");
     let victim = bed.work().join("victim");
@@ -176,7 +180,8 @@ fn a_worker_that_swaps_a_mount_point_for_a_link_gets_nothing_outside(bed: &Bed) 
     assert!(!std::path::Path::new("/deep").exists(), "a mount point was made in the host's root");
 }
 
-/// Real ids are what the kernel asks for when one process signals another: a monitor with its caller's could be stopped or killed by him.
+/// Real ids are what the kernel asks for when one process signals another: a monitor with its
+/// caller's could be stopped or killed by him.
 fn the_caller_of_a_setuid_program_has_no_power_over_what_it_starts(bed: &Bed) {
     // Not where the bed is: file systems in memory are mounted without setuid.
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
@@ -267,7 +272,8 @@ fn a_standard_stream_that_leads_into_the_host_is_refused(bed: &Bed) {
     assert!(!bed.run_root().exists(), "refused before anything is touched");
 }
 
-/// By `/proc/self/fd/0` a file is opened again with whatever access its owner, mode or list give; the descriptor itself takes a new mode.
+/// By `/proc/self/fd/0` a file is opened again with whatever access its owner, mode or list give;
+/// the descriptor itself takes a new mode.
 fn a_file_open_for_reading_is_not_opened_for_writing_by_any_worker(bed: &Bed) {
     const TEXT: &str = "what the caller wrote";
     let (read_only, no) = (libc::EROFS, libc::EACCES);

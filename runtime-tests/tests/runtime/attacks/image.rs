@@ -89,9 +89,10 @@ fn links_in_place_of_system_directories_stay_inside_or_are_refused(bed: &Bed) {
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
 }
 
-/// The program that launched is the host's, and its owner, its group (0775, as an installation with umask 002 has it) or somebody whom a list
-/// names may write to it: an image whose program is a link to `/proc/self/exe`, and which brings a dynamic loader of its own, must not get
-/// hold of it, whether by itself or as an interpreter, whoever the worker is.
+/// The program that launched is the host's, and its owner, its group (0775, as an installation with
+/// umask 002 has it) or somebody whom a list names may write to it: an image whose program is a
+/// link to `/proc/self/exe`, and which brings a dynamic loader of its own, must not get hold of it,
+/// whether by itself or as an interpreter, whoever the worker is.
 fn a_program_that_is_a_link_to_itself_is_nothing_of_the_hosts(bed: &Bed) {
     let layer = bed.image("self", |writer| {
         add_probe(writer, "bin/probe", 0o755);
@@ -101,7 +102,8 @@ fn a_program_that_is_a_link_to_itself_is_nothing_of_the_hosts(bed: &Bed) {
     });
     for user in ["0:0", "4711:4712", "65534:65534"] {
         for program in ["/bin/link", "/bin/script"] {
-            // The host's program would answer this with its version; the image's loader, run in its place, says that it was.
+            // The host's program would answer this with its version; the image's loader, run in its
+            // place, says that it was.
             let output = bed.run_layers(&[&layer], &["--rm", "--user", user], &[program, "--version"]).output();
             assert_ne!(output.code(), 0, "{program} as {user}: {output}");
             assert!(output.stdout.is_empty(), "{program} as {user}: {output}");
@@ -109,8 +111,8 @@ fn a_program_that_is_a_link_to_itself_is_nothing_of_the_hosts(bed: &Bed) {
     }
 }
 
-/// A program for x86_64 that says "taken" and ends, without any library: what an attacker has in the place of the dynamic loader. Elsewhere
-/// the name is not the loader's.
+/// A program for x86_64 that says "taken" and ends, without any library: what an attacker has in
+/// the place of the dynamic loader. Elsewhere the name is not the loader's.
 fn loader() -> Vec<u8> {
     const CODE: [u8; 33] = [
         0xb8, 1, 0, 0, 0, // mov $1, %eax: write
@@ -150,7 +152,8 @@ fn loader() -> Vec<u8> {
     file
 }
 
-/// A user namespace would give root its capabilities back, and with them the host's cgroups to mount.
+/// A user namespace would give root its capabilities back, and with them the host's cgroups to
+/// mount.
 fn a_worker_that_is_root_gets_no_user_namespace(bed: &Bed) {
     const NEWUSER: &str = "268435456";
     let layer = bed.image("base", |writer| add_probe(writer, "bin/probe", 0o755));
@@ -234,7 +237,8 @@ fn overlay_attributes_of_a_layer_redirect_nowhere(bed: &Bed) {
         |what: &[&str]| bed.run_layers(&[&base, &top], &["--rm"], &[&["/bin/probe", "try"], what].concat()).json();
     for path in ["/open/secret", "/up/passwd", "/opaque/low"] {
         let answer = run(&["read", path]);
-        // A directory that redirects is not entered at all: EPERM, or EINVAL where the text is none that the kernel takes.
+        // A directory that redirects is not entered at all: EPERM, or EINVAL where the text is none
+        // that the kernel takes.
         assert!(answer["errno"].is_i64(), "{path}: {answer}");
     }
     let copied = run(&["read", "/copied"]);
@@ -271,7 +275,8 @@ fn layers(bed: &Bed, count: usize) -> Vec<String> {
     (0..count).map(|index| bed.image(&format!("layer-{index}"), write(index))).collect()
 }
 
-/// Of the line of `/etc/passwd` that has the worker's uid its HOME is made, by an init that is root.
+/// Of the line of `/etc/passwd` that has the worker's uid its HOME is made, by an init that is
+/// root.
 fn a_user_database_that_is_none_tells_nothing_and_holds_nothing_up(bed: &Bed) {
     use std::os::unix::fs::PermissionsExt;
     let secret = bed.work().join("secret");
@@ -303,7 +308,8 @@ fn a_user_database_that_is_none_tells_nothing_and_holds_nothing_up(bed: &Bed) {
     }
 }
 
-/// A name that clears the screen, forges a line, and writes backwards; and one that begins a control sequence in one character.
+/// A name that clears the screen, forges a line, and writes backwards; and one that begins a
+/// control sequence in one character.
 const ODD: &str = "\x1b[2J\nok\r\u{202e}x\u{9b}31m\x7f";
 
 fn control_characters_in_names_do_not_reach_the_terminal(bed: &Bed) {
@@ -386,7 +392,8 @@ fn a_file_that_is_no_image_is_refused_and_named(bed: &Bed) {
     let mut scrambled = good.clone();
     // The superblock's offsets of all tables (squashfs_fs.h), pointing far outside.
     scrambled[48..96].fill(0x77);
-    // What its first bytes tell is refused before the kernel sees it; for the rest there is the kernel.
+    // What its first bytes tell is refused before the kernel sees it; for the rest there is the
+    // kernel.
     let table: [(&str, &[u8], &str); 5] = [
         ("empty", b"", "request"),
         ("text", b"not an image at all", "request"),

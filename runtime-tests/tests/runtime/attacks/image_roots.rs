@@ -1,4 +1,5 @@
-//! Layers that lie where they should not, or that the worker could change while the kernel reads them.
+//! Layers that lie where they should not, or that the worker could change while the kernel reads
+//! them.
 
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsRawFd;
@@ -26,7 +27,8 @@ cases![
 /// The worker: its user, its group.
 const WORKER: (u32, u32) = (4711, 4712);
 
-/// `squall run` and `squall plan` of a layer below an image root: the code of the worker, or the refusal that both have.
+/// `squall run` and `squall plan` of a layer below an image root: the code of the worker, or the
+/// refusal that both have.
 fn launch(bed: &Bed, roots: &[&Path], layer: &Path) -> Result<i32, String> {
     launch_owned(bed, roots, &[], layer)
 }
@@ -181,7 +183,8 @@ fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     value
 }
 
-/// A list for the file's owner, one further entry, the group, a mask and all others, in the kernel's order.
+/// A list for the file's owner, one further entry, the group, a mask and all others, in the
+/// kernel's order.
 fn acl(tag: u16, permissions: u16, id: u32, mask: u16) -> Vec<u8> {
     let mut entries = [(1, 6, UNNAMED), (4, 4, UNNAMED), (tag, permissions, id), (16, mask, UNNAMED), (32, 4, UNNAMED)];
     entries.sort_by_key(|entry| entry.0);
@@ -206,7 +209,8 @@ fn an_access_control_list_that_lets_the_worker_write_is_seen(bed: &Bed) {
     assert_refused(bed, &[&root], &layer, &[&format!("'{}' {by_user}", layer.display())]);
     set(&layer, access, &acl(GROUP, 6, gid, 6));
     assert_refused(bed, &[&root], &layer, &[&by_group]);
-    // Bounded by the mask; to read; for root, when the mode's bits for the group are the mask and mean nobody.
+    // Bounded by the mask; to read; for root, when the mode's bits for the group are the mask and
+    // mean nobody.
     for harmless in [acl(USER, 6, uid, 4), acl(USER, 4, uid, 6), acl(USER, 6, 0, 6)] {
         set(&layer, access, &harmless);
         assert_eq!(launch(bed, &[&root], &layer), Ok(7));
@@ -278,7 +282,8 @@ fn a_layer_that_somebody_has_open_for_writing_is_refused(bed: &Bed) {
     assert_eq!(bed.worker("worker").wait(), 0);
 }
 
-/// By the descriptor of a process that has it open still. Another name, outside, is none that the path tells of.
+/// By the descriptor of a process that has it open still. Another name, outside, is none that the
+/// path tells of.
 fn a_layer_without_a_name_is_refused(bed: &Bed) {
     let layer = image_in(bed, "img");
     let file = File::open(&layer).unwrap();

@@ -1,6 +1,7 @@
 //! Everybody who might mean harm, each with a module of tests: the image, the worker, the caller.
 //!
-//! `ATTACKS.md` of this package is the list of threats; it and the tests are held together by the test here.
+//! `ATTACKS.md` of this package is the list of threats; it and the tests are held together by the
+//! test here.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! A program that launches for others, and a user who would have it open, show or write what the user could not.
+//! A program that launches for others, and a user who would have it open, show or write what the
+//! user could not.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -40,7 +41,8 @@ pub fn spec(bed: &Bed, id: &str, probe: &[&str]) -> Builder {
     LaunchSpec::builder(id).layers([bed.probe()]).args(args).user(user()).cgroup(format!("{}/{id}", bed.cgroup()))
 }
 
-/// The library with image roots, forking by itself and by a spawner. To be made while the test has one thread.
+/// The library with image roots, forking by itself and by a spawner. To be made while the test has
+/// one thread.
 pub fn libraries(bed: &Bed) -> [(&'static str, Squall); 2] {
     bed.probe();
     let library = || bed.library().image_roots([bed.images()]);
@@ -156,7 +158,8 @@ fn no_link_of_proc_leads_to_what_the_program_has_open(bed: &Bed) {
         let refusals = refused(&spec, &user());
         let reason = &refusals["mounts[0].source"];
         assert!(["link in /proc", "may not be reached"].iter().any(|words| reason.contains(words)), "{link}: {reason}");
-        // Even root is told so of what is its own; what it is told of another process's is the kernel's affair.
+        // Even root is told so of what is its own; what it is told of another process's is the
+        // kernel's affair.
         let told = OpenedSpec::open(&spec).unwrap_err().to_string();
         assert!(told.contains("link in /proc") || link.starts_with("/proc/1/"), "{link}: {told}");
     }
@@ -209,7 +212,8 @@ fn names(directory: &Path) -> Vec<String> {
     fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// By the launch process itself, and by somebody who finds what a killed one has noted, when the path leads elsewhere already.
+/// By the launch process itself, and by somebody who finds what a killed one has noted, when the
+/// path leads elsewhere already.
 fn a_pid_file_is_taken_back_where_it_was_made_and_as_the_user(bed: &Bed) {
     for (name, squall) in libraries(bed) {
         let (pids, victim) =
@@ -324,7 +328,8 @@ fn no_other_thread_ever_has_the_users_ids(bed: &Bed) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            // The threads that there are before anything is opened, and after: this one and the first.
+            // The threads that there are before anything is opened, and after: this one and the
+            // first.
             let known = [std::process::id().to_string(), rustix::thread::gettid().as_raw_pid().to_string()];
             let of_known = || known.each_ref().map(|thread| credentials(thread));
             let before = of_known();

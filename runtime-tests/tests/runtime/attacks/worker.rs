@@ -1,4 +1,5 @@
-//! A worker that means harm, and has all of its user's rights: it wants out, or to hurt its host, its monitor or its neighbours.
+//! A worker that means harm, and has all of its user's rights: it wants out, or to hurt its host,
+//! its monitor or its neighbours.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -52,7 +53,8 @@ fn call(bed: &Bed, user: &str, number: libc::c_long, arguments: &str) -> Value {
 }
 
 fn no_door_to_the_kernel_that_the_default_profile_closes_is_open(bed: &Bed) {
-    // Arguments that the kernel would refuse by another errno than EPERM if it were asked, or that would succeed.
+    // Arguments that the kernel would refuse by another errno than EPERM if it were asked, or that
+    // would succeed.
     let table: [(&str, libc::c_long, &str, i32); 43] = [
         ("keyrings: a key", libc::SYS_add_key, "0,0,0,0,0", libc::EPERM),
         ("keyrings: the session's", libc::SYS_keyctl, "1,0", libc::EPERM),
@@ -118,7 +120,8 @@ fn no_door_to_the_kernel_that_the_default_profile_closes_is_open(bed: &Bed) {
     }
 }
 
-/// CVE-2022-0492 began with a user namespace, whose root could mount a cgroup hierarchy and name a release agent.
+/// CVE-2022-0492 began with a user namespace, whose root could mount a cgroup hierarchy and name a
+/// release agent.
 fn namespaces_are_denied_by_every_call_that_makes_one(bed: &Bed) {
     const KINDS: [(&str, i32); 7] = [
         ("mount", libc::CLONE_NEWNS),
@@ -132,7 +135,8 @@ fn namespaces_are_denied_by_every_call_that_makes_one(bed: &Bed) {
     for user in USERS {
         for (kind, flag) in KINDS {
             for number in [libc::SYS_unshare, libc::SYS_clone] {
-                // With these flags the kernel would refuse another way: CLONE_FS with a new mount or user namespace is EINVAL.
+                // With these flags the kernel would refuse another way: CLONE_FS with a new mount
+                // or user namespace is EINVAL.
                 let answer = call(bed, user, number, &format!("{}", flag | libc::CLONE_FS));
                 assert_eq!(answer["errno"], libc::EPERM, "{kind} by call {number} as {user}: {answer}");
             }
@@ -160,7 +164,8 @@ fn the_call_tables_of_other_architectures_are_closed(bed: &Bed) {
 /// Numbers that a descriptor of the launch could have: it holds some fifty.
 const DESCRIPTORS: std::ops::Range<i32> = 3..96;
 
-/// CVE-2024-21626: a working directory of the host's, by a descriptor that the runtime still had open.
+/// CVE-2024-21626: a working directory of the host's, by a descriptor that the runtime still had
+/// open.
 fn a_working_directory_by_a_leaked_descriptor_is_refused(bed: &Bed) {
     let layer = bed.image("links", |writer| {
         runtime_tests::bed::add_probe(writer, "bin/probe", 0o755);
@@ -207,7 +212,8 @@ fn monitor_host_and_sibling_cannot_be_signalled_or_traced(bed: &Bed) {
     sibling.kill();
 }
 
-/// Of the first process of its namespace a worker sees what belongs to itself: program, root, descriptors.
+/// Of the first process of its namespace a worker sees what belongs to itself: program, root,
+/// descriptors.
 fn the_first_process_is_the_worker_and_leads_nowhere_else(bed: &Bed) {
     for user in USERS {
         let of =
@@ -259,7 +265,8 @@ fn cgroup_files_can_be_read_and_not_written(bed: &Bed) {
     worker.kill();
 }
 
-/// Abstract sockets belong to a network namespace, which a worker may share with the host; paths do not.
+/// Abstract sockets belong to a network namespace, which a worker may share with the host; paths do
+/// not.
 fn no_control_socket_is_reached_through_the_hosts_network(bed: &Bed) {
     let sibling = bed.start(&["--name", "sibling"], &["sleep", "600000"]);
     let socket = bed.run_root().join("containers/sibling/monitor.sock");
@@ -272,7 +279,8 @@ fn no_control_socket_is_reached_through_the_hosts_network(bed: &Bed) {
             bed.attempt(&["--rm", "--network", "host", "--user", user], &["connect", socket.to_str().unwrap(), ""]);
         assert_eq!(errno(&answer), libc::ENOENT, "{answer}");
     }
-    // Even a worker that is given the whole host to read cannot reach it, unless it is root: the run root is closed.
+    // Even a worker that is given the whole host to read cannot reach it, unless it is root: the
+    // run root is closed.
     let volume = format!("{}:{}:ro", bed.directory().display(), bed.directory().display());
     let flags = ["--rm", "--network", "host", "--volume", &volume, "--user", "65534:65534"];
     let answer = bed.attempt(&flags, &["connect", socket.to_str().unwrap(), ""]);
@@ -280,7 +288,8 @@ fn no_control_socket_is_reached_through_the_hosts_network(bed: &Bed) {
     sibling.kill();
 }
 
-/// All containers share one number of terminals, and all processes of a user one number of queued signals.
+/// All containers share one number of terminals, and all processes of a user one number of queued
+/// signals.
 fn terminals_and_signals_run_out_for_the_worker_before_its_host(bed: &Bed) {
     let table = [("terminals", 256, libc::ENOSPC), ("signals", 4096, libc::EAGAIN)];
     for (what, most, errno) in table {
@@ -293,7 +302,8 @@ fn terminals_and_signals_run_out_for_the_worker_before_its_host(bed: &Bed) {
 fn a_worker_has_the_limits_that_are_stated_and_not_those_of_the_hosts_first_process(bed: &Bed) {
     let report = bed.report(&["--rm"]);
     let limits = |of: &str| -> Vec<String> { of.split_whitespace().rev().take(3).map(str::to_owned).collect() };
-    // Unit, hard and soft, from the line's end. Hard ones are lower where this caller's are and cannot be raised.
+    // Unit, hard and soft, from the line's end. Hard ones are lower where this caller's are and
+    // cannot be raised.
     let table = [
         ("Max open files", 1024, 524_288),
         ("Max locked memory", 8 << 20, 8 << 20),
@@ -405,7 +415,8 @@ fn no_mount_point_is_made_in_what_the_caller_has_of_the_host(bed: &Bed) {
     }
     let here = |name: &str| listing(&bed.work().join(name)).len();
     assert_eq!((here("shared"), here("closed")), (1, 0));
-    // What is there can be mounted over, and in file systems of the container's own what is missing is made.
+    // What is there can be mounted over, and in file systems of the container's own what is missing
+    // is made.
     fs::create_dir(bed.work().join("shared/there")).unwrap();
     let table =
         [["--tmpfs", "/shared/there"], ["--tmpfs", "/run/new"], ["--tmpfs", "/new/below"], ["--tmpfs", "/shared/link"]];
@@ -422,8 +433,9 @@ fn no_device_is_made_by_a_worker(bed: &Bed) {
     }
 }
 
-/// A pidfd can be read although its process cannot be reaped: for as long as somebody traces the dead one, which this test does, and for an instant
-/// while a thread executes a program, which a worker can bring about again and again (4 times in 23 million on a quiet machine).
+/// A pidfd can be read although its process cannot be reaped: for as long as somebody traces the
+/// dead one, which this test does, and for an instant while a thread executes a program, which a
+/// worker can bring about again and again (4 times in 23 million on a quiet machine).
 fn a_worker_whose_end_is_held_back_does_not_hold_its_monitor(bed: &Bed) {
     let worker = bed.start(&[], &["sleep", "600000"]);
     let init = nix::unistd::Pid::from_raw(worker.pid() as i32);
@@ -436,8 +448,8 @@ fn a_worker_whose_end_is_held_back_does_not_hold_its_monitor(bed: &Bed) {
     assert_eq!(worker.wait(), 137);
 }
 
-/// Host users could run it, below a bind or in a writable directory. The names and descriptors are none, so a call that passes the filter is
-/// answered with EFAULT or EBADF.
+/// Host users could run it, below a bind or in a writable directory. The names and descriptors are
+/// none, so a call that passes the filter is answered with EFAULT or EBADF.
 fn a_worker_that_is_root_takes_no_inotify_instance_of_the_hosts(bed: &Bed) {
     let mut calls = vec![(libc::SYS_inotify_init1, "524288")];
     #[cfg(target_arch = "x86_64")]
@@ -501,7 +513,8 @@ fn no_setuid_program_is_made_by_a_worker_that_is_root(bed: &Bed) {
     assert_eq!(answer(&root, libc::SYS_io_uring_setup, "0,0"), libc::ENOSYS, "it opens files past every filter");
 }
 
-/// The image decides what the upper directory belongs to and who may enter it, and may bring setuid programs that a touch copies there.
+/// The image decides what the upper directory belongs to and who may enter it, and may bring setuid
+/// programs that a touch copies there.
 fn what_lies_in_a_writable_directory_is_closed_to_everybody_else(bed: &Bed) {
     let layer = bed.image("open", |writer| {
         writer.directory(".", &Attributes { uid: 4711, gid: 4712, ..Attributes::new(0o777) }).unwrap();
@@ -524,7 +537,8 @@ fn what_lies_in_a_writable_directory_is_closed_to_everybody_else(bed: &Bed) {
     assert_eq!(owner_and_mode(&level), (0, 0, 0o700));
     assert_eq!(fs::read_to_string(level.join("upper/kept")).unwrap(), "text");
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing lies beside it");
-    // One that somebody else made, or could enter, is none; a link is not followed, here or further down.
+    // One that somebody else made, or could enter, is none; a link is not followed, here or further
+    // down.
     let refused = |what: &str| {
         let output = write();
         assert_eq!((output.code(), output.stderr.lines().count()), (125, 1), "{what}: {output}");

@@ -1,6 +1,7 @@
 //! The oracle: libcontainer's own `ContainerBuilder`, as its users call it.
 //!
-//! It runs as a program of its own with one thread and a mount namespace of its own: what the crate does to its caller ends with it.
+//! It runs as a program of its own with one thread and a mount namespace of its own: what the crate
+//! does to its caller ends with it.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -33,7 +34,8 @@ pub fn root(bed: &Bed) -> PathBuf {
     bed.work().join("bundle/root")
 }
 
-/// Makes a container from the document, with the probe as its image. It goes on when the input that it is given ends.
+/// Makes a container from the document, with the probe as its image. It goes on when the input that
+/// it is given ends.
 pub fn launch(bed: &Bed, document: &Spec) -> Built {
     let directory = bed.work().join("bundle");
     for part in ["root", "lower/bin", "above"] {

@@ -2,9 +2,11 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// From here on this process ignores a signal, blocks another, has little room for descriptors and a low priority.
+/// From here on this process ignores a signal, blocks another, has little room for descriptors and
+/// a low priority.
 pub fn be_unclean() {
-    // SAFETY: SIG_IGN is a valid disposition, and the set is initialised before it is used; this process has one thread.
+    // SAFETY: SIG_IGN is a valid disposition, and the set is initialised before it is used; this
+    // process has one thread.
     unsafe {
         libc::signal(libc::SIGUSR1, libc::SIG_IGN);
         let mut blocked: libc::sigset_t = std::mem::zeroed();

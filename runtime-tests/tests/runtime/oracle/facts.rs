@@ -1,4 +1,5 @@
-//! What the kernel says of a container, one line for each thing, so that two containers can be compared.
+//! What the kernel says of a container, one line for each thing, so that two containers can be
+//! compared.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +39,8 @@ const LIMIT_FILES: [&str; 19] = [
     "memory.low",
 ];
 
-/// What does not change between two containers: the caller's namespaces, by which a container's own are told.
+/// What does not change between two containers: the caller's namespaces, by which a container's own
+/// are told.
 pub struct Caller {
     namespaces: BTreeMap<String, String>,
 }
@@ -100,7 +102,8 @@ impl Caller {
     }
 }
 
-/// What the host sees of a worker that runs: its devices, cgroups and limits. `cgroup` is the worker's own path.
+/// What the host sees of a worker that runs: its devices, cgroups and limits. `cgroup` is the
+/// worker's own path.
 pub fn seen_from_outside(pid: u32, cgroup: &str) -> Facts {
     let mut facts = devices(pid);
     // An interface that is down has no routes, and nothing else in /proc tells.

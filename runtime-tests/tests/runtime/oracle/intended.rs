@@ -159,7 +159,8 @@ impl Intended {
     }
 }
 
-/// Whether a text has the pattern's parts in order, the first at its beginning and the last at its end.
+/// Whether a text has the pattern's parts in order, the first at its beginning and the last at its
+/// end.
 fn fits(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,

@@ -1,7 +1,9 @@
-//! Two ways to the same container: ours, and libcontainer's own `ContainerBuilder` with the document of `squall::oci`.
+//! Two ways to the same container: ours, and libcontainer's own `ContainerBuilder` with the
+//! document of `squall::oci`.
 //!
-//! Everything that the kernel says of both is compared, from within the container and from the host. What differs on purpose stands in
-//! [`intended`] with its reason; any other difference fails the test.
+//! Everything that the kernel says of both is compared, from within the container and from the
+//! host. What differs on purpose stands in [`intended`] with its reason; any other difference fails
+//! the test.
 
 mod builder;
 mod caller;
@@ -126,7 +128,8 @@ fn a_user_with_groups_is_the_same_both_ways(bed: &Bed) {
     check(bed, plain(bed).user(Identity::new(1000, 1001, [27, 44, 1001]).unwrap()));
 }
 
-/// But for a second filter: even without one of its own, a worker that is root must not have capabilities again in a user namespace.
+/// But for a second filter: even without one of its own, a worker that is root must not have
+/// capabilities again in a user namespace.
 fn root_itself_is_the_same_both_ways(bed: &Bed) {
     let both = Both::of(bed, plain(bed).user(Identity::new(0, 0, []).unwrap()), None);
     let (filter, other): (Vec<String>, Vec<String>) =

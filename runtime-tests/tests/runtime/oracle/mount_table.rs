@@ -1,7 +1,8 @@
 //! A mount table as facts.
 //!
-//! The kernel lists mounts by the instant of their making, and binds are made before the container in one way and within it in the other.
-//! What counts of the order is which mount lies on which, and that is in the table: each has its parent.
+//! The kernel lists mounts by the instant of their making, and binds are made before the container
+//! in one way and within it in the other. What counts of the order is which mount lies on which,
+//! and that is in the table: each has its parent.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,8 @@ struct Line<'a> {
     superblock: &'a str,
 }
 
-/// One fact for each mount: on which it lies, what is mounted and how. Of two at one place the upper one has a `^` behind its name.
+/// One fact for each mount: on which it lies, what is mounted and how. Of two at one place the
+/// upper one has a `^` behind its name.
 pub fn facts(mountinfo: &[String]) -> Facts {
     let lines: Vec<Line<'_>> = mountinfo.iter().map(|line| parse(line)).collect();
     let places: BTreeMap<&str, &str> = lines.iter().map(|line| (line.id, line.point)).collect();

@@ -1,4 +1,5 @@
-//! Real programs of Debian's run under the default profile: a profile that is safe and breaks them would be of no use.
+//! Real programs of Debian's run under the default profile: a profile that is safe and breaks them
+//! would be of no use.
 //!
 //! The image is made by `runtime-tests/debian-image`, which `runtime-tests/run` calls first.
 
@@ -106,7 +107,8 @@ fn a_go_program_does_everything(bed: &Bed) {
     assert!(output.code() == 0 && output.text() == "all of it", "{output}");
 }
 
-/// It starts, dynamic loader and all, computes, reads and writes what it was given, and can do nothing else.
+/// It starts, dynamic loader and all, computes, reads and writes what it was given, and can do
+/// nothing else.
 fn a_program_that_only_computes_runs_under_the_strict_profile(bed: &Bed) {
     let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../seccomp-profiles/strict.json");
     let option = format!("seccomp={}", profile.display());

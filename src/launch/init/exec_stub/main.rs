@@ -1,8 +1,10 @@
 //! `squall-step`: the last step of init before the workload.
 //!
-//! Until it executes something, init *is* the host's program: an image whose program is a link to `/proc/self/exe` would have the kernel
-//! execute that program once more, with a loader of the image's, and leave a way to write to it. So init first becomes this program, which
-//! lies in a sealed file without a name, and only then the workload: `/proc/self/exe` leads to nothing of the host's.
+//! Until it executes something, init *is* the host's program: an image whose program is a link to
+//! `/proc/self/exe` would have the kernel execute that program once more, with a loader of the
+//! image's, and leave a way to write to it. So init first becomes this program, which lies in a
+//! sealed file without a name, and only then the workload: `/proc/self/exe` leads to nothing of the
+//! host's.
 //!
 //! What confines the worker, an AppArmor profile or an SELinux label, is named to the kernel here,
 //! for the next exec: written any earlier, it would confine this program. The kernel takes it only
@@ -85,7 +87,8 @@ fn call<const N: usize>(number: usize, arguments: [usize; N]) -> isize {
     let argument = |index: usize| arguments.get(index).copied().unwrap_or_default();
     let (a, b, c, d, e) = (argument(0), argument(1), argument(2), argument(3), argument(4));
     let result: isize;
-    // SAFETY: the calls made here take plain numbers, or pointers into this program's stack and arguments, which live until it ends.
+    // SAFETY: the calls made here take plain numbers, or pointers into this program's stack and
+    // arguments, which live until it ends.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
@@ -99,10 +102,12 @@ fn call<const N: usize>(number: usize, arguments: [usize; N]) -> isize {
     result
 }
 
-/// The stack that the kernel made: the number of arguments, their pointers and a null, the environment's pointers and a null.
+/// The stack that the kernel made: the number of arguments, their pointers and a null, the
+/// environment's pointers and a null.
 extern "C" fn main(stack: *const usize) -> ! {
     const FIRST: usize = 6;
-    // SAFETY: `stack` is the initial stack as the ABI has it; nothing is read beyond the count that stands there.
+    // SAFETY: `stack` is the initial stack as the ABI has it; nothing is read beyond the count that
+    // stands there.
     let (program, report, filter, attribute, label, length, argv, envp) = unsafe {
         let count = *stack;
         if count <= FIRST {
@@ -177,8 +182,8 @@ fn confine_next_exec(attribute: usize, label: usize, length: usize) -> Result<()
 
 /// The type of the file system that an open file is on, by fstatfs(2).
 fn file_system_of(file: usize) -> Result<u64, isize> {
-    // `struct statfs` has 120 bytes, and begins with it. Nothing here sets memory to zero: that would
-    // be a call of memset, which this program does not have.
+    // `struct statfs` has 120 bytes, and begins with it. Nothing here sets memory to zero: that
+    // would be a call of memset, which this program does not have.
     let mut found = MaybeUninit::<[u64; 15]>::uninit();
     answer(call(number::FSTATFS, [file, found.as_mut_ptr() as usize]))?;
     // SAFETY: the kernel has filled the whole structure.

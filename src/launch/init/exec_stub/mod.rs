@@ -1,8 +1,10 @@
 //! The program between init and the workload (`main.rs`), in a sealed file without a name.
 //!
-//! Until it executes something, init *is* the program that launched it, whoever's that is: `/proc/self/exe` leads to it, and who may write to
-//! it may be decided by its owner, its mode, an access control list, or a copy of it that somebody made. Nobody has to ask: every worker
-//! comes out of this program, in which nothing of the host's is left. What it costs a launch is less than 300 pairs of launches could show.
+//! Until it executes something, init *is* the program that launched it, whoever's that is:
+//! `/proc/self/exe` leads to it, and who may write to it may be decided by its owner, its mode, an
+//! access control list, or a copy of it that somebody made. Nobody has to ask: every worker comes
+//! out of this program, in which nothing of the host's is left. What it costs a launch is less than
+//! 300 pairs of launches could show.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -37,7 +39,8 @@ pub(in crate::launch) fn file() -> Result<OwnedFd> {
     Ok(file)
 }
 
-/// Becomes the program in between, which installs the worker's filter and becomes the workload; returns only with why it could not.
+/// Becomes the program in between, which installs the worker's filter and becomes the workload;
+/// returns only with why it could not.
 pub(in crate::launch) fn become_it(step: &OwnedFd, program: &CString, workload: &Workload) -> Error {
     match execute(step, program, workload) {
         Err(error) => error,

@@ -27,7 +27,8 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Writes the image; `name` marks the files, so that the loop devices on them can be told from others.
+    /// Writes the image; `name` marks the files, so that the loop devices on them can be told from
+    /// others.
     pub(super) fn write(name: &str) -> Result<Image> {
         let writers: [WriteLayer; 3] = [base, middle, top];
         let mut image = Image { layers: Vec::new(), bytes: Vec::new() };

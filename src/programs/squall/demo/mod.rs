@@ -1,7 +1,8 @@
 //! The demonstration: one worker after the other, and what the kernel says about each.
 //!
-//! Every number is read back, from the kernel or from a container's record; none is printed from the request. Everything that is made
-//! (run root, cgroups, image) is the demonstration's own, and is gone afterwards, which is counted as well.
+//! Every number is read back, from the kernel or from a container's record; none is printed from
+//! the request. Everything that is made (run root, cgroups, image) is the demonstration's own, and
+//! is gone afterwards, which is counted as well.
 
 mod image;
 mod leftovers;
@@ -22,7 +23,8 @@ use squall::privilege;
 use squall::record::{EndReason, Exit};
 use squall::request::Network;
 
-/// The probe: a static program that tells what it finds in its container. Its subcommands stand in `probe.rs`.
+/// The probe: a static program that tells what it finds in its container. Its subcommands stand in
+/// `probe.rs`.
 pub const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/squall-probe"));
 
 /// One claim, what was measured, and whether they agree.
@@ -54,8 +56,8 @@ impl Report {
 
 const MIB: u64 = 1 << 20;
 
-/// Runs the demonstration; `program` is the command line program, one of which is killed on the way. Each finding is handed to `tell` as soon
-/// as it is there.
+/// Runs the demonstration; `program` is the command line program, one of which is killed on the
+/// way. Each finding is handed to `tell` as soon as it is there.
 ///
 /// # Errors
 /// [`ErrorKind::Privilege`] names what is missing; others come from the launches.
@@ -158,7 +160,8 @@ fn first_word(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default()
 }
 
-/// The same call twice: a new user namespace is what most attacks on the kernel begin with, and no user needs a privilege for it.
+/// The same call twice: a new user namespace is what most attacks on the kernel begin with, and no
+/// user needs a privilege for it.
 fn filter(bench: &Bench, _: &Path) -> Result<Finding> {
     let call = ["try", "unshare", "", &libc::CLONE_NEWUSER.to_string()].map(str::to_owned);
     let call = call.each_ref().map(String::as_str);

@@ -1,7 +1,8 @@
 //! The probe: a static program that goes into an image and tells what it finds there.
 //!
-//! It is a program of its own, compiled by the build script without any crate, and embedded. `demo` shows what it says to a person,
-//! `runtime-tests` checks it. Each subcommand does one thing and reports on standard output, as one JSON object where there is much to say.
+//! It is a program of its own, compiled by the build script without any crate, and embedded. `demo`
+//! shows what it says to a person, `runtime-tests` checks it. Each subcommand does one thing and
+//! reports on standard output, as one JSON object where there is much to say.
 
 use std::ffi::CString;
 use std::fs;
@@ -101,7 +102,8 @@ fn leave_main_thread(span: Duration) -> ! {
         std::thread::sleep(span);
         exit(0)
     });
-    // SAFETY: the thread's own stack goes with the process; nothing here is destroyed or used again.
+    // SAFETY: the thread's own stack goes with the process; nothing here is destroyed or used
+    // again.
     unsafe { c::syscall(c::SYS_EXIT, 0) };
     unreachable!("exit does not return")
 }
@@ -140,7 +142,8 @@ fn text_of(path: &str) -> String {
 }
 
 fn links_in(directory: &str) -> String {
-    // The list is taken first: reading the directory holds a descriptor of its own, which is gone when the links are read.
+    // The list is taken first: reading the directory holds a descriptor of its own, which is gone
+    // when the links are read.
     let names: Vec<_> = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     object(names.into_iter().filter_map(|path| {
         let link = fs::read_link(&path).ok()?;
@@ -157,7 +160,8 @@ fn report() -> String {
     let (session, group, nice, persona) =
         unsafe { (c::getsid(0), c::getpgid(0), c::getpriority(0, 0), c::personality(0xffff_ffff)) };
     let mut death_signal: c_int = -1;
-    // SAFETY: the one pointer is to a number that lives across its call; the rest are plain numbers.
+    // SAFETY: the one pointer is to a number that lives across its call; the rest are plain
+    // numbers.
     let (scheduler, io_priority, securebits) = unsafe {
         c::prctl(c::PR_GET_PDEATHSIG, &raw mut death_signal);
         // 1 is IOPRIO_WHO_PROCESS (linux/ioprio.h), 0 the process itself.
@@ -207,7 +211,8 @@ fn processes() -> String {
 }
 
 fn kill_self(signal: c_int) -> ! {
-    // SAFETY: plain numbers. Pid 1 of a namespace only takes signals from outside, or for which it has no say.
+    // SAFETY: plain numbers. Pid 1 of a namespace only takes signals from outside, or for which it
+    // has no say.
     unsafe { c::kill(std::process::id() as c_int, signal) };
     exit(65)
 }
@@ -293,7 +298,8 @@ fn block(span: Duration) {
     std::thread::sleep(span);
 }
 
-/// Ends with the number of the signal as its code; USR1, USR2 and WINCH are taken and change nothing.
+/// Ends with the number of the signal as its code; USR1, USR2 and WINCH are taken and change
+/// nothing.
 fn exit_on_signal(span: Duration) {
     extern "C" fn end(signal: c_int) {
         // SAFETY: _exit is async-signal-safe.
@@ -303,7 +309,8 @@ fn exit_on_signal(span: Duration) {
     // TERM comes last: whoever sees that it is caught knows that all are.
     let handlers: [(c_int, extern "C" fn(c_int)); 6] =
         [(10, go_on), (12, go_on), (28, go_on), (1, end), (2, end), (3, end)];
-    // Signals of timers, of limits, of the machine, and the first and the last of the realtime ones.
+    // Signals of timers, of limits, of the machine, and the first and the last of the realtime
+    // ones.
     let rare = [6, 14, 16, 24, 26, 27, 29, 30, 34, 64].map(|signal| (signal, end as extern "C" fn(c_int)));
     for (signal, handler) in handlers.into_iter().chain(rare).chain([(c::SIGTERM, end as extern "C" fn(c_int))]) {
         // SAFETY: both handlers only do what a handler may.
@@ -312,7 +319,8 @@ fn exit_on_signal(span: Duration) {
     std::thread::sleep(span);
 }
 
-/// As an interactive shell without job control: heeds no INT and no QUIT, has its child in its own process group, and says how that ended.
+/// As an interactive shell without job control: heeds no INT and no QUIT, has its child in its own
+/// process group, and says how that ended.
 fn shell(args: &[String]) {
     extern "C" fn go_on(_: c_int) {}
     for signal in [3, 2] {
@@ -330,7 +338,8 @@ fn child(args: &[String]) -> i32 {
     status.map_or(255, |status| status.code().or(status.signal()).unwrap_or(255))
 }
 
-/// A child in a session of its own, and a parent that waits: both have to go when the container is ended.
+/// A child in a session of its own, and a parent that waits: both have to go when the container is
+/// ended.
 fn family(span: Duration) {
     // SAFETY: this process has one thread.
     if unsafe { c::fork() } == 0 {
@@ -367,7 +376,8 @@ fn say(words: &[String]) {
 fn attempt(what: &str, path: &str, value: &str) -> String {
     let c_path = CString::new(path).unwrap_or_default();
     let done = |code: c_int| if code == -1 { Err(io::Error::last_os_error()) } else { Ok(String::new()) };
-    // SAFETY: every pointer is a NUL-terminated string that lives across its call, or null where the call allows it.
+    // SAFETY: every pointer is a NUL-terminated string that lives across its call, or null where
+    // the call allows it.
     let result = unsafe {
         match what {
             "read" => fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
@@ -431,7 +441,8 @@ fn foreign_syscall(number: i32) -> io::Result<String> {
     #[cfg(target_arch = "x86_64")]
     {
         let result: i32;
-        // SAFETY: the calls that are tried take no argument; registers that the kernel changes on this way are declared.
+        // SAFETY: the calls that are tried take no argument; registers that the kernel changes on
+        // this way are declared.
         unsafe {
             std::arch::asm!("int 0x80", inlateout("eax") number => result, lateout("r8") _, lateout("r9") _, lateout("r10") _,
                 lateout("r11") _);

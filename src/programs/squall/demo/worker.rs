@@ -166,8 +166,9 @@ impl Stage {
         Some(number(&read("cpu.cfs_quota_us")?)? / number(&read("cpu.cfs_period_us")?)?)
     }
 
-    /// Gives up every layer. The kernel lets go of a loop device only a moment after the last mount namespace with it has ended, on a busy
-    /// machine later than we come by, and until then the layer's directory stays.
+    /// Gives up every layer. The kernel lets go of a loop device only a moment after the last mount
+    /// namespace with it has ended, on a busy machine later than we come by, and until then the
+    /// layer's directory stays.
     fn reap(&self) -> Result<()> {
         const MOMENT: Duration = Duration::from_millis(20);
         let deadline = Instant::now() + PATIENCE;
@@ -181,8 +182,8 @@ impl Stage {
         }
     }
 
-    /// Removes everything, and names every process there was. An object that cannot be removed does not keep the others; its error is the
-    /// answer.
+    /// Removes everything, and names every process there was. An object that cannot be removed does
+    /// not keep the others; its error is the answer.
     pub(super) fn tear_down(self) -> Result<Vec<ProcessId>> {
         let mut processes = Vec::new();
         let mut outcome = Ok(());

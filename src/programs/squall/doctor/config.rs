@@ -17,7 +17,8 @@ pub(super) struct KernelConfig {
 }
 
 impl KernelConfig {
-    /// From `/proc/config.gz`, else from where distributions keep it; nothing where it cannot be read.
+    /// From `/proc/config.gz`, else from where distributions keep it; nothing where it cannot be
+    /// read.
     pub(super) fn read(machine: &Machine) -> Option<KernelConfig> {
         const IN_KERNEL: &str = "/proc/config.gz";
         if let Some(text) = machine.bytes(IN_KERNEL).ok().and_then(|bytes| unpacked(&bytes)) {

@@ -1,4 +1,5 @@
-//! What surrounds a launch on the host: /proc, the process that gets orphans, the run root, and who knows users by name.
+//! What surrounds a launch on the host: /proc, the process that gets orphans, the run root, and who
+//! knows users by name.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,8 @@ fn proc(machine: &Machine) -> Finding {
     }
 }
 
-/// Monitors become children of pid 1 when their caller has gone. One that ends and is never reaped stays as a zombie.
+/// Monitors become children of pid 1 when their caller has gone. One that ends and is never reaped
+/// stays as a zombie.
 fn reaper(machine: &Machine) -> Finding {
     const NAME: &str = "pid 1";
     /// A living pid 1 needs no longer than this for a dead child, on a busy machine.
@@ -129,7 +131,8 @@ fn run_root_owner(machine: &Machine) -> Finding {
     }
 }
 
-/// Users by name come from the host's NSS. A directory service may take its time: the deadline of the area is its own.
+/// Users by name come from the host's NSS. A directory service may take its time: the deadline of
+/// the area is its own.
 fn users(machine: &Machine) -> Finding {
     const NAME: &str = "NSS";
     let sources = machine.field("/etc/nsswitch.conf", "passwd");

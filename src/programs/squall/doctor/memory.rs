@@ -9,7 +9,8 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     vec![controller(machine), swap(machine, &layout), overcommit(machine), memfd(machine)]
 }
 
-/// v1's own table says whether the controller was turned off at boot; a v2 machine may not have it any more.
+/// v1's own table says whether the controller was turned off at boot; a v2 machine may not have it
+/// any more.
 fn controller(machine: &Machine) -> Finding {
     let Ok(table) = machine.text("/proc/cgroups") else {
         return Finding::unknown("controller", "there is no /proc/cgroups: see cgroups");

@@ -1,9 +1,10 @@
 //! What this machine can do, what is missing, and what to do about it.
 //!
-//! One file for each area. An area looks at the machine through a `Machine`, so that what it makes of files has unit tests with fixtures;
-//! what can be tried is tried, by the same calls that a launch makes. Each area runs in a child process with a deadline, so that neither a
-//! hanging file nor a bug of ours keeps the page from being printed. Nothing on the machine is changed, but by the throw-away launch at the
-//! end, which clears away after itself and counts what is left.
+//! One file for each area. An area looks at the machine through a `Machine`, so that what it makes
+//! of files has unit tests with fixtures; what can be tried is tried, by the same calls that a
+//! launch makes. Each area runs in a child process with a deadline, so that neither a hanging file
+//! nor a bug of ours keeps the page from being printed. Nothing on the machine is changed, but by
+//! the throw-away launch at the end, which clears away after itself and counts what is left.
 
 mod cgroups;
 mod clock;
@@ -85,8 +86,8 @@ const AREAS: [Area; 12] = [
     ("host", host::findings),
 ];
 
-/// Looks at everything, and tries a launch at the end. Each finding is handed to `tell` with its area as soon as it is there; `program` is
-/// what advice calls this program.
+/// Looks at everything, and tries a launch at the end. Each finding is handed to `tell` with its
+/// area as soon as it is there; `program` is what advice calls this program.
 pub fn examine(run_root: &Path, program: &Path, mut tell: impl FnMut(&Finding)) -> Report {
     let machine = Machine::this(run_root);
     let mut findings = Vec::new();
@@ -106,7 +107,8 @@ pub fn examine(run_root: &Path, program: &Path, mut tell: impl FnMut(&Finding)) 
     Report { findings, verdict }
 }
 
-/// What is missing keeps every launch from succeeding; a launch that could not be tried leaves a doubt.
+/// What is missing keeps every launch from succeeding; a launch that could not be tried leaves a
+/// doubt.
 fn verdict(findings: &[Finding]) -> Verdict {
     let any = |state| findings.iter().any(|finding| finding.state == state);
     let doubt = findings.iter().any(|finding| finding.area == "launch" && finding.state != State::Ok);

@@ -1,4 +1,5 @@
-//! The throw-away launch: one worker under limits, from an image in memory, with a run root of its own.
+//! The throw-away launch: one worker under limits, from an image in memory, with a run root of its
+//! own.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! User namespaces: whether this process is in one, and whether others can be made. Squall makes none.
+//! User namespaces: whether this process is in one, and whether others can be made. Squall makes
+//! none.
 
 use super::finding::Finding;
 use super::machine::Machine;

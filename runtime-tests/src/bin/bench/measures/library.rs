@@ -14,7 +14,8 @@ use crate::{Outcome, container};
 const STAGE: &str = "stage ";
 /// Before the floor's share of a stage.
 const FLOORS: &str = "floor's ";
-/// The floor's part that belongs to the stage of the record which goes from the binds until init is cleaned of what it has from its caller.
+/// The floor's part that belongs to the stage of the record which goes from the binds until init is
+/// cleaned of what it has from its caller.
 const FORK: &str = "fork";
 const CLONE: &str = "clone";
 /// What is compared with.

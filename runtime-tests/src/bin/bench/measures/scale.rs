@@ -1,4 +1,5 @@
-//! A thousand containers of one image alive at a time, and what the second container of a large image adds to the page cache.
+//! A thousand containers of one image alive at a time, and what the second container of a large
+//! image adds to the page cache.
 
 use std::fs;
 use std::io::Read;
@@ -33,8 +34,8 @@ const FURTHER: usize = 4;
 /// How long a worker may take to read it.
 const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
-/// What a further container of an image may add to the page cache, in KiB: with more it does not share the image, and the measurement ends with an
-/// error.
+/// What a further container of an image may add to the page cache, in KiB: with more it does not
+/// share the image, and the measurement ends with an error.
 const MOST_FURTHER_KIB: f64 = 1024.0;
 
 /// Lines of /proc/meminfo whose sum is the kernel's own memory.
