@@ -27,6 +27,7 @@ use crate::privilege;
 use crate::request::{
     AppArmor, AppArmorProfile, ContainerId, LaunchSpec, Mount, Propagation, Selinux, SelinuxLabel, UidRange,
 };
+use crate::root::devices;
 use crate::settings::Settings;
 use crate::settings::default_limits::DefaultLimits;
 use crate::spawner::Spawner;
@@ -45,13 +46,6 @@ pub const DEFAULT_KEEP_LAYERS: usize = 32;
 /// Where monitors live unless said otherwise: never in a worker's cgroup, and not in their
 /// caller's.
 pub const DEFAULT_MONITORS: &str = "/squall/monitors";
-
-/// What is made in `/dev`, here and by other runtimes: the devices that the OCI runtime
-/// specification has, and links.
-const DEVICES: [&str; 14] = [
-    "console", "core", "fd", "full", "kcore", "null", "ptmx", "random", "stderr", "stdin", "stdout", "tty", "urandom",
-    "zero",
-];
 
 /// The runtime for one run root. Cheap, holds no container, may be shared between threads when it
 /// has a spawner.
@@ -464,7 +458,7 @@ fn taken(destination: &str) -> Option<&'static str> {
     let name = destination.strip_prefix("/dev")?;
     match name.strip_prefix('/') {
         None if name.is_empty() => Some("the container's devices are made there: mount below it"),
-        Some(name) if DEVICES.contains(&name) => Some("one of the container's own devices is made there"),
+        Some(name) if devices::is_own(name) => Some("one of the container's own devices is made there"),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Entering cgroups.
 //!
 //! Owns the ways in: the open `cgroup.procs` files through which the launch process moves the
-//! container's first process ([`place`]) or a process moves itself ([`join`]), and the group of
+//! container's first process, or itself ([`place`]), and the group of
 //! monitors, which the launch process joins before it becomes one.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -41,46 +41,32 @@ pub enum Joining {
 /// must not allocate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JoinFailure {
-    /// Index into the fds given to [`join`].
+    /// Index into the fds given to [`place`].
     pub index: usize,
     /// The kernel's answer.
     pub errno: i32,
 }
 
-/// Moves the process `pid`, as this pid namespace numbers it, into every cgroup of `fds`, as
-/// [`join`] does the caller.
+/// Moves the process `pid`, as this pid namespace numbers it, into every cgroup of `fds`, which
+/// [`Cgroup::procs_fds`] opened, by one write for each; 0 is the caller.
 ///
 /// The first move after a while waits for the kernel's grace period (4 to 17 ms, measured): every
 /// move stops forks everywhere for a moment, and the kernel prepares for that only when it is asked
 /// to. Further ones within some milliseconds cost 30 us each.
 ///
 /// # Errors
-/// As [`join`].
+/// The first fd that refused; in those before it the process is. [`Cgroup::join_error`] names it.
 pub fn place(fds: &[OwnedFd], pid: i32) -> std::result::Result<(), JoinFailure> {
-    write_to_all(fds, &pid.to_string())
-}
-
-/// Moves the calling process into every cgroup of `fds`, which [`Cgroup::procs_fds`] opened. Makes
-/// one write for each and allocates nothing, so a freshly cloned child may call it, in a new pid
-/// namespace too.
-///
-/// # Errors
-/// The first fd that refused; those before it are joined. [`Cgroup::join_error`] names it.
-pub fn join(fds: &[OwnedFd]) -> std::result::Result<(), JoinFailure> {
-    // 0 is the writer itself, whatever its number in whichever pid namespace.
-    write_to_all(fds, "0")
-}
-
-fn write_to_all(fds: &[OwnedFd], pid: &str) -> std::result::Result<(), JoinFailure> {
+    let pid = pid.to_string();
     for (index, fd) in fds.iter().enumerate() {
-        file::write(fd, pid).map_err(|errno| JoinFailure { index, errno: errno.raw_os_error() })?;
+        file::write(fd, &pid).map_err(|errno| JoinFailure { index, errno: errno.raw_os_error() })?;
     }
     Ok(())
 }
 
 impl Cgroup {
     /// `cgroup.procs` of each hierarchy that is left to join, write-only and close-on-exec, for
-    /// [`join`].
+    /// [`place`].
     ///
     /// # Errors
     /// `System` where a file cannot be opened.
@@ -93,7 +79,7 @@ impl Cgroup {
             .collect()
     }
 
-    /// The error of a [`join`] with the fds of [`Cgroup::procs_fds`] for the same `joining`.
+    /// The error of a [`place`] with the fds of [`Cgroup::procs_fds`] for the same `joining`.
     pub fn join_error(&self, joining: Joining, failure: JoinFailure) -> Error {
         let errno = Errno::from_raw_os_error(failure.errno);
         match self.to_join(joining).nth(failure.index) {
@@ -185,7 +171,7 @@ mod tests {
         let fds = cgroup.procs_fds(Joining::Everywhere).unwrap();
         assert_eq!(fds.len(), tree.layout().hierarchies().len());
         assert_eq!(cgroup.procs_fds(Joining::AfterCloneInto).unwrap().len(), fds.len() - 1);
-        join(&fds).unwrap();
+        place(&fds, 0).unwrap();
         for mount in ["cpu", "memory", "systemd", "unified"] {
             assert_eq!(tree.read(&format!("{mount}/squall/monitors"), "cgroup.procs"), "0");
         }
@@ -196,7 +182,7 @@ mod tests {
         let tree = FakeTree::v1();
         tree.break_template("memory", "cgroup.procs");
         let (cgroup, _) = Cgroup::create(tree.layout(), &path(), &Limits::none()).unwrap();
-        let failure = join(&cgroup.procs_fds(Joining::Everywhere).unwrap()).unwrap_err();
+        let failure = place(&cgroup.procs_fds(Joining::Everywhere).unwrap(), 0).unwrap_err();
         let error = cgroup.join_error(Joining::Everywhere, failure);
         assert!(error.object().ends_with("/memory"), "{error}");
         assert!(error.to_string().contains("no processors"), "{error}");

@@ -7,7 +7,7 @@
 //! hand controllers down (v2); they stay.
 //!
 //! The launch process calls [`Layout::detect`], [`Cgroup::create`], [`place`], [`join_monitors`]
-//! and [`OomEvents::watch`]; whoever reads, ends or clears a container calls [`Usage::read`],
+//! and [`oom_eventfd`]; whoever reads, ends or clears a container calls [`Usage::read`],
 //! [`Cgroup::kill_all`] and [`remove()`]. The monitor is a program of its own and reads and removes
 //! by itself.
 //!
@@ -33,7 +33,7 @@ mod join;
 mod limits;
 mod machine;
 mod occupancy;
-mod oom_events;
+mod oom_eventfd;
 mod path;
 mod preview;
 mod scope;
@@ -44,7 +44,7 @@ pub use end::{KillMeans, KilledBy, remove};
 pub(crate) use freeze::{frozen, frozen_above, words as frozen_words};
 pub use group::Cgroup;
 pub use group::cpuset::findings as cpuset_findings;
-pub use join::{JoinFailure, Joining, join, join_monitors, place};
+pub use join::{JoinFailure, Joining, join_monitors, place};
 pub use limits::adjustment::{Adjustment, Got};
 pub use limits::cpu_list::{CpuList, CpuListProblem, NUMBER_MAX};
 pub use limits::device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
@@ -55,7 +55,7 @@ pub use machine::layout::{Hierarchy, Kind, Layout};
 pub use machine::membership::{Entry, Membership};
 pub use machine::mountinfo::hierarchies_in_mountinfo;
 pub use occupancy::{Occupancy, inode_of, remove_empty};
-pub use oom_events::OomEvents;
+pub use oom_eventfd::oom_eventfd;
 pub use path::{CgroupPath, PathProblem};
 pub use preview::{Act, Preview};
 pub use scope::{DEFAULT_SLICE, Manager, Scope, Slice, SliceProblem};

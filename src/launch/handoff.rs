@@ -11,7 +11,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_crea
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 
-use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, OomEvents};
+use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, oom_eventfd};
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::host::{ClockId, nanoseconds};
@@ -243,8 +243,8 @@ pub(super) fn watch_memory(layout: &Layout, path: &CgroupPath) -> Vec<Watch> {
 fn watch_one(layout: &Layout, path: &CgroupPath, ancestor: Option<String>) -> Option<Watch> {
     let hierarchy = layout.holder(Controller::Memory)?;
     if !hierarchy.is_v2() {
-        let events = OomEvents::watch(layout, path).ok()?;
-        return Some(Watch { fd: events.into_fd(), kind: OomKind::Eventfd, baseline: 0, ancestor });
+        let fd = oom_eventfd(layout, path).ok()?;
+        return Some(Watch { fd, kind: OomKind::Eventfd, baseline: 0, ancestor });
     }
     let file = format!("{}/memory.events.local", hierarchy.directory(path));
     let fd = rustix::fs::open(file.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;

@@ -30,6 +30,16 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// What else stands in `/dev` by the OCI runtime specification, or in that of other runtimes: no
+/// mount of a caller's may take the place.
+const RESERVED: [&str; 3] = ["console", "core", "kcore"];
+
+/// Whether the name in `/dev` is the container's own.
+pub(crate) fn is_own(name: &str) -> bool {
+    let nodes = NODES.iter().map(|(node, _)| *node);
+    nodes.chain(LINKS.iter().map(|(link, _)| *link)).chain(RESERVED).any(|own| own == name)
+}
+
 /// Makes nodes and links on the file system that `dev` is the root of.
 pub(crate) fn make(dev: BorrowedFd<'_>) -> Result<()> {
     for (name, (major, minor)) in NODES {

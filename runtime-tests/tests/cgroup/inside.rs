@@ -57,7 +57,7 @@ fn the_program_inside() {
 
 pub fn enter(cgroup: &Cgroup) {
     let fds = cgroup.procs_fds(Joining::Everywhere).unwrap();
-    if let Err(failure) = join(&fds) {
+    if let Err(failure) = place(&fds, 0) {
         panic!("{}", cgroup.join_error(Joining::Everywhere, failure));
     }
 }

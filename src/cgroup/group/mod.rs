@@ -119,7 +119,7 @@ impl Cgroup {
 
     /// The directory for `clone3` with `CLONE_INTO_CGROUP`, which puts a child into the v2 cgroup
     /// at its birth; also in the unified tree of a hybrid machine, where it leaves the hierarchies
-    /// of v1 to [`join`](super::join()). `None` on a machine without v2.
+    /// of v1 to [`place`](super::place()). `None` on a machine without v2.
     pub fn clone_into_fd(&self) -> Option<BorrowedFd<'_>> {
         self.directories().find(|(hierarchy, _)| hierarchy.is_v2()).map(|(_, fd)| fd)
     }
