@@ -70,17 +70,10 @@
 //!
 //! # What the kernel has to have
 //!
-//! | feature | since | used for | without |
-//! |---|---|---|---|
-//! | `clone3` with a pidfd, `openat2` | 5.6 | init, mount points inside the root | not supported |
-//! | `LOOP_CONFIGURE` | 5.8 | binding layers to loop devices | not supported |
-//! | `close_range` with close-on-exec | 5.11 | nothing crosses an exec | not supported |
-//! | `mount_setattr` | 5.12 | binds; libcontainer needs it | not supported |
-//! | `cgroup.kill` | 5.14 | ending a whole tree at once, also on a hybrid host | init's pid namespace; signals while frozen |
-//! | device programs (`CONFIG_CGROUP_BPF`) | 4.15 | device rules where cgroup v2 is alone | not in force, and the record says so |
-//! | `pids.peak`, `memory.peak` | 6.1, 5.19 | figures in the exit record (cgroup v2) | the figure is absent |
-//! | `MFD_EXEC` | 6.3 | the monitor's program where `vm.memfd_noexec` is 1 | not needed |
-//! | exit status by pidfd | 6.15 | what is known of a container whose monitor was killed | `lost` alone |
+#![doc = include_str!("kernel/features.md")]
+//!
+//! The table is [`kernel::FEATURES`]; the program's `doctor` tries each. On cgroup v2 alone, device
+//! rules take `CONFIG_CGROUP_BPF`; without it they are not in force, and the record says so.
 //!
 //! squashfs, overlayfs, the loop driver and a cgroup hierarchy are needed as well, and root with
 //! the capabilities that [`Squall::launch`] names when they are missing. Everything has been run on

@@ -7,18 +7,14 @@
 //! hand controllers down (v2); they stay.
 //!
 //! The launch process calls [`Layout::detect`], [`Cgroup::create`], [`place`], [`join_monitors`]
-//! and [`oom_eventfd`]; whoever reads, ends or clears a container calls [`Usage::read`],
+//! and [`oom_eventfd()`]; whoever reads, ends or clears a container calls [`Usage::read`],
 //! [`Cgroup::kill_all`] and [`remove()`]. The monitor is a program of its own and reads and removes
 //! by itself.
 //!
-//! | file of the kernel | since | used for | without |
-//! |---|---|---|---|
-//! | `cgroup.kill` | 5.14 | ending all processes | freezer and signals ([`KillMeans::Signals`] forces it) |
-//! | `memory.peak` | 5.19 | [`Usage::memory_peak_bytes`] on v2 | absent |
-//! | `pids.peak` | 6.1 | [`Usage::pids_peak`] | absent |
-//! | `memory.oom_control`: `oom_kill` | 4.13 | [`Usage::oom_kills`] on v1 | absent |
-//! | device programs (`CONFIG_CGROUP_BPF`) | 4.15 | [`DeviceRules`] on v2 | reported: not in force |
-//! | `memory.memsw.*`, `memory.swap.max` | | [`Limits::memory_swap_bytes`] | reported without swap, refused with swap |
+//! Which files of the kernel are used, since when, and what happens without them is in
+//! [`kernel::FEATURES`](crate::kernel::FEATURES). Device rules on v2 take `CONFIG_CGROUP_BPF`, and
+//! swap limits a kernel that counts swap: what cannot be in force is an [`Adjustment`], or refused
+//! where that would give more than was asked for.
 
 #[cfg(feature = "cgroups-rs")]
 mod cross_check;

@@ -179,6 +179,21 @@ mod tests {
         assert!(matches!(one.look(None).0, Presence::Untried(_)));
     }
 
+    /// The table as the crate's front page has it, and README.
+    #[test]
+    fn the_written_table_is_this_one() {
+        let mut table = String::from("| feature | since | used for | without |\n|---|---|---|---|\n");
+        for Feature { name, since, used_for, without, .. } in FEATURES {
+            let without = match without {
+                Without::NoLaunch => "not supported",
+                Without::Instead(words) => words,
+            };
+            table.push_str(&format!("| {name} | {since} | {used_for} | {without} |\n"));
+        }
+        assert_eq!(include_str!("features.md"), table);
+        assert!(include_str!("../../README.md").contains(&table), "README's table is another one");
+    }
+
     #[test]
     fn the_table_is_in_the_order_of_the_versions_and_looking_tries_nothing_that_acts() {
         assert!(FEATURES.windows(2).all(|pair| pair[0].since <= pair[1].since));

@@ -24,10 +24,8 @@
 //!   them.
 //! * Names that are unknown here are skipped, with a [`Warning`].
 //!
-//! | of the kernel | since | used for | without |
-//! |---|---|---|---|
-//! | `SECCOMP_RET_KILL_PROCESS`, `SECCOMP_RET_LOG`, `SECCOMP_FILTER_FLAG_LOG` | 4.14 | other architectures, actions, flag | not supported |
-//! | `SECCOMP_FILTER_FLAG_SPEC_ALLOW` | 4.17 | flag | installing fails |
+//! Everything that is asked of the kernel is there since 4.17, before the oldest one that Squall
+//! runs on.
 
 mod filter;
 mod profile;
