@@ -1,6 +1,9 @@
 //! What this machine and this process are: boot, clocks, pid namespace, and small things about
 //! files.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::FileType;
@@ -42,6 +45,25 @@ pub(crate) fn nanoseconds(clock: ClockId) -> u64 {
 /// Nanoseconds of CLOCK_MONOTONIC.
 pub(crate) fn monotonic_ns() -> u64 {
     nanoseconds(ClockId::Monotonic)
+}
+
+/// Reads a file's beginning, as far as there is one; how much of the buffer that filled.
+pub(crate) fn read_head(file: &File, head: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < head.len() {
+        match file.read_at(&mut head[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// A little-endian number of up to eight bytes.
+pub(crate) fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Makes a directory that only root can look into; one that is there already will do.

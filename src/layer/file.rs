@@ -6,9 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fcntl_setfl, fstat, openat2};
 use rustix::io::Errno;
@@ -16,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::quoted;
 use crate::error::{Error, Problem, Result};
-use crate::host::kind_of_file;
+use crate::host::{kind_of_file, little_endian, read_head};
 use crate::host_files::host_file::LOOP_OR_MAGIC;
 use crate::request::{LaunchSpec, LayerPath};
 use crate::stage::Stage;
@@ -155,8 +153,9 @@ fn open_layer(path: &LayerPath, resolve: ResolveFlags) -> std::result::Result<Op
     fcntl_setfl(&fd, OFlags::RDONLY).map_err(|errno| format!("fcntl(F_SETFL): {errno}"))?;
     let identity = identity(&stat);
     let file = File::from(fd);
-    let head = head(&file).map_err(|error| format!("cannot be read: {error}"))?;
-    let format = format_of(&head, identity.size_bytes)?;
+    let mut head = [0; HEAD_BYTES];
+    let filled = read_head(&file, &mut head).map_err(|error| format!("cannot be read: {error}"))?;
+    let format = format_of(&head[..filled], identity.size_bytes)?;
     Ok(OpenLayer { path: path.clone(), file: file.into(), identity, format })
 }
 
@@ -190,22 +189,6 @@ fn identity(stat: &Stat) -> LayerIdentity {
         size_bytes: stat.st_size as u64,
         ctime_ns: seconds.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec as i64),
     }
-}
-
-/// The beginning of a file, as far as there is one.
-fn head(file: &File) -> io::Result<Vec<u8>> {
-    let mut head = vec![0; HEAD_BYTES];
-    let mut filled = 0;
-    while filled < head.len() {
-        match file.read_at(&mut head[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    head.truncate(filled);
-    Ok(head)
 }
 
 /// Which file system begins so, if the file holds all of it.
@@ -254,7 +237,7 @@ fn erofs_bytes(head: &[u8]) -> std::result::Result<u64, String> {
 /// A little-endian number of `BYTES` bytes.
 fn number<const BYTES: usize>(head: &[u8], offset: usize) -> Option<u64> {
     let bytes = head.get(offset..offset + BYTES)?;
-    Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    Some(little_endian(bytes))
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::Errno;
 
+use crate::host::{little_endian, read_head};
+
 /// How much of a program the kernel looks at: `BINPRM_BUF_SIZE`. What a shorter file lacks counts
 /// as NUL.
 const HEAD_BYTES: usize = 256;
@@ -30,7 +32,8 @@ const MAX_HEADERS: u16 = 1170;
 pub(in crate::launch) fn problem(program: &File) -> Option<Problem> {
     let mut file = program.try_clone().ok()?;
     for _ in 0..=MAX_SCRIPTS {
-        let head = head(&file)?;
+        let mut head = [0; HEAD_BYTES];
+        read_head(&file, &mut head).ok()?;
         let (path, script) = match interpreter(&head) {
             Some(Interpreter::TooLong) => return Some(Problem::TooLong),
             Some(Interpreter::At(path)) => (CString::new(path).ok()?, true),
@@ -95,21 +98,6 @@ fn open_interpreter(path: &CString) -> Result<File, Option<Problem>> {
     }
 }
 
-/// The beginning of a program, as the kernel sees it.
-fn head(file: &File) -> Option<[u8; HEAD_BYTES]> {
-    let mut head = [0; HEAD_BYTES];
-    let mut filled = 0;
-    while filled < HEAD_BYTES {
-        match file.read_at(&mut head[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
-        }
-    }
-    Some(head)
-}
-
 /// The loader that an ELF program of 64 bits and this byte order names (`PT_INTERP`).
 fn loader(file: &File, head: &[u8; HEAD_BYTES]) -> Option<CString> {
     const CLASS_64_LITTLE_ENDIAN: &[u8] = b"\x7fELF\x02\x01";
@@ -118,26 +106,22 @@ fn loader(file: &File, head: &[u8; HEAD_BYTES]) -> Option<CString> {
     if !head.starts_with(CLASS_64_LITTLE_ENDIAN) {
         return None;
     }
-    let (table, size, count) = (number(&head[32..40]), number(&head[54..56]), number(&head[56..58]));
+    let (table, size, count) =
+        (little_endian(&head[32..40]), little_endian(&head[54..56]), little_endian(&head[56..58]));
     if size != u64::from(HEADER_BYTES) || count > u64::from(MAX_HEADERS) {
         return None;
     }
     for index in 0..count {
         let mut header = [0; HEADER_BYTES as usize];
         file.read_exact_at(&mut header, table.checked_add(index * size)?).ok()?;
-        if number(&header[..4]) == PT_INTERP {
-            let (offset, length) = (number(&header[8..16]), number(&header[32..40]));
+        if little_endian(&header[..4]) == PT_INTERP {
+            let (offset, length) = (little_endian(&header[8..16]), little_endian(&header[32..40]));
             let mut path = vec![0; length.min(MAX_PATH) as usize];
             file.read_exact_at(&mut path, offset).ok()?;
             return CString::from_vec_with_nul(path).ok();
         }
     }
     None
-}
-
-/// A little-endian number of up to eight bytes.
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// What a script's first line names.
