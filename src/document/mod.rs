@@ -2,8 +2,10 @@
 
 mod bad_value;
 mod capped;
+mod checked_text;
 pub(crate) mod text_file;
 
 pub use bad_value::BadValue;
 pub(crate) use bad_value::quoted;
 pub(crate) use capped::Capped;
+pub(crate) use checked_text::checked_text;

@@ -1,10 +1,8 @@
 //! The AppArmor profile that a worker runs under, as a caller asks for it.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use crate::document::{BadValue, quoted};
+use crate::document::{BadValue, checked_text, quoted};
 
 /// Longest name in bytes. The kernel takes one page of 4 KiB at a write to `/proc/<pid>/attr`
 /// (`proc_pid_attr_write`), and what is written is `exec NAME`.
@@ -72,25 +70,7 @@ impl AppArmorProfile {
     }
 }
 
-impl fmt::Display for AppArmorProfile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for AppArmorProfile {
-    type Error = BadValue;
-
-    fn try_from(name: String) -> Result<AppArmorProfile, BadValue> {
-        AppArmorProfile::new(name)
-    }
-}
-
-impl From<AppArmorProfile> for String {
-    fn from(profile: AppArmorProfile) -> String {
-        profile.0
-    }
-}
+checked_text! { AppArmorProfile }
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,12 @@
 //! The worker's environment variables.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::rules::MAX_STRING_BYTES;
-use crate::document::{BadValue, quoted};
+use crate::document::{BadValue, checked_text, quoted};
 
 /// One variable, `NAME=VALUE`: the name is not empty, and nowhere is a NUL, and the
 /// kernel takes its length.
@@ -47,31 +46,13 @@ impl Variable {
     }
 }
 
-impl fmt::Display for Variable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text! { Variable }
 
 impl FromStr for Variable {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Variable, BadValue> {
         Variable::new(text)
-    }
-}
-
-impl TryFrom<String> for Variable {
-    type Error = BadValue;
-
-    fn try_from(text: String) -> Result<Variable, BadValue> {
-        Variable::new(text)
-    }
-}
-
-impl From<Variable> for String {
-    fn from(variable: Variable) -> String {
-        variable.0
     }
 }
 

@@ -1,12 +1,11 @@
 //! The container's host name.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::id::ContainerId;
-use crate::document::{BadValue, quoted};
+use crate::document::{BadValue, checked_text, quoted};
 
 /// Longest host name in bytes: the kernel's `__NEW_UTS_LEN`.
 const MAX_BYTES: usize = 64;
@@ -49,31 +48,13 @@ impl Hostname {
     }
 }
 
-impl fmt::Display for Hostname {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text! { Hostname }
 
 impl FromStr for Hostname {
     type Err = BadValue;
 
     fn from_str(name: &str) -> Result<Hostname, BadValue> {
         Hostname::new(name)
-    }
-}
-
-impl TryFrom<String> for Hostname {
-    type Error = BadValue;
-
-    fn try_from(name: String) -> Result<Hostname, BadValue> {
-        Hostname::new(name)
-    }
-}
-
-impl From<Hostname> for String {
-    fn from(name: Hostname) -> String {
-        name.0
     }
 }
 

@@ -1,11 +1,10 @@
 //! The name of a container.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{BadValue, quoted};
+use crate::document::{BadValue, checked_text, quoted};
 
 /// Longest id in bytes: the same as docker's full ids, and it leaves room in the 107 bytes of a
 /// socket's path.
@@ -38,11 +37,7 @@ impl ContainerId {
     }
 }
 
-impl fmt::Display for ContainerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text! { ContainerId }
 
 impl AsRef<str> for ContainerId {
     fn as_ref(&self) -> &str {
@@ -55,20 +50,6 @@ impl FromStr for ContainerId {
 
     fn from_str(id: &str) -> Result<ContainerId, BadValue> {
         ContainerId::new(id)
-    }
-}
-
-impl TryFrom<String> for ContainerId {
-    type Error = BadValue;
-
-    fn try_from(id: String) -> Result<ContainerId, BadValue> {
-        ContainerId::new(id)
-    }
-}
-
-impl From<ContainerId> for String {
-    fn from(id: ContainerId) -> String {
-        id.0
     }
 }
 

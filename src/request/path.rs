@@ -5,12 +5,11 @@
 //! nothing to the kernel either. `..` is refused, because its meaning depends on symbolic links.
 //! Paths are UTF-8: they cross process borders as JSON.
 
-use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{BadValue, quoted};
+use crate::document::{BadValue, checked_text, quoted};
 
 /// Longest path in bytes: the kernel's `PATH_MAX` (4096) counts the NUL at the end.
 const MAX_PATH_BYTES: usize = 4095;
@@ -134,33 +133,14 @@ fn bad(path: &str, reason: &str) -> BadValue {
     BadValue::new(format!("{} {reason}", quoted(path)))
 }
 
-/// What every kind of path can do: be shown, lent as a path, and cross a border as a checked
-/// string.
+checked_text! { AbsolutePath LayerPath Destination }
+
+/// What every kind of path can do besides: be lent as a path.
 macro_rules! path_text {
     ($($kind:ident)*) => {$(
-        impl fmt::Display for $kind {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
         impl AsRef<Path> for $kind {
             fn as_ref(&self) -> &Path {
                 self.as_path()
-            }
-        }
-
-        impl TryFrom<String> for $kind {
-            type Error = BadValue;
-
-            fn try_from(path: String) -> Result<$kind, BadValue> {
-                $kind::new(path)
-            }
-        }
-
-        impl From<$kind> for String {
-            fn from(path: $kind) -> String {
-                path.as_str().to_owned()
             }
         }
     )*};

@@ -1,10 +1,8 @@
 //! The SELinux label that a worker runs under, as a caller asks for it.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use crate::document::{BadValue, quoted};
+use crate::document::{BadValue, checked_text, quoted};
 
 /// Longest label in bytes: what the kernel takes at one write to `/proc/<pid>/attr`, a page of 4
 /// KiB less a NUL.
@@ -56,25 +54,7 @@ impl SelinuxLabel {
     }
 }
 
-impl fmt::Display for SelinuxLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for SelinuxLabel {
-    type Error = BadValue;
-
-    fn try_from(label: String) -> Result<SelinuxLabel, BadValue> {
-        SelinuxLabel::new(label)
-    }
-}
-
-impl From<SelinuxLabel> for String {
-    fn from(label: SelinuxLabel) -> String {
-        label.0
-    }
-}
+checked_text! { SelinuxLabel }
 
 #[cfg(test)]
 mod tests {
