@@ -122,6 +122,7 @@ mod spawner;
 pub mod squashfs;
 pub mod stage;
 mod state;
+mod supported;
 mod sys;
 mod systemd;
 mod wait;

@@ -13,7 +13,7 @@ use crate::cgroup::CgroupPath;
 use crate::child_task;
 use crate::container::{Container, Running, removed_with};
 use crate::crash::{self, Role};
-use crate::error::{Context, Error, ErrorKind, Problem, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::monotonic_ns;
 use crate::host_files::check_streams;
@@ -24,10 +24,7 @@ use crate::lsm::{self, Confinement};
 use crate::opened::{HostFiles, OpenedSpec};
 use crate::plan::Plan;
 use crate::privilege;
-use crate::request::{
-    AppArmor, AppArmorProfile, ContainerId, LaunchSpec, Mount, Propagation, Selinux, SelinuxLabel, UidRange,
-};
-use crate::root::devices;
+use crate::request::{AppArmor, AppArmorProfile, ContainerId, LaunchSpec, Selinux, SelinuxLabel, UidRange};
 use crate::settings::Settings;
 use crate::settings::default_limits::DefaultLimits;
 use crate::spawner::Spawner;
@@ -36,6 +33,7 @@ use crate::state::claim;
 use crate::state::own_users::OwnUser;
 use crate::state::record::{ExitRecord, LaunchRecord};
 use crate::state::run_root::{DEFAULT_RUN_ROOT, RunRoot};
+use crate::supported;
 use crate::sys::{self, Fork};
 use crate::systemd;
 
@@ -318,7 +316,7 @@ impl Squall {
     ) -> Result<Running> {
         crash::point(Role::Caller, Stage::Request);
         let spec = &*self.with_default_confinement(spec)?;
-        check_supported(spec, &self.settings.monitors)?;
+        supported::check(spec, &self.settings.monitors)?;
         check_streams(&stdio.streams, &format!("container '{}'", spec.id))?;
         privilege::check(spec.network)?;
         spec.scope().as_ref().map_or(Ok(()), systemd::check)?;
@@ -347,7 +345,7 @@ impl Squall {
         let spec = &*self.with_default_confinement(spec)?;
         let layers = check_layers_apart(spec).and_then(|()| check_layers(spec))?;
         let notes = self.settings.check_image_roots(spec, &layers)?;
-        check_supported(spec, &self.settings.monitors)?;
+        supported::check(spec, &self.settings.monitors)?;
         let mut plan = Plan::of(spec, layers, &self.settings)?;
         plan.notes.extend(notes);
         Ok(plan)
@@ -428,56 +426,6 @@ impl Squall {
 
 fn container_id(id: &str) -> Result<ContainerId> {
     ContainerId::new(id).map_err(|bad| Error::invalid("container id", vec![bad.at("id")]))
-}
-
-/// What a spec may ask for and this version cannot do. Refused, because to leave it out would be to
-/// claim more than is true.
-fn check_supported(spec: &LaunchSpec, monitors: &CgroupPath) -> Result<()> {
-    let mut problems = Vec::new();
-    let mut refuse = |field: String, reason: String| problems.push(Problem { field, reason });
-    if spec.scope().is_none() && overlaps(&spec.cgroup, monitors) {
-        refuse("cgroup".to_owned(), format!("it is '{monitors}', where monitors live, or above or below it"));
-    }
-    for (index, mount) in spec.mounts.iter().enumerate() {
-        if let Some(reason) = taken(mount.destination().as_str()) {
-            refuse(format!("mounts[{index}].destination"), reason.to_owned());
-        }
-        if let Some(word) = impossible_propagation(mount) {
-            let reason = format!(
-                "propagation '{word}' cannot be given: mounts of a container stay there, and are copied with its root"
-            );
-            refuse(format!("mounts[{index}].options"), reason);
-        }
-    }
-    if problems.is_empty() { Ok(()) } else { Err(Error::invalid(format!("container '{}'", spec.id), problems)) }
-}
-
-/// Why nothing can be mounted there, if that is so. What stands at `/dev/null` is bound over the
-/// masked paths, and what a program takes for a device has to be one.
-fn taken(destination: &str) -> Option<&'static str> {
-    let name = destination.strip_prefix("/dev")?;
-    match name.strip_prefix('/') {
-        None if name.is_empty() => Some("the container's devices are made there: mount below it"),
-        Some(name) if devices::is_own(name) => Some("one of the container's own devices is made there"),
-        _ => None,
-    }
-}
-
-/// Whether one of two cgroups lies within the other.
-fn overlaps(one: &CgroupPath, other: &CgroupPath) -> bool {
-    let below = |inner: &CgroupPath, outer: &CgroupPath| {
-        inner.as_str().strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    below(one, other) || below(other, one)
-}
-
-fn impossible_propagation(mount: &Mount) -> Option<&'static str> {
-    let Mount::Bind(bind) = mount else { return None };
-    match bind.options.propagation {
-        Propagation::Shared | Propagation::RecursiveShared => Some("shared"),
-        Propagation::Unbindable | Propagation::RecursiveUnbindable => Some("unbindable"),
-        _ => None,
-    }
 }
 
 /// Opens the layers in a child first, because a file system that hangs would keep this process for

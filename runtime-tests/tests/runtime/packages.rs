@@ -68,7 +68,7 @@ const FLOORS: &[&[&str]] = &[
     &["opened"],
     // The container's root, its document, and what is on disk.
     &["root", "state"],
-    &["oci", "kernel", "settings"],
+    &["oci", "kernel", "settings", "supported"],
     // Launching, and what there is afterwards.
     &["launch"],
     &["spawner", "container", "plan"],
