@@ -11,6 +11,7 @@ mod mounts;
 mod plan_page;
 mod request;
 mod seccomp;
+mod security;
 mod terminal;
 mod usage_error;
 

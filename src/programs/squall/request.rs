@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
 use squall::request::{
     AbsolutePath, AppArmor, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec,
-    Network, OnExit, RootMode, Seccomp, Selinux, SelinuxLabel, SetuidBits, UidRange, storm, values,
+    Network, OnExit, RootMode, Seccomp, Selinux, SetuidBits, UidRange, storm, values,
 };
-use squall::seccomp::{Profile, brief_warnings};
 use squall::{DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
 
 use crate::args::Run;
 use crate::mounts::Mounts;
+use crate::security::Security;
 
 /// What programs are found by when the caller gives no PATH: Docker's and podman's default.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,7 +27,7 @@ const DEFAULT_CGROUP_PARENT: &str = "/squall";
 const AUTO: &str = "auto";
 
 /// The builder's fields by the flags that set them.
-const DOOR: Door<'static> = Door {
+pub const DOOR: Door<'static> = Door {
     object: "command line",
     names: &[
         ("id", "--name"),
@@ -343,108 +343,6 @@ pub fn default_limits(run: &Run) -> DefaultLimits {
 pub fn own_users(run: &Run) -> Result<Option<UidRange>> {
     let problem = |bad: BadValue| Error::invalid(DOOR.object, vec![bad.at("--own-users")]);
     run.own_users.as_deref().map(|text| text.parse().map_err(problem)).transpose()
-}
-
-/// What a worker may call, and what of the profile's file is not done as it is written.
-struct AskedSeccomp {
-    seccomp: Seccomp,
-    warnings: Vec<String>,
-}
-
-/// What `--security-opt` asks for: of each kind the last of several.
-#[derive(Default)]
-struct Security {
-    seccomp: Option<AskedSeccomp>,
-    apparmor: Option<AppArmor>,
-    selinux: Option<Selinux>,
-}
-
-impl Security {
-    fn of(options: &[String]) -> Result<Security> {
-        let mut security = Security::default();
-        options.iter().try_for_each(|option| security.add(option)).map(|()| security)
-    }
-
-    /// `no-new-privileges` holds for every worker and may be said all the same.
-    fn add(&mut self, option: &str) -> Result<()> {
-        match option.split_once(['=', ':']) {
-            Some(("seccomp", what)) => self.seccomp = Some(seccomp(what)?),
-            Some(("apparmor", profile)) => self.apparmor = Some(AppArmor::new(profile).map_err(bad_option)?),
-            Some(("label", what)) => self.selinux = Some(label(what).map_err(bad_option)?),
-            None if option == "no-new-privileges" => {}
-            Some(("no-new-privileges", "true")) => {}
-            _ => {
-                return Err(bad_option(BadValue::new(format!(
-                    "'{option}' is not known: expected seccomp=FILE, seccomp=unconfined, seccomp=default, apparmor=PROFILE, \
-                     apparmor=unconfined, label=context:USER:ROLE:TYPE[:LEVEL] or label=disable"
-                ))));
-            }
-        }
-        Ok(())
-    }
-
-    /// The builder with all of it, and the warnings.
-    fn apply(self, mut builder: Builder) -> (Builder, Vec<String>) {
-        let mut warnings = Vec::new();
-        if let Some(asked) = self.seccomp {
-            warnings = asked.warnings;
-            builder = builder.seccomp(asked.seccomp);
-        }
-        builder = self.apparmor.into_iter().fold(builder, Builder::apparmor);
-        builder = self.selinux.into_iter().fold(builder, Builder::selinux);
-        (builder, warnings)
-    }
-}
-
-fn bad_option(bad: BadValue) -> Error {
-    Error::invalid(DOOR.object, vec![bad.at("--security-opt")])
-}
-
-fn seccomp(what: &str) -> Result<AskedSeccomp> {
-    let plain = |seccomp| Ok(AskedSeccomp { seccomp, warnings: Vec::new() });
-    match what {
-        "unconfined" => plain(Seccomp::Unconfined),
-        "default" => plain(Seccomp::Default),
-        path => {
-            let profile = Profile::read(profile_path(path)?.as_path()).map_err(|error| within_file(error, path))?;
-            let warnings = brief_warnings(profile.warnings());
-            let warnings = warnings.into_iter().map(|warning| format!("'{path}': {warning}")).collect();
-            Ok(AskedSeccomp { seccomp: Seccomp::Profile(profile.into()), warnings })
-        }
-    }
-}
-
-/// A whole label, or none. podman replaces parts of one that it takes from a file of the policy's;
-/// which that is, Squall does not know.
-fn label(what: &str) -> std::result::Result<Selinux, BadValue> {
-    match what.split_once(':') {
-        None if what == "disable" => Ok(Selinux::Disable),
-        Some(("context", context)) => SelinuxLabel::new(context).map(Selinux::Label),
-        Some(("user" | "role" | "type" | "level" | "filetype", _)) => Err(BadValue::new(format!(
-            "'label={}' is a part of a label, and there is none to put it into: expected label=context:USER:ROLE:TYPE[:LEVEL]",
-            what.escape_debug()
-        ))),
-        _ => Err(BadValue::new(format!(
-            "'label={}' is not known: expected label=context:USER:ROLE:TYPE[:LEVEL] or label=disable",
-            what.escape_debug()
-        ))),
-    }
-}
-
-fn profile_path(path: &str) -> Result<AbsolutePath> {
-    values::host_path(path).map_err(|bad| Error::invalid(DOOR.object, vec![bad.at("--security-opt")]))
-}
-
-/// The problems of a file, each with its place there behind the file's name.
-fn within_file(error: Error, path: &str) -> Error {
-    if error.problems().is_empty() {
-        return error;
-    }
-    let named = |problem: &Problem| Problem {
-        field: "--security-opt".to_owned(),
-        reason: format!("'{path}': {}: {}", problem.field, problem.reason),
-    };
-    Error::invalid(DOOR.object, error.problems().iter().map(named).collect())
 }
 
 fn network(text: Option<&str>) -> std::result::Result<Network, BadValue> {
