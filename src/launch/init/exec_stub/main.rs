@@ -144,7 +144,7 @@ fn end_with_exec(descriptor: usize) {
 /// told by its mark, with the errno.
 ///
 /// openat2(2) would do without the second look, but the filter that every worker of uid 0 has by
-/// now denies it (`launch::root_worker`).
+/// now denies it (`launch::root_guard`).
 fn confine_next_exec(attribute: usize, label: usize, length: usize) -> Result<(), (u8, isize)> {
     // <linux/fcntl.h>, <linux/magic.h>, <linux/proc_fs.h>.
     const AT_FDCWD: usize = -100_isize as usize;
