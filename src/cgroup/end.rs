@@ -19,7 +19,7 @@ use super::freeze::{set, thaw};
 use super::group::{Cgroup, directory};
 use super::machine::controller::Controller;
 use super::machine::layout::{Hierarchy, Layout};
-use super::occupancy::{inode_of, remove_empty};
+use super::occupancy::remove_empty;
 use super::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
@@ -293,19 +293,12 @@ fn failed(hierarchy: &Hierarchy, path: &CgroupPath, call: &str, errno: Errno) ->
 /// `inode` is that of the directory that was made for the container. Where it is unknown, or the
 /// directory is another one, nothing is killed: it may be somebody else's cgroup by now.
 pub(crate) fn end(layout: &Layout, path: &CgroupPath, inode: Option<u64>) -> Result<()> {
-    match (inode_of(layout, path), inode) {
-        (Some(found), Some(ours)) if found == ours => {}
-        (Some(_), None) => {
-            remove_empty(layout, path);
-            return Ok(());
-        }
-        _ => return Ok(()),
+    if inode.is_none() {
+        remove_empty(layout, path);
+        return Ok(());
     }
-    match Cgroup::open(layout, path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(cgroup) => cgroup.kill_all(KillMeans::Best)?,
-    };
+    let Some(cgroup) = Cgroup::open_made(layout, path, inode)? else { return Ok(()) };
+    cgroup.kill_all(KillMeans::Best)?;
     remove(layout, path, REMOVE_PATIENCE)
 }
 

@@ -60,9 +60,7 @@ impl Running {
 
     /// The container's cgroup; `None` where another one has its name.
     pub(super) fn own_cgroup(&self) -> Result<Option<Cgroup>> {
-        let (layout, path) = (Layout::detect()?, self.cgroup()?);
-        let is_own = cgroup::inode_of(&layout, &path) == self.record.cgroup_inode;
-        is_own.then(|| Cgroup::open(&layout, &path)).transpose()
+        Cgroup::open_made(&Layout::detect()?, &self.cgroup()?, self.record.cgroup_inode)
     }
 
     /// Without a monitor, by pidfd.

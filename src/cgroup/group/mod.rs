@@ -22,6 +22,7 @@ use super::limits::kernel_values::{needed, plan};
 use super::limits::{Field, Limits};
 use super::machine::controller::Controller;
 use super::machine::layout::{Hierarchy, Layout};
+use super::occupancy::inode_of;
 use super::path::CgroupPath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stage::Stage;
@@ -65,6 +66,19 @@ impl Cgroup {
         freeze::refuse(layout, path)?;
         let mut made = Made::default();
         create(layout, path, limits, &needed, &mut made).map_err(|error| made.take_back(error))
+    }
+
+    /// Takes up the cgroup whose directory has this inode ([`inode_of`](super::inode_of)); `None`
+    /// where the inode is not known, another cgroup has the path by now, or it is gone, perhaps just
+    /// now: monitors remove theirs at any moment.
+    pub(crate) fn open_made(layout: &Layout, path: &CgroupPath, inode: Option<u64>) -> Result<Option<Cgroup>> {
+        if inode.is_none() || inode_of(layout, path) != inode {
+            return Ok(None);
+        }
+        match Cgroup::open(layout, path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     /// Takes up a cgroup that exists; hierarchies that lack it are left out.
@@ -299,5 +313,11 @@ mod tests {
         tree.add("memory/squall");
         tree.add("memory/squall/a");
         assert_eq!(Cgroup::open(tree.layout(), &path()).unwrap().directories.len(), 1);
+        let made = |inode| Cgroup::open_made(tree.layout(), &path(), inode).unwrap();
+        let inode = inode_of(tree.layout(), &path()).unwrap();
+        assert!(made(Some(inode)).is_some() && made(Some(inode + 1)).is_none() && made(None).is_none());
+        let absent = CgroupPath::new("/absent").unwrap();
+        assert!(Cgroup::open_made(tree.layout(), &absent, Some(inode)).unwrap().is_none());
+        assert!(Cgroup::open_made(tree.layout(), &absent, None).unwrap().is_none());
     }
 }
