@@ -68,7 +68,7 @@ impl Cgroup {
         create(layout, path, limits, &needed, &mut made).map_err(|error| made.take_back(error))
     }
 
-    /// Takes up the cgroup whose directory has this inode ([`inode_of`](super::inode_of)); `None`
+    /// Takes up the cgroup whose directory has this inode ([`inode_of`]); `None`
     /// where the inode is not known, another cgroup has the path by now, or it is gone, perhaps just
     /// now: monitors remove theirs at any moment.
     pub(crate) fn open_made(layout: &Layout, path: &CgroupPath, inode: Option<u64>) -> Result<Option<Cgroup>> {
