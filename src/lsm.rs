@@ -101,7 +101,7 @@ impl Confinement {
 
     /// What the kernel answered when the attribute was to be written.
     pub(crate) fn not_applied(&self, call: &str, errno: i32) -> Error {
-        let error = Error::system(Stage::Exec, self.object(), call, crate::error::Errno(errno));
+        let error = Error::system(Stage::Become, self.object(), call, crate::error::Errno(errno));
         let (kind, meaning) = match (self, errno) {
             (Confinement::AppArmor(_), libc::ENOENT) if call.starts_with("write") => {
                 (ErrorKind::Unsupported, "AppArmor has no such profile: load it with apparmor_parser")
@@ -131,7 +131,7 @@ impl Confinement {
     /// There is no procfs at `/proc`, so that nobody knows where the words would have gone.
     pub(crate) fn no_procfs(&self) -> Error {
         let text = "it is not procfs: nothing that is written there confines anybody";
-        Error::found(ErrorKind::System, Stage::Exec, self.object(), "fstatfs(/proc)", text)
+        Error::found(ErrorKind::System, Stage::Become, self.object(), "fstatfs(/proc)", text)
     }
 
     /// An exec that the kernel refused, where what confines the worker may be the reason.
@@ -352,12 +352,12 @@ mod tests {
         let error = profile("x").not_applied("write", libc::ENOENT);
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Unsupported, Some(libc::ENOENT)));
         let line = error.to_string();
-        assert!(line.starts_with("exec: AppArmor profile 'x': write: No such file or directory: "), "{line}");
+        assert!(line.starts_with("become: AppArmor profile 'x': write: No such file or directory: "), "{line}");
         for one in [profile("x"), label()] {
             assert_eq!(one.not_applied("write", libc::EACCES).kind(), ErrorKind::Privilege);
-            let refused = Error::system(Stage::Exec, "program 'p'", "execve", crate::error::Errno(libc::EPERM));
+            let refused = Error::system(Stage::Become, "program 'p'", "execve", crate::error::Errno(libc::EPERM));
             assert!(one.explain(refused).to_string().contains("no_new_privs"));
-            let other = Error::system(Stage::Exec, "program 'p'", "execve", crate::error::Errno(libc::ENOENT));
+            let other = Error::system(Stage::Become, "program 'p'", "execve", crate::error::Errno(libc::ENOENT));
             assert_eq!(one.explain(other.clone()), other);
         }
     }

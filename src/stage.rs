@@ -34,8 +34,9 @@ pub enum Stage {
     Join,
     /// libcontainer turns the process into the container's init.
     Init,
-    /// Init becomes the workload.
-    Exec,
+    /// Init becomes the workload. Records of before have it as `exec`.
+    #[serde(alias = "exec")]
+    Become,
     /// The pid file is written.
     PidFile,
     /// The record of the running container is written.
@@ -67,7 +68,7 @@ impl Stage {
         Stage::Mounts,
         Stage::Join,
         Stage::Init,
-        Stage::Exec,
+        Stage::Become,
         Stage::PidFile,
         Stage::Record,
         Stage::Monitor,
@@ -91,7 +92,7 @@ impl Stage {
             Stage::Mounts => "mounts",
             Stage::Join => "join",
             Stage::Init => "init",
-            Stage::Exec => "exec",
+            Stage::Become => "become",
             Stage::PidFile => "pid-file",
             Stage::Record => "record",
             Stage::Monitor => "monitor",

@@ -17,7 +17,8 @@ impl Running {
     /// thawed; [`ErrorKind::TimedOut`] when its monitor does not answer.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let kills = signal == libc::SIGKILL;
-        self.refuse_frozen(if kills { cgroup::frozen_above } else { cgroup::frozen })?;
+        let layout = Layout::detect()?;
+        self.refuse_frozen(&layout, if kills { cgroup::frozen_above } else { cgroup::frozen })?;
         match client::signal(&self.directory, signal)? {
             Reply::Done => return Ok(()),
             Reply::Silent if !kills => return Err(self.silent_monitor()),
@@ -25,7 +26,7 @@ impl Running {
             Reply::Gone => {}
         }
         self.signal_init(signal)?;
-        if kills { self.thaw() } else { Ok(()) }
+        if kills { self.thaw(&layout) } else { Ok(()) }
     }
 
     fn silent_monitor(&self) -> Error {
@@ -40,8 +41,12 @@ impl Running {
         }
     }
 
-    pub(super) fn refuse_frozen(&self, frozen: impl Fn(&Layout, &CgroupPath) -> Option<CgroupPath>) -> Result<()> {
-        match frozen(&Layout::detect()?, &self.cgroup()?) {
+    pub(super) fn refuse_frozen(
+        &self,
+        layout: &Layout,
+        frozen: impl Fn(&Layout, &CgroupPath) -> Option<CgroupPath>,
+    ) -> Result<()> {
+        match frozen(layout, &self.cgroup()?) {
             None => Ok(()),
             Some(found) => {
                 let text = cgroup::frozen_words(&found);
@@ -51,16 +56,16 @@ impl Running {
     }
 
     /// Lets what is frozen run, where there is no monitor to do it.
-    pub(super) fn thaw(&self) -> Result<()> {
-        if let Some(cgroup) = self.own_cgroup()? {
+    pub(super) fn thaw(&self, layout: &Layout) -> Result<()> {
+        if let Some(cgroup) = self.own_cgroup(layout)? {
             cgroup.thaw();
         }
         Ok(())
     }
 
     /// The container's cgroup; `None` where another one has its name.
-    pub(super) fn own_cgroup(&self) -> Result<Option<Cgroup>> {
-        Cgroup::open_made(&Layout::detect()?, &self.cgroup()?, self.record.cgroup_inode)
+    pub(super) fn own_cgroup(&self, layout: &Layout) -> Result<Option<Cgroup>> {
+        Cgroup::open_made(layout, &self.cgroup()?, self.record.cgroup_inode)
     }
 
     /// Without a monitor, by pidfd.

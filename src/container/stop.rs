@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Ended, KILL_PATIENCE, Running};
-use crate::cgroup::{self, KillMeans};
+use crate::cgroup::{self, KillMeans, Layout};
 use crate::crash::{self, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::client::{self, Reply};
@@ -23,19 +23,20 @@ impl Running {
     /// (cgroup v1); [`ErrorKind::TimedOut`] when it was killed and is not gone.
     pub fn stop(&self, signal: i32, grace: Duration) -> Result<Ended> {
         crash::point(Role::Caller, Stage::Stop);
-        self.refuse_frozen(cgroup::frozen_above)?;
+        let layout = Layout::detect()?;
+        self.refuse_frozen(&layout, cgroup::frozen_above)?;
         let reply = client::stop(&self.directory, signal, grace)?;
         if reply == Reply::Silent {
             self.continue_monitor();
         }
         if reply != Reply::Done {
             self.signal_if_alive(signal)?;
-            self.thaw()?;
+            self.thaw(&layout)?;
         }
         let turn = if reply == Reply::Done { MONITORS_TURN } else { Duration::ZERO };
         match self.wait_for(grace.saturating_add(turn))? {
             Some(ended) => Ok(ended),
-            None => self.kill_tree(),
+            None => self.kill_tree_in(&layout),
         }
     }
 
@@ -48,9 +49,13 @@ impl Running {
 
     /// Kills everything in the container, at once, and without its monitor's help.
     pub fn kill_tree(&self) -> Result<Ended> {
+        self.kill_tree_in(&Layout::detect()?)
+    }
+
+    fn kill_tree_in(&self, layout: &Layout) -> Result<Ended> {
         crash::point(Role::Caller, Stage::Stop);
-        self.refuse_frozen(cgroup::frozen_above)?;
-        if let Some(cgroup) = self.own_cgroup()? {
+        self.refuse_frozen(layout, cgroup::frozen_above)?;
+        if let Some(cgroup) = self.own_cgroup(layout)? {
             cgroup.kill_all(KillMeans::Best)?;
         }
         // On a hybrid host init may be where the kill does not reach; its pid namespace goes with

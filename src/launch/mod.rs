@@ -205,13 +205,13 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let step = init::exec_stub::file()?;
     let root_filter = root_guard::filter_for(spec)?;
     let (report, report_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "report", "pipe2")?;
-    let (gate, gate_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "gate", "pipe2")?;
+    let (admission, admission_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "admission", "pipe2")?;
     let joining = if cgroup.clone_into_fd().is_some() { Joining::AfterCloneInto } else { Joining::Everywhere };
     let procs = cgroup.procs_fds(joining)?;
     let init = Init {
         spec,
         layout: &layout,
-        gate: &gate,
+        admission: &admission,
         layers: &layers,
         sources: &sources,
         above: above.as_ref(),
@@ -227,7 +227,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
         .at_limit(libc::ENOSPC, Limit::Namespaces)?
     {
         Fork::Child => {
-            drop((report, gate_writing));
+            drop((report, admission_writing));
             init::become_workload(&init, report_writing)
         }
         Fork::Parent(child) => child,
@@ -237,12 +237,12 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let layer_sources: Vec<_> = layers.iter().map(|layer| layer.source).collect();
     drop((layers, sources));
 
-    // Init builds its root by now. It passes the gate twice: when it is in its cgroups, and when
+    // Init builds its root by now. It is admitted twice: when it is in its cgroups, and when nothing
     // nothing is left that could be refused.
     line.enter(Stage::Join)?;
     let in_cgroups = enter_cgroups(&cgroup, joining, &procs, &child)?;
     if in_cgroups {
-        open_gate(&gate_writing)?;
+        admit(&admission_writing)?;
     }
     // Late, because the first move between cgroups waits for the kernel, and init works meanwhile.
     if scope.is_none() && !exposed {
@@ -281,14 +281,14 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
         undo.removed_exit(removed.keep(prepared.claim.directory.as_fd(), spec.id.as_str())?);
     }
     if in_cgroups {
-        open_gate(&gate_writing)?;
+        admit(&admission_writing)?;
     }
-    drop(gate_writing);
+    drop(admission_writing);
     let oom = handoff::watch_memory(&layout, &spec.cgroup);
     store.trim_after(&layer_sources);
     removed.trim(MOST_REMOVED);
 
-    line.enter(Stage::Exec)?;
+    line.enter(Stage::Become)?;
     let report = read_report(&report, spec, PATIENCE)?;
     clock.add_report(&report, monotonic_ns());
     succeeded(report.outcome, &child)?;
@@ -336,10 +336,10 @@ fn enter_cgroups(cgroup: &Cgroup, joining: Joining, procs: &[OwnedFd], child: &C
 }
 
 /// Lets init go on. One that has ended has said why in its report.
-fn open_gate(gate: &OwnedFd) -> Result<()> {
-    match rustix::io::write(gate, &[1]) {
+fn admit(admission: &OwnedFd) -> Result<()> {
+    match rustix::io::write(admission, &[1]) {
         Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
-        Err(errno) => Err(errno).at(Stage::Join, "gate", "write"),
+        Err(errno) => Err(errno).at(Stage::Join, "admission", "write"),
     }
 }
 

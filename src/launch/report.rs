@@ -96,7 +96,7 @@ pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, patience: Duration)
         rest = &rest[STAGE_RECORD..];
     }
     let outcome = match entered.last() {
-        Some((Stage::Exec, _)) => Outcome::Executed,
+        Some((Stage::Become, _)) => Outcome::Executed,
         Some((stage, _)) => Outcome::Vanished(*stage),
         None => Outcome::Vanished(Stage::Clone),
     };
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn an_errno_of_the_program_in_between_is_the_workloads() {
         let report = report_of(|reporter| {
-            reporter.enter(Stage::Exec);
+            reporter.enter(Stage::Become);
             let _ = rustix::io::write(reporter.0, &[EXECVE_MARK, libc::ENOEXEC as u8, 0, 0, 0]);
         });
         let Outcome::Failed(error) = report.outcome else { panic!("it did not fail") };
@@ -186,7 +186,7 @@ mod tests {
         ] {
             let error = said_in_between(mark, errno, &spec);
             assert_eq!((error.object(), error.call()), ("AppArmor profile 'x'", call));
-            assert_eq!((error.stage(), error.errno().unwrap_or(0)), (Stage::Exec, errno), "{error}");
+            assert_eq!((error.stage(), error.errno().unwrap_or(0)), (Stage::Become, errno), "{error}");
         }
     }
 
@@ -201,10 +201,10 @@ mod tests {
     fn end_of_file_after_the_exec_stage_is_success() {
         let report = report_of(|reporter| {
             reporter.enter(Stage::Root);
-            reporter.enter(Stage::Exec);
+            reporter.enter(Stage::Become);
         });
         assert!(matches!(report.outcome, Outcome::Executed));
-        assert_eq!(report.entered.iter().map(|(stage, _)| *stage).collect::<Vec<_>>(), [Stage::Root, Stage::Exec]);
+        assert_eq!(report.entered.iter().map(|(stage, _)| *stage).collect::<Vec<_>>(), [Stage::Root, Stage::Become]);
     }
 
     #[test]

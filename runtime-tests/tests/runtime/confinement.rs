@@ -282,7 +282,7 @@ fn a_profile_that_is_taken_away_is_refused_by_name(bed: &Bed) {
     let output = bed.run(&flags, &["exit", "0"]).under(&hidden).output();
     assert_eq!(output.code(), 125, "{output}");
     let said = format!(
-        "exec: AppArmor profile '{}': write(/proc/self/attr/apparmor/exec): No such file or directory",
+        "become: AppArmor profile '{}': write(/proc/self/attr/apparmor/exec): No such file or directory",
         profile.name
     );
     assert!(output.stderr.contains(&said), "{output}");

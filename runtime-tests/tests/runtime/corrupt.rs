@@ -88,7 +88,7 @@ impl<'a> Bench<'a> {
             let words = ["damaged", "neither squashfs nor EROFS", "cut off", "sector", "is empty", "mounts 4.0 only"];
             let said = line.contains(path) && words.iter().any(|word| line.contains(word));
             if said { Ok(()) } else { Err("the layer is not named, or not what is wrong with it") }
-        } else if is_refused_at(output, &["mounts", "exec"]) {
+        } else if is_refused_at(output, &["mounts", "become"]) {
             let unread = ["Input/output error", "Structure needs cleaning", "Bad message"];
             let said = !unread.iter().any(|errno| line.contains(errno)) || line.contains("damaged");
             if said { Ok(()) } else { Err("it does not say what that means") }

@@ -225,7 +225,7 @@ fn a_launch_that_fails_or_dies_leaves_no_unit(bed: &Bed) {
     let output = squall(bed, &["run", "--name", &failing, "--layer", layer, "--", "/no/such/program"]).output();
     assert_eq!(output.code(), 127, "{output}");
     gone(&failing);
-    for stage in ["cgroup", "clone", "monitor", "exec", "watch"] {
+    for stage in ["cgroup", "clone", "monitor", "become", "watch"] {
         let dying = id(bed, stage);
         let scene = bed.file(stage);
         fs::create_dir(&scene).unwrap();

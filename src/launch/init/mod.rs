@@ -50,7 +50,7 @@ pub(crate) struct Init<'a> {
     pub(crate) spec: &'a LaunchSpec,
     pub(crate) layout: &'a Layout,
     /// A byte comes from it when init is in its cgroups, and one when it may become the workload.
-    pub(crate) gate: &'a OwnedFd,
+    pub(crate) admission: &'a OwnedFd,
     pub(crate) layers: &'a [LayerMount],
     pub(crate) sources: &'a Sources,
     /// The detached mount that takes a writable root's writes.
@@ -119,7 +119,7 @@ fn close_what_is_not_needed(init: &Init<'_>, report: &OwnedFd) {
     let layers = init.layers.iter().map(|layer| layer.mount.as_fd());
     let sources = init.sources.binds.iter().chain(&init.sources.cgroups).map(|source| source.mount.as_fd());
     let others = init.above.map(|above| above.mount.as_fd()).into_iter().chain([init.step.as_fd()]);
-    let kept = layers.chain(sources).chain(others).chain(init.stdio).chain([init.gate.as_fd(), report.as_fd()]);
+    let kept = layers.chain(sources).chain(others).chain(init.stdio).chain([init.admission.as_fd(), report.as_fd()]);
     sys::close_all_but(kept.chain(crash::descriptors()));
 }
 
@@ -127,15 +127,15 @@ fn close_what_is_not_needed(init: &Init<'_>, report: &OwnedFd) {
 /// the kernel. The cgroup namespace comes after it: where a process is when it unshares becomes its
 /// root.
 fn wait_for_cgroups(init: &Init<'_>) -> Result<()> {
-    pass_gate(init.gate)?;
+    wait_for_admission(init.admission)?;
     sys::unshare_cgroup_namespace().at(Stage::Join, "cgroup namespace", "unshare")
 }
 
 /// Waits for the launch process.
-fn pass_gate(gate: &OwnedFd) -> Result<()> {
+fn wait_for_admission(admission: &OwnedFd) -> Result<()> {
     let mut byte = [0];
-    match rustix::io::retry_on_intr(|| rustix::io::read(gate, &mut byte)).at(Stage::Join, "gate", "read")? {
-        0 => Err(Error::found(ErrorKind::System, Stage::Join, "gate", "read", "the launch process has ended")),
+    match rustix::io::retry_on_intr(|| rustix::io::read(admission, &mut byte)).at(Stage::Join, "admission", "read")? {
+        0 => Err(Error::found(ErrorKind::System, Stage::Join, "admission", "read", "the launch process has ended")),
         _ => Ok(()),
     }
 }
@@ -175,7 +175,7 @@ fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Resu
     let step = init.step.try_clone().at(Stage::Init, "squall-step", "fcntl(F_DUPFD)")?;
     let strings = |strings: Vec<String>| -> Result<Vec<CString>> {
         let texts: std::result::Result<_, _> = strings.into_iter().map(CString::new).collect();
-        texts.map_err(|_| Error::found(ErrorKind::Invalid, Stage::Exec, "argument", "check", "it holds a NUL byte"))
+        texts.map_err(|_| Error::found(ErrorKind::Invalid, Stage::Become, "argument", "check", "it holds a NUL byte"))
     };
     let environment = spec.env.variables().iter().map(|variable| variable.as_str().to_owned()).chain(home).collect();
     let confinement = Confinement::of(spec)
@@ -183,7 +183,7 @@ fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Resu
         .transpose()?
         .and_then(|words| <[CString; 2]>::try_from(words).ok());
     Ok(Workload {
-        gate: Rc::new(init.gate.try_clone().at(Stage::Init, "gate", "fcntl(F_DUPFD)")?),
+        admission: Rc::new(init.admission.try_clone().at(Stage::Init, "admission", "fcntl(F_DUPFD)")?),
         argv: strings(spec.args.clone())?,
         envp: strings(environment)?,
         report: Rc::clone(report),

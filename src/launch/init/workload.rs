@@ -36,7 +36,7 @@ pub(crate) struct Workload {
     pub(crate) envp: Vec<CString>,
     pub(crate) report: Rc<OwnedFd>,
     /// A byte comes from it when nothing is left that could be refused.
-    pub(crate) gate: Rc<OwnedFd>,
+    pub(crate) admission: Rc<OwnedFd>,
     /// The program in between.
     pub(crate) step: Rc<OwnedFd>,
     /// What a worker of uid 0 is denied whatever its own filter says.
@@ -74,10 +74,10 @@ impl Workload {
             Ok(program) => program,
             Err(error) => return error,
         };
-        if let Err(error) = super::pass_gate(&self.gate) {
+        if let Err(error) = super::wait_for_admission(&self.admission) {
             return error;
         }
-        reporter.enter(Stage::Exec);
+        reporter.enter(Stage::Become);
         // From here on the report pipe is what init dies by: the worker outlives its launch process
         // and its monitor.
         let _ = sys::on_parent_death(ParentDeath::Survive);
@@ -110,7 +110,7 @@ impl Workload {
         }
         Err(denied.unwrap_or_else(|| {
             let text = format!("not in any directory of PATH={}", String::from_utf8_lossy(self.search_path()));
-            Error::found(ErrorKind::ProgramNotFound, Stage::Exec, object(name), "search", text)
+            Error::found(ErrorKind::ProgramNotFound, Stage::Become, object(name), "search", text)
         }))
     }
 
@@ -133,7 +133,7 @@ fn check(path: CString, name: &CStr) -> Result<CString, Error> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(&path, flags, Mode::empty()).map_err(|errno| unreadable(&path, errno))?;
     let not_executable =
-        |text: &str| Error::found(ErrorKind::ProgramNotExecutable, Stage::Exec, object(&path), "stat", text);
+        |text: &str| Error::found(ErrorKind::ProgramNotExecutable, Stage::Become, object(&path), "stat", text);
     match rustix::fs::fstat(&file).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
         Ok(FileType::Directory) => return Err(not_executable("it is a directory")),
         Ok(FileType::RegularFile) => {}
@@ -148,7 +148,7 @@ fn check(path: CString, name: &CStr) -> Result<CString, Error> {
                 Problem::TooLong => (ErrorKind::ProgramNotExecutable, libc::ENOEXEC),
                 Problem::TooDeep => (ErrorKind::ProgramNotExecutable, libc::ELOOP),
             };
-            let error = Error::system(Stage::Exec, object(&path), "execve", crate::error::Errno(errno));
+            let error = Error::system(Stage::Become, object(&path), "execve", crate::error::Errno(errno));
             Err(error.with_kind(kind).explain(problem.to_string()))
         }
     }
@@ -188,7 +188,7 @@ fn closed_directory(path: &CStr) -> Option<String> {
 
 pub(in crate::launch) fn refused(program: &CStr, call: &str, error: std::io::Error) -> Error {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    let error = Error::system(Stage::Exec, object(program), call, crate::error::Errno(errno));
+    let error = Error::system(Stage::Become, object(program), call, crate::error::Errno(errno));
     match Errno::from_raw_os_error(errno) {
         Errno::NOENT if call == "execve" => {
             error.with_kind(ErrorKind::ProgramNotFound).explain("its interpreter does not exist in the image")
@@ -212,7 +212,7 @@ mod tests {
             argv: vec![CString::new(argv0).unwrap()],
             envp: vec![CString::new(format!("PATH={path}")).unwrap()],
             report: Rc::new(writing),
-            gate: Rc::new(reading.try_clone().unwrap()),
+            admission: Rc::new(reading.try_clone().unwrap()),
             step: Rc::new(reading),
             root_filter: None,
             filter: None,

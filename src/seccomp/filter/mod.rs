@@ -59,6 +59,6 @@ impl Filter {
 /// What the kernel says of a filter, whoever was to install it.
 pub(crate) fn refused(error: std::io::Error) -> Error {
     let unknown = error.raw_os_error() == Some(libc::EINVAL);
-    let error = Error::system(Stage::Exec, "seccomp filter", "seccomp(SECCOMP_SET_MODE_FILTER)", error);
+    let error = Error::system(Stage::Become, "seccomp filter", "seccomp(SECCOMP_SET_MODE_FILTER)", error);
     if unknown { error.explain("this kernel does not know a flag or an action of the profile") } else { error }
 }

@@ -54,7 +54,7 @@ fn execute(step: &OwnedFd, program: &CString, workload: &Workload) -> Result<std
     // They have to outlive this exec; the program in between lets them end with the next.
     for descriptor in [Some(report), filter.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
         rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty()).at(
-            Stage::Exec,
+            Stage::Become,
             STEP_NAME,
             "fcntl(F_SETFD)",
         )?;
@@ -76,11 +76,11 @@ fn arguments(program: &CString, [report, filter]: [i32; 2], workload: &Workload)
 /// The filter as the program in between reads it: the flags in eight bytes, then the instructions.
 fn filter_file(filter: &Filter) -> Result<OwnedFd> {
     const OBJECT: &str = "seccomp filter";
-    let file = memfd_create("squall-filter", MemfdFlags::CLOEXEC).at(Stage::Exec, OBJECT, "memfd_create")?;
+    let file = memfd_create("squall-filter", MemfdFlags::CLOEXEC).at(Stage::Become, OBJECT, "memfd_create")?;
     let mut bytes = u64::from(filter.flags().bits()).to_le_bytes().to_vec();
     bytes.extend(filter.program().iter().flat_map(|instruction| instruction.to_bytes()));
-    write_all(file.as_fd(), &bytes).at(Stage::Exec, OBJECT, "write")?;
-    rustix::fs::seek(&file, SeekFrom::Start(0)).at(Stage::Exec, OBJECT, "lseek")?;
+    write_all(file.as_fd(), &bytes).at(Stage::Become, OBJECT, "write")?;
+    rustix::fs::seek(&file, SeekFrom::Start(0)).at(Stage::Become, OBJECT, "lseek")?;
     Ok(file)
 }
 
