@@ -238,7 +238,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     drop((layers, sources));
 
     // Init builds its root by now. It is admitted twice: when it is in its cgroups, and when nothing
-    // nothing is left that could be refused.
+    // is left that could be refused.
     line.enter(Stage::Join)?;
     let in_cgroups = enter_cgroups(&cgroup, joining, &procs, &child)?;
     if in_cgroups {

@@ -40,6 +40,7 @@ mod storm;
 mod streams;
 mod terminal;
 mod traps;
+mod versions;
 
 /// Every test but those that leak on purpose.
 fn every_case() -> Vec<runtime_tests::Case> {
@@ -86,6 +87,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         spawner::CASES,
         terminal::CASES,
         traps::CASES,
+        versions::CASES,
         leaking::CASES,
     ]
     .concat()
@@ -100,6 +102,7 @@ fn main() {
         hanging::ROLES,
         scopes::ROLES,
         crashes::ROLES,
+        versions::ROLES,
     ]);
     runtime_tests::harness::main(&[&every_case(), leaking::leaking()])
 }
