@@ -334,6 +334,7 @@ fn control_characters_in_names_do_not_reach_the_terminal(bed: &Bed) {
     ];
     bed.squall(&start).ok();
     let absent = format!("/bin/{ODD}");
+    let below = &format!("--cgroup-parent={parent}");
     let calls: [&[&str]; 14] = [
         &["layers"],
         &["layers", "--json"],
@@ -342,10 +343,10 @@ fn control_characters_in_names_do_not_reach_the_terminal(bed: &Bed) {
         &["inspect", "--json", "odd"],
         &["plan", "--layer", &layer, "--", "/bin/probe"],
         &["plan", "--json", "--layer", &layer, "--", "/bin/probe"],
-        &["run", "--layer", odd_image, "--", "/bin/probe"],
-        &["run", "--layer", &layer, "--", &absent],
-        &["run", "--layer", &layer, "--volume", &format!("/{ODD}:/data"), "--", "/bin/probe"],
-        &["run", "--layer", &layer, "-w", &format!("/{ODD}"), "--", "/bin/probe"],
+        &["run", below, "--layer", odd_image, "--", "/bin/probe"],
+        &["run", below, "--layer", &layer, "--", &absent],
+        &["run", below, "--layer", &layer, "--volume", &format!("/{ODD}:/data"), "--", "/bin/probe"],
+        &["run", below, "--layer", &layer, "-w", &format!("/{ODD}"), "--", "/bin/probe"],
         &["run", &format!("--{ODD}")],
         &[ODD],
         &["reap", "--dry-run"],
