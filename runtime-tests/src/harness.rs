@@ -63,7 +63,11 @@ pub fn main(groups: &[&[Case]]) -> ! {
         let name = case.full_name();
         Trial::test(name.clone(), move || run_apart(&name))
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit()
+    let before = leaks::shared_cgroups();
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.collect());
+    let after = leaks::shared_cgroups();
+    assert!(after.len() <= before.len(), "leak: cgroups outside of every test's own: {after:?}");
+    conclusion.exit()
 }
 
 /// In the test's own process.

@@ -37,6 +37,11 @@ pub fn look_and_clear(bed: &Bed) -> Vec<String> {
     found.into_iter().map(|object| format!("leak: {object}")).collect()
 }
 
+/// The cgroups that `squall` uses where none are named. No test may need them: they are everybody's.
+pub fn shared_cgroups() -> Vec<PathBuf> {
+    host::cgroup_directories("/squall")
+}
+
 /// Removes the records of what has ended, as a caller would. Nothing may run any more.
 fn remove_containers(bed: &Bed) -> Vec<String> {
     if !bed.run_root().exists() {
