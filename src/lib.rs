@@ -45,7 +45,7 @@
 //!
 //! libcontainer is only ever called in a process that was forked for one launch and has one thread.
 //! A program with threads gets a [`Spawner`]; the command line program forks its launches directly.
-//! The launch process answers and then executes the monitor, a static program of 24 KiB that is
+//! The launch process answers and then executes the monitor, a static program of 28 KiB that is
 //! embedded in this library; pid and child stay the same.
 //!
 //! # Cgroups
@@ -127,7 +127,7 @@ mod sys;
 mod systemd;
 mod wait;
 
-pub use container::{Container, Delivery, Ended, Exited, Launching, Lost, Phase, Running};
+pub use container::{Container, Created, Delivery, Ended, Exited, Launching, Lost, Phase, Running};
 pub use error::{Cause, Context, Error, ErrorKind, Problem, Result};
 pub use host_files::HostFile;
 pub use layer::Trim;

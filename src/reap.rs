@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::cgroup::{self, CgroupPath, Layout, Occupancy};
-use crate::container::Container;
+use crate::container::{Container, Phase};
 use crate::crash::{self, Role};
 use crate::error::Result;
 use crate::layer::{LayerStatus, LayerStore, Look, Trim, Use};
@@ -122,14 +122,17 @@ impl Squall {
         store.list(self.used_layers()?)
     }
 
-    /// The layers of running containers.
+    /// The layers of containers that are created or run.
     fn used_layers(&self) -> Result<BTreeMap<String, Use>> {
         let mut used: BTreeMap<String, Use> = BTreeMap::new();
         for container in self.containers()?.containers {
-            let Container::Running(running) = container else { continue };
-            for layer in &running.record().layers {
+            if !matches!(container.phase(), Phase::Created | Phase::Running) {
+                continue;
+            }
+            let Some(record) = container.record() else { continue };
+            for layer in &record.layers {
                 let user = used.entry(layer.layer_id.clone()).or_default();
-                user.containers.push(running.record().id.clone());
+                user.containers.push(record.id.clone());
                 user.path.clone_from(&layer.path);
             }
         }
@@ -142,6 +145,7 @@ fn reap_container(container: Container, trim: Trim) -> Result<Reaped> {
     let (goes, reason) = match &container {
         Container::Running(running) if running.record().monitor.is_alive() => (false, "it runs"),
         Container::Running(_) => (false, "it runs, unwatched: its monitor is gone"),
+        Container::Created(_) => (false, "it waits to be started"),
         Container::Exited(_) => (false, "its record stays until it is removed"),
         Container::Lost(_) => (true, "it ended unwatched"),
         Container::Launching(launching) if claim::is_held(launching.directory())? => (false, "it is being launched"),

@@ -11,14 +11,14 @@ use rustix::process::Pid;
 
 use crate::cgroup::CgroupPath;
 use crate::child_task;
-use crate::container::{Container, Running, removed_with};
+use crate::container::{Container, Created, Running, removed_with};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::monotonic_ns;
 use crate::host_files::check_streams;
 use crate::launch;
-use crate::launch::{Job, progress, wire};
+use crate::launch::{Goal, Job, progress, wire};
 use crate::layer::{ImageRoots, check_layers, without_repeats};
 use crate::lsm::{self, Confinement};
 use crate::opened::{HostFiles, OpenedSpec};
@@ -266,7 +266,27 @@ impl Squall {
     /// init), in a file system that does not answer for example: it is taken back as soon as it can
     /// be. A failed launch leaves nothing behind, or its message says what.
     pub fn launch(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Running> {
-        self.launch_since(monotonic_ns(), spec, None, None, stdio, Vec::new())
+        self.launch_since(monotonic_ns(), Goal::Start, spec, None, None, stdio, Vec::new())
+    }
+
+    /// Does everything that [`Squall::launch`] does but for the last step, the workload's exec:
+    /// [`Created::start`] lets that happen, from any program and at any time. Returns when nothing
+    /// else is left to do, the pid file is written and the record is on disk. Its monitor watches it
+    /// from here on; the caller may end.
+    ///
+    /// # Errors
+    /// As [`Squall::launch`]. What the kernel refuses at the exec itself is an error of the start.
+    pub fn create(&self, spec: &LaunchSpec, stdio: Stdio) -> Result<Created> {
+        self.launch_since(monotonic_ns(), Goal::Create, spec, None, None, stdio, Vec::new()).map(Created::new)
+    }
+
+    /// As [`Squall::create`], with a user as [`Squall::launch_as_own_user`] gives one.
+    ///
+    /// # Errors
+    /// As [`Squall::create`]; [`ErrorKind::Exhausted`] when each uid is taken.
+    pub fn create_as_own_user(&self, spec: &LaunchSpec, stdio: Stdio, own_user: OwnUser) -> Result<Created> {
+        let created = self.launch_since(monotonic_ns(), Goal::Create, spec, Some(own_user), None, stdio, Vec::new());
+        created.map(Created::new)
     }
 
     /// As [`Squall::launch`], with a user that no other container of this run root has, instead of
@@ -278,7 +298,7 @@ impl Squall {
     /// # Errors
     /// As [`Squall::launch`]; [`ErrorKind::Exhausted`] when each uid is taken.
     pub fn launch_as_own_user(&self, spec: &LaunchSpec, stdio: Stdio, own_user: OwnUser) -> Result<Running> {
-        self.launch_since(monotonic_ns(), spec, Some(own_user), None, stdio, Vec::new())
+        self.launch_since(monotonic_ns(), Goal::Start, spec, Some(own_user), None, stdio, Vec::new())
     }
 
     /// As [`Squall::launch`], of a spec whose files on the host are open already: the launch works
@@ -302,12 +322,14 @@ impl Squall {
         }
         let notes = self.settings.check_image_roots(&spec, &files.layers)?;
         files.layers = without_repeats(files.layers);
-        self.launch_since(called_ns, &spec, None, Some(files), stdio, notes)
+        self.launch_since(called_ns, Goal::Start, &spec, None, Some(files), stdio, notes)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what the doors of a launch differ in")]
     fn launch_since(
         &self,
         called_ns: u64,
+        goal: Goal,
         spec: &LaunchSpec,
         own_user: Option<OwnUser>,
         files: Option<HostFiles>,
@@ -327,7 +349,8 @@ impl Squall {
         }
         let filter = spec.seccomp.filter()?;
         notes.extend(spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")));
-        let job = Job { called_ns, spec: spec.clone(), own_user, files, stdio: stdio.streams, filter, notes, settings };
+        let job =
+            Job { called_ns, goal, spec: spec.clone(), own_user, files, stdio: stdio.streams, filter, notes, settings };
         let record = match &self.launcher {
             Launcher::Direct => launch_directly(job),
             Launcher::Spawner(spawner) => launch_by(spawner, &job),

@@ -4,6 +4,7 @@
 //! changes nothing. All that is known is read from the container's directory, and from the kernel
 //! by pidfd; pids are never believed without their start time.
 
+mod created;
 mod delivery;
 mod launching;
 mod remove;
@@ -12,6 +13,7 @@ mod stats;
 mod stop;
 mod wait;
 
+pub use created::Created;
 pub use delivery::Delivery;
 
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ const KILL_PATIENCE: Duration = Duration::from_secs(30);
 pub enum Container {
     /// Being launched, or its launch was killed half way: there is no record yet.
     Launching(Launching),
+    /// Its workload waits to be started.
+    Created(Created),
     /// Its workload runs.
     Running(Running),
     /// Its workload has ended, and how is known.
@@ -50,6 +54,8 @@ pub enum Container {
 pub enum Phase {
     /// See [`Container::Launching`].
     Launching,
+    /// See [`Container::Created`].
+    Created,
     /// See [`Container::Running`].
     Running,
     /// See [`Container::Exited`].
@@ -63,6 +69,7 @@ impl Phase {
     pub fn name(self) -> &'static str {
         match self {
             Phase::Launching => "launching",
+            Phase::Created => "created",
             Phase::Running => "running",
             Phase::Exited => "exited",
             Phase::Lost => "lost",
@@ -144,6 +151,7 @@ impl Container {
     pub fn phase(&self) -> Phase {
         match self {
             Container::Launching(_) => Phase::Launching,
+            Container::Created(_) => Phase::Created,
             Container::Running(_) => Phase::Running,
             Container::Exited(_) => Phase::Exited,
             Container::Lost(_) => Phase::Lost,
@@ -154,6 +162,7 @@ impl Container {
     pub fn record(&self) -> Option<&LaunchRecord> {
         match self {
             Container::Launching(_) => None,
+            Container::Created(created) => Some(created.record()),
             Container::Running(running) => Some(&running.record),
             Container::Exited(exited) => Some(&exited.record),
             Container::Lost(lost) => Some(&lost.record),

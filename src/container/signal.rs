@@ -21,7 +21,7 @@ impl Running {
         self.refuse_frozen(&layout, if kills { cgroup::frozen_above } else { cgroup::frozen })?;
         match client::signal(&self.directory, signal)? {
             Reply::Done => return Ok(()),
-            Reply::Silent if !kills => return Err(self.silent_monitor()),
+            Reply::Silent if !kills => return Err(self.silent_monitor(Stage::Stop)),
             Reply::Silent => self.continue_monitor(),
             Reply::Gone => {}
         }
@@ -29,9 +29,9 @@ impl Running {
         if kills { self.thaw(&layout) } else { Ok(()) }
     }
 
-    fn silent_monitor(&self) -> Error {
+    pub(super) fn silent_monitor(&self, stage: Stage) -> Error {
         let text = format!("its monitor (pid {}) does not answer: it is stopped, perhaps", self.record.monitor.pid);
-        Error::found(ErrorKind::TimedOut, Stage::Stop, self.object(), "recv", text)
+        Error::found(ErrorKind::TimedOut, stage, self.object(), "recv", text)
     }
 
     /// Whatever stopped the monitor: it has the container's end to write down.

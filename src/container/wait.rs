@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Container, Ended, Exited, Lost, Running, no_such, removed};
+use super::{Container, Created, Ended, Exited, Lost, Running, no_such, removed};
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::host::{boot_id, pid_namespace};
 use crate::stage::Stage;
 use crate::state::claim;
-use crate::state::record::{self, Exit, ExitRecord, OpenExit, RemovedExits};
+use crate::state::record::{self, Exit, ExitRecord, LaunchRecord, OpenExit, RemovedExits};
 use crate::sys;
 use crate::wait::is_readable_by;
 
@@ -40,17 +40,32 @@ impl Running {
         // Pids of another pid namespace tell nothing here, so nothing is concluded from them.
         let foreign = pid_namespace()? != self.record.pid_namespace;
         if foreign || self.is_watched() || self.is_alive() {
-            return Ok(Container::Running(self.clone()));
+            return Ok(self.alive());
         }
         let gone = self.is_gone()?;
         if !gone && claim::is_held(&self.directory)? {
-            return Ok(Container::Running(self.clone()));
+            return Ok(self.alive());
         }
         match self.own_exit()? {
             Some(exit) => Ok(Container::Exited(self.exited(exit))),
             None if gone || !self.directory.exists() => Err(removed(&self.record.id)),
             None => Ok(Container::Lost(self.lost_with(None))),
         }
+    }
+
+    /// Running, or created where nobody has started it.
+    fn alive(&self) -> Container {
+        self.started().map_or_else(|| Container::Created(Created(self.clone())), Container::Running)
+    }
+
+    /// With the time of its start; nothing where nobody has started it.
+    pub(super) fn started(&self) -> Option<Running> {
+        if self.record.started_boot_ns != 0 {
+            return Some(self.clone());
+        }
+        let started_boot_ns = record::read_start(&self.directory)?;
+        let record = LaunchRecord { started_boot_ns, ..(*self.record).clone() };
+        Some(Running::new(self.directory.clone(), record))
     }
 
     /// Whether its directory has been removed; what has its id now is another container.
@@ -92,13 +107,13 @@ impl Running {
         let open = OpenExit::of(&self.directory);
         loop {
             let found = self.refresh();
-            if !matches!(found, Ok(Container::Running(_) | Container::Exited(_)))
+            if !matches!(found, Ok(Container::Created(_) | Container::Running(_) | Container::Exited(_)))
                 && let Some(exit) = open.as_ref().and_then(|open| open.read(&self.record))
             {
                 return Ok(Some(Ended::Exited(self.exited(exit))));
             }
             match found? {
-                Container::Running(_) => {}
+                Container::Created(_) | Container::Running(_) => {}
                 Container::Exited(exited) => return Ok(Some(Ended::Exited(exited))),
                 Container::Lost(lost) => return Ok(Some(Ended::Lost(lost))),
                 Container::Launching(launching) => return Err(no_such(&launching.id)),

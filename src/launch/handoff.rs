@@ -4,13 +4,14 @@
 //! one text in a memfd ([`Watched`]), and then this process executes the monitor's program, which
 //! keeps its pid and with it its child.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_create, openat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 
+use super::job::Goal;
 use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, oom_eventfd};
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
@@ -18,7 +19,7 @@ use crate::host::{ClockId, nanoseconds};
 use crate::monitor;
 use crate::monitor::client::socket_address;
 use crate::monitor::handover::{
-    CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch, RESERVED_BYTES, RESERVED_NAME,
+    CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, NOT_STARTED_NAME, OomKind, OomWatch, RESERVED_BYTES, RESERVED_NAME,
 };
 use crate::monitor::list::List;
 use crate::monitor::protocol::Signal;
@@ -39,10 +40,21 @@ pub(super) struct Prepared {
     socket: OwnedFd,
 }
 
+/// How a container that is created will be started.
+pub(super) struct Gate {
+    /// A byte lets init become the workload.
+    pub(super) admission: OwnedFd,
+    /// What init says of it.
+    pub(super) report: OwnedFd,
+}
+
 impl Prepared {
-    pub(super) fn make(claim: Claim, spec: &LaunchSpec) -> Result<Prepared> {
+    pub(super) fn make(claim: Claim, spec: &LaunchSpec, goal: Goal) -> Result<Prepared> {
         let object = format!("monitor of container '{}'", spec.id);
-        reserve_exit(&claim, &object)?;
+        reserve(&claim, &object, RESERVED_NAME)?;
+        if goal == Goal::Create {
+            reserve(&claim, &object, NOT_STARTED_NAME)?;
+        }
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
             Stage::Monitor,
             &object,
@@ -60,18 +72,16 @@ impl Prepared {
     }
 }
 
-/// Takes the room for `exit.json`, while a launch can still fail for want of it.
-fn reserve_exit(claim: &Claim, object: &str) -> Result<()> {
+/// Takes the room for a file of the monitor's, while a launch can still fail for want of it.
+fn reserve(claim: &Claim, object: &str, name: &CStr) -> Result<()> {
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = openat(&claim.directory, RESERVED_NAME, flags, Mode::RUSR | Mode::WUSR).at(
-        Stage::Monitor,
-        object,
-        "open(exit.json.tmp)",
-    )?;
+    let call = |call: &str| format!("{call}({})", name.to_string_lossy());
+    let file =
+        openat(&claim.directory, name, flags, Mode::RUSR | Mode::WUSR).at(Stage::Monitor, object, &call("open"))?;
     match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVED_BYTES as u64) {
         // Not every file system can promise room.
         Err(Errno::OPNOTSUPP) => Ok(()),
-        other => other.at(Stage::Monitor, object, "fallocate(exit.json.tmp)"),
+        other => other.at(Stage::Monitor, object, &call("fallocate")),
     }
 }
 
@@ -108,6 +118,8 @@ pub(super) struct Watched {
     pub(super) layout: Layout,
     pub(super) upper: Option<OwnedFd>,
     pub(super) oom: Vec<Watch>,
+    /// `None`: it runs.
+    pub(super) gate: Option<Gate>,
 }
 
 impl Watched {
@@ -129,7 +141,10 @@ impl Watched {
         let pidfd = inherited(self.child.pidfd.as_fd())?;
         let directory = inherited(self.prepared.claim.directory.as_fd())?;
         let socket = inherited(self.prepared.socket.as_fd())?;
-        let upper = self.upper.as_ref().map(|upper| inherited(upper.as_fd())).transpose()?;
+        let inherited_if = |fd: Option<&OwnedFd>| fd.map(|fd| inherited(fd.as_fd())).transpose();
+        let upper = inherited_if(self.upper.as_ref())?;
+        let gate = inherited_if(self.gate.as_ref().map(|gate| &gate.admission))?;
+        let report = inherited_if(self.gate.as_ref().map(|gate| &gate.report))?;
         let mut watches = List::new();
         let mut kept = Vec::new();
         for watch in &self.oom {
@@ -160,11 +175,13 @@ impl Watched {
             pidfd: pidfd.as_raw_fd(),
             directory: directory.as_raw_fd(),
             socket: socket.as_raw_fd(),
-            gate: None,
+            gate: gate.as_ref().map(AsRawFd::as_raw_fd),
+            report: report.as_ref().map(AsRawFd::as_raw_fd),
             upper: upper.as_ref().map(AsRawFd::as_raw_fd),
             removal: removal.as_deref(),
             owner_uid: 0,
-            terms: terms(&self.record, &self.spec),
+            terms: self.terms(),
+            created_unix_ns: self.record.created_unix_ns,
             started_unix_ns: nanoseconds(ClockId::Realtime),
             started_boot_ns: self.record.started_boot_ns,
             watches,
@@ -178,21 +195,26 @@ impl Watched {
     }
 }
 
+impl Watched {
+    /// The time that a worker may run begins with its start.
+    fn terms(&self) -> Terms {
+        let limit = self.spec.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        let runs = self.gate.is_none();
+        Terms {
+            deadline: limit.filter(|_| runs).map(|limit| self.record.started_boot_ns.saturating_add(limit)),
+            timeout: limit.filter(|_| !runs),
+            stop_signal: Signal::TERM,
+            grace_ms: monitor::DEFAULT_GRACE_MS,
+        }
+    }
+}
+
 /// A copy with a number that is out of the way of the handover's own, and that stays open across
 /// exec.
 fn inherit(fd: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     let copy = rustix::io::fcntl_dupfd_cloexec(fd, HANDOVER_FD + 1)?;
     rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty())?;
     Ok(copy)
-}
-
-fn terms(record: &LaunchRecord, spec: &LaunchSpec) -> Terms {
-    let limit = spec.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
-    Terms {
-        deadline: limit.map(|limit| record.started_boot_ns.saturating_add(limit)),
-        stop_signal: Signal::TERM,
-        grace_ms: monitor::DEFAULT_GRACE_MS,
-    }
 }
 
 /// The container's cgroup in each hierarchy, once for each thing that the monitor knows to do

@@ -2,17 +2,29 @@
 
 use std::os::fd::OwnedFd;
 
+use serde::{Deserialize, Serialize};
+
 use crate::opened::HostFiles;
 use crate::request::LaunchSpec;
 use crate::seccomp::Filter;
 use crate::settings::Settings;
 use crate::state::own_users::OwnUser;
 
+/// How far a launch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Goal {
+    /// Up to the last step before the workload's exec.
+    Create,
+    /// Until the workload runs.
+    Start,
+}
+
 /// One container to be launched.
 #[derive(Debug)]
 pub(crate) struct Job {
     /// When the caller asked for it, in nanoseconds of CLOCK_MONOTONIC.
     pub(crate) called_ns: u64,
+    pub(crate) goal: Goal,
     pub(crate) spec: LaunchSpec,
     /// Where the spec's user is only a stand-in for one that the container is to have for itself.
     pub(crate) own_user: Option<OwnUser>,

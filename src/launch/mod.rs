@@ -43,9 +43,10 @@ use crate::state::record::{
 use crate::sys::{self, Cloned, Fork};
 use crate::systemd;
 use init::Init;
-pub(crate) use job::Job;
+pub(crate) use job::{Goal, Job};
 use pid_file::Place;
 use progress::{Answer, Line};
+pub(crate) use report::start_failure;
 use report::{Outcome, Report, read_report};
 use undo::Undo;
 
@@ -63,7 +64,7 @@ pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
     let _silence = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
     let code = match launch(&job, &line) {
         Ok(watched) => {
-            line.answer(&Answer::Running(Box::new(watched.record.clone())));
+            line.answer(&Answer::Launched(Box::new(watched.record.clone())));
             watched.become_monitor()
         }
         Err(error) => {
@@ -276,25 +277,36 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     };
     let room = text_of(&record).len() + ROOM_FOR_THE_REST;
     let draft = Draft::reserve(claim.path.join("record.json"), room, 0o600).at(Stage::Record, "record.json", "open")?;
-    let prepared = handoff::Prepared::make(claim, spec)?;
+    let prepared = handoff::Prepared::make(claim, spec, job.goal)?;
     if spec.on_exit == OnExit::Remove {
         undo.removed_exit(removed.keep(prepared.claim.directory.as_fd(), spec.id.as_str())?);
     }
-    if in_cgroups {
-        admit(&admission_writing)?;
-    }
-    drop(admission_writing);
+    // Of one that is only created, its monitor admits init.
+    let held_back = match job.goal {
+        Goal::Create => Some(admission_writing),
+        Goal::Start => {
+            if in_cgroups {
+                admit(&admission_writing)?;
+            }
+            None
+        }
+    };
     let oom = handoff::watch_memory(&layout, &spec.cgroup);
     store.trim_after(&layer_sources);
     removed.trim(MOST_REMOVED);
 
     line.enter(Stage::Become)?;
-    let report = read_report(&report, spec, PATIENCE)?;
-    clock.add_report(&report, monotonic_ns());
-    succeeded(report.outcome, &child)?;
-    record.started_boot_ns = nanoseconds(ClockId::Boottime);
-    record.notes.extend(note_owner(&child, spec));
-    record.confined_by = confinement.and_then(|confinement| confinement.in_force(child.pid));
+    let reached = read_report(&report, spec, job.goal, PATIENCE)?;
+    clock.add_report(&reached, monotonic_ns());
+    succeeded(reached.outcome, job.goal, &child)?;
+    match job.goal {
+        Goal::Create => record.confined_by = None,
+        Goal::Start => {
+            record.started_boot_ns = nanoseconds(ClockId::Boottime);
+            record.notes.extend(note_owner(&child, spec));
+            record.confined_by = confinement.and_then(|confinement| confinement.in_force(child.pid));
+        }
+    }
 
     line.enter(Stage::PidFile)?;
     pid_file.map_or(Ok(()), |file| file.publish())?;
@@ -305,7 +317,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     record.stages = clock.stages;
     draft.finish(&text_of(&record)).at(Stage::Record, "record.json", "write")?;
     let upper = above.map(|above| above.upper);
-    Ok(handoff::Watched { record, spec: spec.clone(), prepared, child, cgroup, layout, upper, oom })
+    let gate = held_back.map(|admission| handoff::Gate { admission, report });
+    Ok(handoff::Watched { record, spec: spec.clone(), prepared, child, cgroup, layout, upper, oom, gate })
 }
 
 /// What a record grows by after its room was taken: the time of each stage and the last note.
@@ -362,21 +375,15 @@ fn protect_from_oom_killer() -> Option<String> {
     }
 }
 
-fn succeeded(outcome: Outcome, child: &Cloned) -> Result<()> {
-    match outcome {
-        Outcome::Executed => Ok(()),
-        Outcome::Failed(error) => Err(error),
-        Outcome::Vanished(stage) => {
-            let how = undo::end_of(child);
-            Err(Error::found(
-                ErrorKind::System,
-                stage,
-                "init",
-                "wait",
-                format!("it died before the workload started: {how}"),
-            ))
-        }
-    }
+fn succeeded(outcome: Outcome, goal: Goal, child: &Cloned) -> Result<()> {
+    let stage = match (outcome, goal) {
+        (Outcome::Executed, _) | (Outcome::Ready, Goal::Create) => return Ok(()),
+        (Outcome::Failed(error), _) => return Err(error),
+        (Outcome::Ready, Goal::Start) => Stage::Init,
+        (Outcome::Vanished(stage), _) => stage,
+    };
+    let text = format!("it died before the workload started: {}", undo::end_of(child));
+    Err(Error::found(ErrorKind::System, stage, "init", "wait", text))
 }
 
 /// What to note of who `/proc/<pid>` belongs to after exec: the user, unless the worker has hidden

@@ -47,7 +47,7 @@ const SILENCE_WITH_INIT: Duration = PATIENCE.saturating_add(Duration::from_secs(
 /// What came of a launch.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    Running(Box<LaunchRecord>),
+    Launched(Box<LaunchRecord>),
     Failed(Error),
 }
 
@@ -148,7 +148,7 @@ fn receive_within(socket: OwnedFd, silence: impl Fn(Stage) -> Duration) -> Resul
     let mut text = vec![0; u32::from_le_bytes(length) as usize];
     stream.read_exact(&mut text).map_err(|_| died(at))?;
     match serde_json::from_slice(&text) {
-        Ok(Answer::Running(record)) => Ok(*record),
+        Ok(Answer::Launched(record)) => Ok(*record),
         Ok(Answer::Failed(error)) => Err(error),
         Err(error) => Err(Error::found(ErrorKind::System, at, OBJECT, "parse", error.to_string())),
     }

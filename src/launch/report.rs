@@ -1,13 +1,15 @@
 //! What init tells the launch process: how far it got, when, and why it failed.
 //!
 //! One close-on-exec pipe carries it. End of file without an error means that the workload runs;
-//! the time of each stage comes along.
+//! the time of each stage comes along. Of a container that is only created, the launch process
+//! reads as far as init's word that it is ready, and the monitor has the rest.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::init::workload::refused;
+use super::job::Goal;
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::monotonic_ns;
@@ -28,6 +30,8 @@ const SECCOMP_MARK: u8 = 0xfd;
 const PROC_MARK: u8 = 0xfc;
 const ATTRIBUTE_MARK: u8 = 0xfb;
 const LABEL_MARK: u8 = 0xfa;
+/// Nothing is left to do but to become the workload.
+const READY_MARK: u8 = 0xf9;
 
 /// The writing end, held by init.
 pub(crate) struct Reporter<'a>(pub(crate) BorrowedFd<'a>);
@@ -43,6 +47,11 @@ impl Reporter<'_> {
         if rustix::io::write(self.0, &record) == Err(rustix::io::Errno::PIPE) {
             sys::exit_now(1);
         }
+    }
+
+    /// All that is left is the exec.
+    pub(crate) fn ready(&self) {
+        let _ = rustix::io::write(self.0, &[READY_MARK]);
     }
 
     /// Init cannot go on.
@@ -64,6 +73,8 @@ impl Reporter<'_> {
 pub(crate) enum Outcome {
     /// The pipe closed at exec.
     Executed,
+    /// Init was ready to become the workload, and did not.
+    Ready,
     /// Init said why it stopped.
     Failed(Error),
     /// The pipe closed before exec, without a word: init was killed, at this stage.
@@ -76,19 +87,41 @@ pub(crate) struct Report {
     pub(crate) outcome: Outcome,
 }
 
-/// Reads until init has become the workload, failed or died; at most until the deadline.
-pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, patience: Duration) -> Result<Report> {
-    let bytes = read_to_end(pipe, Instant::now() + patience)?;
+/// Reads until init has become the workload, or is ready to where that is the goal; or has failed
+/// or died; at most until the deadline.
+pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, goal: Goal, patience: Duration) -> Result<Report> {
+    let bytes = read_to_goal(pipe, goal, Instant::now() + patience)?;
+    Ok(parse(&bytes, Some(spec)))
+}
+
+/// Why a container that was created could not be started, by what init reported from then on. The
+/// spec is for names in the error.
+pub(crate) fn start_failure(said: &[u8], spec: Option<&LaunchSpec>) -> Error {
+    match parse(said, spec).outcome {
+        Outcome::Failed(error) => error,
+        _ => {
+            let text = "init was killed before it became the workload";
+            Error::found(ErrorKind::System, Stage::Become, "init", "wait", text)
+        }
+    }
+}
+
+fn parse(bytes: &[u8], spec: Option<&LaunchSpec>) -> Report {
     let mut entered = Vec::new();
-    let mut rest = bytes.as_slice();
+    let mut ready = false;
+    let mut rest = bytes;
     while let [mark, ..] = rest {
         if *mark == ERROR_MARK {
             let error = serde_json::from_slice(&rest[1..]).unwrap_or_else(|_| cut_short());
-            return Ok(Report { entered, outcome: Outcome::Failed(error) });
+            return Report { entered, outcome: Outcome::Failed(error) };
+        }
+        if *mark == READY_MARK {
+            (ready, rest) = (true, &rest[1..]);
+            continue;
         }
         if let [mark @ LABEL_MARK..=EXECVE_MARK, a, b, c, d] = rest {
             let error = said_in_between(*mark, i32::from_le_bytes([*a, *b, *c, *d]), spec);
-            return Ok(Report { entered, outcome: Outcome::Failed(error) });
+            return Report { entered, outcome: Outcome::Failed(error) };
         }
         let (Some(stage), Some(instant)) = (Stage::from_byte(*mark), rest.get(1..STAGE_RECORD)) else { break };
         let instant = u64::from_le_bytes(instant.try_into().unwrap_or_default());
@@ -97,15 +130,16 @@ pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, patience: Duration)
     }
     let outcome = match entered.last() {
         Some((Stage::Become, _)) => Outcome::Executed,
+        _ if ready => Outcome::Ready,
         Some((stage, _)) => Outcome::Vanished(*stage),
         None => Outcome::Vanished(Stage::Clone),
     };
-    Ok(Report { entered, outcome })
+    Report { entered, outcome }
 }
 
 /// The error behind a mark of the program between init and the workload.
-fn said_in_between(mark: u8, errno: i32, spec: &LaunchSpec) -> Error {
-    let confinement = Confinement::of(spec);
+fn said_in_between(mark: u8, errno: i32, spec: Option<&LaunchSpec>) -> Error {
+    let confinement = spec.and_then(Confinement::of);
     match (mark, confinement) {
         (PROC_MARK, Some(confinement)) if errno == 0 => confinement.no_procfs(),
         (PROC_MARK, Some(confinement)) => confinement.not_applied("openat(/proc)", errno),
@@ -117,14 +151,15 @@ fn said_in_between(mark: u8, errno: i32, spec: &LaunchSpec) -> Error {
         }
         (SECCOMP_MARK, _) => seccomp::refused(std::io::Error::from_raw_os_error(errno)),
         (_, confinement) => {
-            let program = CString::new(spec.args[0].as_str()).unwrap_or_default();
+            let program = spec.map_or("", |spec| spec.args[0].as_str());
+            let program = CString::new(program).unwrap_or_default();
             let error = refused(&program, "execve", std::io::Error::from_raw_os_error(errno));
             confinement.map_or(error.clone(), |confinement| confinement.explain(error))
         }
     }
 }
 
-fn read_to_end(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>> {
+fn read_to_goal(pipe: &OwnedFd, goal: Goal, deadline: Instant) -> Result<Vec<u8>> {
     const OBJECT: &str = "init's report";
     let mut bytes = Vec::new();
     let mut buffer = [0; 1024];
@@ -134,7 +169,13 @@ fn read_to_end(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>> {
         }
         match rustix::io::read(pipe.as_fd(), &mut buffer) {
             Ok(0) => return Ok(bytes),
-            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            Ok(length) => {
+                bytes.extend_from_slice(&buffer[..length]);
+                // It says no more before it is let go.
+                if goal == Goal::Create && matches!(parse(&bytes, None).outcome, Outcome::Ready) {
+                    return Ok(bytes);
+                }
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno).at(Stage::Clone, OBJECT, "read"),
         }
@@ -154,6 +195,7 @@ fn cut_short() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::monitor::handover::has_started;
 
     fn spec() -> LaunchSpec {
         let user = crate::request::Identity::new(1, 1, [1]).unwrap();
@@ -184,7 +226,7 @@ mod tests {
             (ATTRIBUTE_MARK, libc::EXDEV, "openat(/proc/self/attr/apparmor/exec)"),
             (LABEL_MARK, libc::EACCES, "write(/proc/self/attr/apparmor/exec)"),
         ] {
-            let error = said_in_between(mark, errno, &spec);
+            let error = said_in_between(mark, errno, Some(&spec));
             assert_eq!((error.object(), error.call()), ("AppArmor profile 'x'", call));
             assert_eq!((error.stage(), error.errno().unwrap_or(0)), (Stage::Become, errno), "{error}");
         }
@@ -194,7 +236,7 @@ mod tests {
         let (reading, writing) = rustix::pipe::pipe().unwrap();
         write(&Reporter(writing.as_fd()));
         drop(writing);
-        read_report(&reading, &spec(), Duration::from_secs(5)).unwrap()
+        read_report(&reading, &spec(), Goal::Start, Duration::from_secs(5)).unwrap()
     }
 
     #[test]
@@ -205,6 +247,30 @@ mod tests {
         });
         assert!(matches!(report.outcome, Outcome::Executed));
         assert_eq!(report.entered.iter().map(|(stage, _)| *stage).collect::<Vec<_>>(), [Stage::Root, Stage::Become]);
+    }
+
+    #[test]
+    fn a_created_one_is_read_up_to_its_word_that_it_is_ready_and_the_rest_is_the_monitors() {
+        let (reading, writing) = rustix::pipe::pipe().unwrap();
+        let reporter = Reporter(writing.as_fd());
+        reporter.enter(Stage::Init);
+        reporter.ready();
+        let report = read_report(&reading, &spec(), Goal::Create, Duration::from_secs(5)).unwrap();
+        assert!(matches!(report.outcome, Outcome::Ready));
+        let rest = || {
+            let mut bytes = [0; 256];
+            let length = rustix::io::read(&reading, &mut bytes).unwrap();
+            bytes[..length].to_vec()
+        };
+        reporter.enter(Stage::Become);
+        let started = rest();
+        assert!(has_started(&started), "{started:?}");
+        let _ = rustix::io::write(reporter.0, &[EXECVE_MARK, libc::ENOEXEC as u8, 0, 0, 0]);
+        let failed = [started, rest()].concat();
+        assert!(!has_started(&failed));
+        assert_eq!(start_failure(&failed, Some(&spec())).errno(), Some(libc::ENOEXEC));
+        let killed = start_failure(&[], None);
+        assert_eq!((killed.kind(), killed.stage()), (ErrorKind::System, Stage::Become));
     }
 
     #[test]
@@ -227,7 +293,7 @@ mod tests {
     fn a_silent_init_is_given_up_after_the_patience_asked_for() {
         let (reading, writing) = rustix::pipe::pipe().unwrap();
         Reporter(writing.as_fd()).enter(Stage::Mounts);
-        let error = read_report(&reading, &spec(), Duration::from_millis(1)).err().unwrap();
+        let error = read_report(&reading, &spec(), Goal::Start, Duration::from_millis(1)).err().unwrap();
         assert_eq!((error.kind(), error.stage()), (ErrorKind::TimedOut, Stage::Mounts));
     }
 }

@@ -20,7 +20,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::job::Job;
+use super::job::{Goal, Job};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host_files::HostFile;
 use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
@@ -43,6 +43,7 @@ const OBJECT: &str = "launch request";
 #[derive(Serialize, Deserialize)]
 struct Text {
     called_ns: u64,
+    goal: Goal,
     spec: LaunchSpec,
     own_user: Option<OwnUser>,
     /// Nothing: the launch process opens them.
@@ -80,6 +81,7 @@ struct LayerText {
 pub(crate) fn send_job(stream: &UnixStream, job: &Job) -> Result<()> {
     let text = Text {
         called_ns: job.called_ns,
+        goal: job.goal,
         spec: job.spec.clone(),
         own_user: job.own_user.clone(),
         files: job.files.as_ref().map(FilesText::of),
@@ -160,6 +162,7 @@ fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Job> {
     }
     Ok(Job {
         called_ns: text.called_ns,
+        goal: text.goal,
         spec: text.spec,
         own_user: text.own_user,
         files,

@@ -33,16 +33,28 @@ pub(crate) enum Reply {
     Silent,
 }
 
+/// Has the monitor start what was created; the answer comes when it runs. Gone: it has ended, or
+/// ended over it.
+pub(crate) fn start(directory: &Path, patience: Duration) -> Result<Reply> {
+    match ask(directory, Request::Start, Stage::Become, "start", patience) {
+        Err(error) if error.errno() == Some(libc::EALREADY) => {
+            Err(error.with_kind(ErrorKind::Phase).explain("it has been started already"))
+        }
+        other => other,
+    }
+}
+
 /// Has the monitor signal init.
 pub(crate) fn signal(directory: &Path, signal: i32) -> Result<Reply> {
-    ask(directory, Request::Signal(named(directory, signal)?), "signal")
+    ask(directory, Request::Signal(named(directory, signal)?), Stage::Stop, "signal", PATIENCE)
 }
 
 /// Has the monitor stop the container.
 pub(crate) fn stop(directory: &Path, signal: i32, grace: Duration) -> Result<Reply> {
     // The largest number means the container's own grace.
     let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX).min(u32::MAX - 1);
-    ask(directory, Request::Stop { signal: Some(named(directory, signal)?), grace_ms: Some(grace_ms) }, "stop")
+    let request = Request::Stop { signal: Some(named(directory, signal)?), grace_ms: Some(grace_ms) };
+    ask(directory, request, Stage::Stop, "stop", PATIENCE)
 }
 
 fn named(directory: &Path, signal: i32) -> Result<Signal> {
@@ -61,21 +73,21 @@ fn object(directory: &Path) -> String {
     format!("monitor of container '{}'", directory.file_name().unwrap_or_default().to_string_lossy())
 }
 
-fn ask(directory: &Path, request: Request, call: &str) -> Result<Reply> {
+fn ask(directory: &Path, request: Request, stage: Stage, call: &str, patience: Duration) -> Result<Reply> {
     let object = object(directory);
     let socket = match connected(directory) {
         // Its queue of connections is full.
         Err(Errno::AGAIN) => return Ok(Reply::Silent),
-        other => other.at(Stage::Stop, &object, "connect")?,
+        other => other.at(stage, &object, "connect")?,
     };
     let Some(socket) = socket else { return Ok(Reply::Gone) };
-    match exchange(&socket, request) {
+    match exchange(&socket, request, patience) {
         Ok(Some(0)) => Ok(Reply::Done),
         Ok(Some(errno)) if errno == libc::ESRCH => Ok(Reply::Gone),
-        Ok(Some(errno)) => Err(Error::system(Stage::Stop, object, call, crate::error::Errno(errno))),
+        Ok(Some(errno)) => Err(Error::system(stage, object, call, crate::error::Errno(errno))),
         Ok(None) | Err(Errno::CONNRESET | Errno::PIPE) => Ok(Reply::Gone),
         Err(Errno::TIMEDOUT) => Ok(Reply::Silent),
-        Err(errno) => Err(errno).at(Stage::Stop, object, call),
+        Err(errno) => Err(errno).at(stage, object, call),
     }
 }
 
@@ -96,9 +108,9 @@ fn connected(directory: &Path) -> rustix::io::Result<Option<OwnedFd>> {
 }
 
 /// The errno of the answer; nothing when the monitor ended instead of answering.
-fn exchange(socket: &OwnedFd, request: Request) -> rustix::io::Result<Option<i32>> {
+fn exchange(socket: &OwnedFd, request: Request, patience: Duration) -> rustix::io::Result<Option<i32>> {
     send(socket, &request.encode(), SendFlags::NOSIGNAL)?;
-    if !is_readable_by(socket.as_fd(), Some(Instant::now() + PATIENCE))? {
+    if !is_readable_by(socket.as_fd(), Some(Instant::now() + patience))? {
         return Err(Errno::TIMEDOUT);
     }
     let mut packet = [0; 64];

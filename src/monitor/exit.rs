@@ -23,13 +23,21 @@ pub struct ExitRecord {
     pub exit: Exit,
     /// Why it ended.
     pub reason: EndReason,
-    /// When it was started, nanoseconds since 1970; `None`: it never passed its gate.
+    /// When its launch began, nanoseconds since 1970: the launch record's number. `None` in records
+    /// of earlier versions.
+    #[serde(default)]
+    pub created_unix_ns: Option<u64>,
+    /// What init reported after its start, as hexadecimal digits, where it never became the
+    /// workload: [`Exited::start_error`](crate::Exited::start_error) reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_report: Option<String>,
+    /// When it was started, nanoseconds since 1970; `None`: it never became the workload.
     pub started_unix_ns: Option<u64>,
     /// When init was reaped, nanoseconds since 1970.
     pub ended_unix_ns: u64,
     /// The same by CLOCK_BOOTTIME.
     pub ended_boot_ns: u64,
-    /// From start to end, nanoseconds; `None`: it never passed its gate.
+    /// From start to end, nanoseconds; `None`: it never became the workload.
     pub wall_ns: Option<u64>,
     /// What ran out of memory.
     pub oom: Option<Oom>,
@@ -113,6 +121,8 @@ pub enum EndReason {
     KilledAfterGrace,
     /// By its deadline, whether gently or not.
     Timeout,
+    /// Before it became the workload: it could not, or init was killed.
+    NeverStarted,
     /// A later version wrote it, and knows.
     #[serde(other)]
     Unknown,

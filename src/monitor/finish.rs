@@ -3,9 +3,11 @@
 //! take a while.
 
 use core::ffi::CStr;
+use core::fmt::Write;
 
 use crate::counters::{Counts, SOURCES};
-use crate::handover::{CgroupKind, CgroupLeaf, Handover, RESERVED_NAME};
+use crate::decimal::Decimal;
+use crate::handover::{CgroupKind, CgroupLeaf, Handover, NOT_STARTED_NAME, RESERVED_NAME, STARTED_NAME};
 use crate::record::{Ending, Extent, Facts, Upper, Usage};
 use crate::sys::{self, Clock, Open};
 use crate::SOCKET_NAME;
@@ -122,10 +124,22 @@ pub fn write_record(directory: i32, facts: &Facts<'_>) -> sys::Result<()> {
 
 /// Removes the container's directory with everything that is ever in it.
 pub fn remove_directory(directory: i32, path: &CStr) {
-    for name in [c"record.json", c"exit.json", c"claim"] {
+    for name in [c"record.json", c"exit.json", c"claim", STARTED_NAME, NOT_STARTED_NAME] {
         let _ = sys::unlink_at(directory, name);
     }
     let _ = sys::rmdir(path);
+}
+
+/// Notes when the workload was started. The room for it was taken beforehand.
+pub fn note_start(directory: i32, (unix_ns, boot_ns): (u64, u64)) -> sys::Result<()> {
+    let fd = sys::open_at(directory, NOT_STARTED_NAME, Open::Create)?;
+    let mut out = Output { fd, buffer: [0; 512], filled: 0, written: 0, result: Ok(()) };
+    for text in [Decimal::new(unix_ns).as_str(), " ", Decimal::new(boot_ns).as_str(), "\n"] {
+        let _ = out.write_str(text);
+    }
+    out.flush();
+    sys::close(fd);
+    out.result.and_then(|()| sys::rename_at(directory, NOT_STARTED_NAME, STARTED_NAME))
 }
 
 fn try_record(directory: i32, facts: &Facts<'_>, extent: Extent) -> sys::Result<()> {

@@ -32,6 +32,23 @@ pub const MAX_CGROUPS: usize = 16;
 
 const HEADER: (&str, &str) = ("squall-handover", "1");
 
+/// The file in the container's directory that says when a container with a gate was started, in
+/// nanoseconds since 1970 and of CLOCK_BOOTTIME: one line, two numbers. It is there, empty and with
+/// room, from before the launch is answered, under the name that follows.
+pub const STARTED_NAME: &CStr = c"started";
+/// The same before the start.
+pub const NOT_STARTED_NAME: &CStr = c"started.tmp";
+
+/// What init's report begins with when it becomes the workload: the number of that stage, followed
+/// by eight bytes of time.
+pub const BECOME: u8 = 11;
+
+/// Whether a report that has come to its end is that of an init that became the workload: anything
+/// after the stage is why it could not.
+pub fn has_started(report: &[u8]) -> bool {
+    matches!(report, [BECOME, _, _, _, _, _, _, _, _])
+}
+
 /// Everything the monitor knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handover<'a> {
@@ -50,6 +67,9 @@ pub struct Handover<'a> {
     /// Init waits until something can be read at the other end of this pipe (or from this eventfd)
     /// and gives up at its end of file. `None`: it runs already.
     pub gate: Option<i32>,
+    /// Init's report from the gate on ([`has_started`]); its end of file comes with the exec. For a
+    /// container with a gate.
+    pub report: Option<i32>,
     /// A directory of the upper, where that is a file system of its own.
     pub upper: Option<i32>,
     /// The container's directory by its path, where nothing of it is to stay in the end.
@@ -58,7 +78,10 @@ pub struct Handover<'a> {
     pub owner_uid: u32,
     /// When, by what and how gently the container is ended.
     pub terms: Terms,
-    /// When it was started (where it has a gate: created), nanoseconds since 1970.
+    /// When its launch began, nanoseconds since 1970: with the boot id it tells this container from
+    /// others of its name.
+    pub created_unix_ns: u64,
+    /// When it was started, nanoseconds since 1970. Means nothing where it has a gate.
     pub started_unix_ns: u64,
     /// The same by CLOCK_BOOTTIME.
     pub started_boot_ns: u64,
@@ -166,17 +189,21 @@ impl<'a> Handover<'a> {
         put(out, "id", &[self.id])?;
         put(out, "boot-id", &[self.boot_id])?;
         let fds = [("pidfd", Some(self.pidfd)), ("directory", Some(self.directory)), ("socket", Some(self.socket))];
-        for (key, fd) in fds.into_iter().chain([("gate", self.gate), ("upper", self.upper)]) {
+        for (key, fd) in fds.into_iter().chain([("gate", self.gate), ("report", self.report), ("upper", self.upper)]) {
             if let Some(fd) = fd {
                 put_number(out, key, fd.unsigned_abs().into())?;
             }
         }
         put_number(out, "pid", self.pid.into())?;
         put_number(out, "owner-uid", self.owner_uid.into())?;
+        put_number(out, "created-unix-ns", self.created_unix_ns)?;
         put_number(out, "started-unix-ns", self.started_unix_ns)?;
         put_number(out, "started-boot-ns", self.started_boot_ns)?;
         if let Some(deadline) = self.terms.deadline {
             put_number(out, "deadline-boot-ns", deadline)?;
+        }
+        if let Some(timeout) = self.terms.timeout {
+            put_number(out, "timeout-ns", timeout)?;
         }
         put_number(out, "stop-signal", self.terms.stop_signal.number().into())?;
         put_number(out, "grace-ms", self.terms.grace_ms.into())?;
@@ -195,10 +222,10 @@ impl<'a> Handover<'a> {
     }
 
     /// Every fd named, which are the ones to keep. Unsorted.
-    pub fn fds(&self) -> List<i32, { MAX_WATCHES + 5 }> {
+    pub fn fds(&self) -> List<i32, { MAX_WATCHES + 6 }> {
         let mut fds = List::of(&[self.pidfd, self.directory, self.socket]);
         let others = self.watches.iter().map(|watch| Some(watch.fd));
-        for fd in [self.gate, self.upper].into_iter().chain(others).flatten() {
+        for fd in [self.gate, self.report, self.upper].into_iter().chain(others).flatten() {
             let _ = fds.push(fd); // there is room for all
         }
         fds
@@ -213,10 +240,12 @@ impl<'a> Handover<'a> {
             directory: -1,
             socket: -1,
             gate: None,
+            report: None,
             upper: None,
             removal: None,
             owner_uid: 0,
-            terms: Terms { deadline: None, stop_signal: Signal::TERM, grace_ms: 0 },
+            terms: Terms { deadline: None, timeout: None, stop_signal: Signal::TERM, grace_ms: 0 },
+            created_unix_ns: 0,
             started_unix_ns: 0,
             started_boot_ns: 0,
             watches: List::new(),
@@ -234,12 +263,15 @@ impl<'a> Handover<'a> {
             "directory" => self.directory = fd(text)?,
             "socket" => self.socket = fd(text)?,
             "gate" => self.gate = Some(fd(text)?),
+            "report" => self.report = Some(fd(text)?),
             "upper" => self.upper = Some(fd(text)?),
             "removal" => self.removal = Some(value).filter(|path| path.to_bytes().starts_with(b"/")),
             "owner-uid" => self.owner_uid = number(text)?,
+            "created-unix-ns" => self.created_unix_ns = number(text)?,
             "started-unix-ns" => self.started_unix_ns = number(text)?,
             "started-boot-ns" => self.started_boot_ns = number(text)?,
             "deadline-boot-ns" => self.terms.deadline = Some(number(text)?),
+            "timeout-ns" => self.terms.timeout = Some(number(text)?),
             "stop-signal" => self.terms.stop_signal = Signal::new(number(text)?)?,
             "grace-ms" => self.terms.grace_ms = number(text)?,
             "oom" => self.watches.push(watch(value)?).ok()?,
@@ -322,10 +354,12 @@ pub(super) mod tests {
             directory: 5,
             socket: 6,
             gate: Some(7),
+            report: Some(9),
             upper: Some(8),
             removal: Some(c"/run/squall/containers/worker-1"),
             owner_uid: 1000,
-            terms: Terms { deadline: Some(9), stop_signal: Signal::TERM, grace_ms: 10 },
+            terms: Terms { deadline: Some(9), timeout: Some(13), stop_signal: Signal::TERM, grace_ms: 10 },
+            created_unix_ns: 10,
             started_unix_ns: 11,
             started_boot_ns: 12,
             watches: List::of(&[
@@ -343,16 +377,16 @@ pub(super) mod tests {
         #[test]
         fn a_handover_arrives_as_it_was_written(
             id in "[^\0]{1,80}", boot_id in "[^\0]{1,40}", pid in 1u32.., fds in proptest::array::uniform5(4..i32::MAX), owner_uid: u32,
-            deadline: Option<u64>, signal in 1u8..=64, grace_ms: u32, started: [u64; 2], gate: bool,
+            deadline: Option<u64>, timeout: Option<u64>, signal in 1u8..=64, grace_ms: u32, started: [u64; 3], gate: bool,
             ancestors in proptest::collection::vec(("/[^\0]{0,90}", 4..i32::MAX, any::<u64>()), 0..MAX_WATCHES),
             paths in proptest::collection::vec(("/[^\0]{0,90}", 0usize..7), 0..=MAX_CGROUPS),
         ) {
             let paths: Vec<_> = paths.iter().map(|(path, kind)| (CString::new(path.as_str()).unwrap(), CgroupKind::ALL[*kind].0)).collect();
             let mut handover = Handover {
                 id: &id, boot_id: &boot_id, pid, pidfd: fds[0], directory: fds[1], socket: fds[2],
-                gate: gate.then_some(fds[3]), upper: (!gate).then_some(fds[4]), removal: gate.then_some(c"/a"), owner_uid,
-                terms: Terms { deadline, stop_signal: Signal::new(signal).unwrap(), grace_ms },
-                started_unix_ns: started[0], started_boot_ns: started[1], watches: List::new(), cgroups: List::new(),
+                gate: gate.then_some(fds[3]), report: gate.then_some(fds[4]), upper: (!gate).then_some(fds[4]), removal: gate.then_some(c"/a"), owner_uid,
+                terms: Terms { deadline, timeout, stop_signal: Signal::new(signal).unwrap(), grace_ms },
+                created_unix_ns: started[2], started_unix_ns: started[0], started_boot_ns: started[1], watches: List::new(), cgroups: List::new(),
             };
             for (path, fd, baseline) in &ancestors {
                 handover.watches.push(OomWatch { fd: *fd, kind: OomKind::MemoryEvents, baseline: *baseline, ancestor: Some(path) }).unwrap();

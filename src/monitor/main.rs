@@ -45,7 +45,11 @@ const REST_NS: u64 = 1_000_000_000;
 const INIT: usize = 0;
 const SIGNALS: usize = 1;
 const SOCKET: usize = 2;
-const FIRST_CLIENT: usize = 3;
+const REPORT: usize = 3;
+const FIRST_CLIENT: usize = 4;
+
+/// Of what init says when it cannot start, so much is kept: an error is a few hundred bytes.
+const MAX_REPORT: usize = 1536;
 
 /// Called by `_start`, on the stack that the kernel made.
 pub extern "C" fn main() -> ! {
@@ -96,6 +100,10 @@ struct Monitor {
     signals: i32,
     /// The gate's fd until it is opened.
     gate: Option<i32>,
+    /// Init's report until its end.
+    report: Option<i32>,
+    /// What it has said so far.
+    said: List<u8, MAX_REPORT>,
     started_ns: Option<(u64, u64)>,
     oom_seen: [u64; MAX_WATCHES],
     watching_boot_ns: u64,
@@ -112,7 +120,9 @@ impl Monitor {
     fn new(handover: Handover<'static>) -> Option<Monitor> {
         // Anything else than "our child, and not reaped" would be found out when it is too late.
         sys::wait(sys::Children::Pidfd(handover.pidfd), sys::Wait::Look).ok()?;
-        sys::set_nonblocking(handover.socket).ok()?;
+        for fd in [Some(handover.socket), handover.report].into_iter().flatten() {
+            sys::set_nonblocking(fd).ok()?;
+        }
         for watch in handover.watches.iter().filter(|watch| watch.kind == OomKind::Eventfd) {
             sys::set_nonblocking(watch.fd).ok()?;
         }
@@ -123,6 +133,8 @@ impl Monitor {
             clients: Clients::new(handover.owner_uid),
             signals: sys::signals().ok()?,
             gate: handover.gate,
+            report: handover.report,
+            said: List::new(),
             started_ns: handover.gate.is_none().then_some((handover.started_unix_ns, handover.started_boot_ns)),
             oom_seen: [0; MAX_WATCHES],
             watching_boot_ns: sys::now_ns(Clock::Boottime),
@@ -140,6 +152,9 @@ impl Monitor {
         let ready = self.poll();
         let is_ready = |place: usize| ready.get(place).is_some_and(|revents| *revents != 0);
         self.doubted = false;
+        if is_ready(REPORT) {
+            self.read_report();
+        }
         if is_ready(INIT) || is_ready(SIGNALS) {
             self.look_at_init();
             self.doubted = is_ready(INIT);
@@ -172,9 +187,33 @@ impl Monitor {
             Ok(None) => (),
             Ok(ended) => {
                 self.ended = ended;
+                // Whether it ever ran: what it said is all there by now.
+                self.read_report();
                 self.happened(Event::InitExited);
             }
             Err(finish::Unknown) => sys::exit(NO_RECORD),
+        }
+    }
+
+    /// Reads what init has said. At the end of its report it is known whether it became the workload.
+    fn read_report(&mut self) {
+        let Some(report) = self.report else { return };
+        let mut buffer = [0; 256];
+        loop {
+            match sys::read(report, &mut buffer) {
+                Err(sys::EAGAIN | sys::EINTR) => return,
+                Ok(0) | Err(_) => break,
+                Ok(length) => {
+                    for byte in buffer.iter().take(length) {
+                        let _ = self.said.push(*byte); // what does not fit is left out
+                    }
+                }
+            }
+        }
+        sys::close(report);
+        self.report = None;
+        if handover::has_started(&self.said) {
+            self.happened(Event::Started);
         }
     }
 
@@ -182,7 +221,8 @@ impl Monitor {
         let exhausted = self.accepting == Accepted::Exhausted;
         let resting = exhausted || self.doubted;
         let mut fds = [PollFd { fd: -1, events: POLLIN, revents: 0 }; FIRST_CLIENT + PLACES];
-        let [init, signals, socket, clients @ ..] = &mut fds;
+        let [init, signals, socket, report, clients @ ..] = &mut fds;
+        report.fd = self.report.unwrap_or(-1);
         init.fd = if self.doubted { -1 } else { self.handover.pidfd };
         signals.fd = self.signals;
         socket.fd = if exhausted { -1 } else { self.handover.socket };
@@ -203,6 +243,7 @@ impl Monitor {
         for action in actions.iter() {
             match *action {
                 Action::OpenGate => outcome = self.open_gate(),
+                Action::NoteStart => self.note_start(),
                 Action::Signal(signal) => outcome = sys::send_signal(self.handover.pidfd, signal.number()),
                 Action::Thaw => finish::thaw(&self.handover),
                 Action::KillTree => self.kill_tree(),
@@ -221,11 +262,17 @@ impl Monitor {
 
     fn open_gate(&mut self) -> sys::Result<()> {
         let Some(gate) = self.gate.take() else { return Ok(()) };
-        self.started_ns = Some(now_ns());
         // Eight bytes are what an eventfd takes; the reader of a pipe looks at the first.
         let result = sys::write(gate, &1_u64.to_ne_bytes()).map(drop);
         sys::close(gate);
         result
+    }
+
+    /// Without the file the container still looks as if it had not been started; its end will tell.
+    fn note_start(&mut self) {
+        let now = now_ns();
+        self.started_ns = Some(now);
+        let _ = finish::note_start(self.handover.directory, now);
     }
 
     /// Init by its pidfd in any case: in a unified tree that it never joined `cgroup.kill` succeeds
@@ -280,6 +327,7 @@ impl Monitor {
             ending,
             reason,
             started_ns: self.started_ns,
+            start_report: &self.said,
             ended_ns,
             usage,
             counts: finish::read_counts(&self.handover),

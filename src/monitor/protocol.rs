@@ -63,7 +63,8 @@ impl Signal {
 pub enum Request {
     /// How is it; also the way to see that the monitor lives.
     Status,
-    /// Open the start gate.
+    /// Open the start gate. Answered when init has become the workload; where it could not, the
+    /// connection ends with the monitor, and the exit record says why.
     Start,
     /// Send init a signal. One that init has no handler for is dropped by the kernel unless it is
     /// SIGKILL or SIGSTOP.

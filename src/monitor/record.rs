@@ -57,8 +57,10 @@ pub struct Facts<'a> {
     pub ending: Ending,
     /// Why.
     pub reason: Reason,
-    /// When it was started, in Unix and in boot time; `None`: it never left its gate.
+    /// When it was started, in Unix and in boot time; `None`: it never became the workload.
     pub started_ns: Option<(u64, u64)>,
+    /// What init said from its gate on; nothing where it had none.
+    pub start_report: &'a [u8],
     /// When it ended, in Unix and in boot time.
     pub ended_ns: (u64, u64),
     /// What init used.
@@ -100,11 +102,15 @@ impl Facts<'_> {
         }
         exit.close()?;
         json.text("reason", self.reason.name())?;
+        json.number("created_unix_ns", self.handover.created_unix_ns)?;
         json.optional("started_unix_ns", self.started_ns.map(|(unix, _)| unix))?;
         json.number("ended_unix_ns", self.ended_ns.0)?;
         json.number("ended_boot_ns", self.ended_ns.1)?;
         json.optional("wall_ns", self.started_ns.map(|(_, boot)| self.ended_ns.1.saturating_sub(boot)))?;
         if extent == Extent::Whole {
+            if self.reason == Reason::NeverStarted {
+                json.hex("start_report", self.start_report)?;
+            }
             self.write_measures(&mut json)?;
         }
         json.close()?;
@@ -180,6 +186,7 @@ impl Reason {
             Reason::Stopped => "stopped",
             Reason::KilledAfterGrace => "killed-after-grace",
             Reason::Timeout => "timeout",
+            Reason::NeverStarted => "never-started",
         }
     }
 }
@@ -233,6 +240,21 @@ impl<'o, W: Write> Object<'o, W> {
         }
     }
 
+    /// Bytes as two digits each.
+    fn hex(&mut self, key: &str, bytes: &[u8]) -> Result {
+        self.raw(key, "\"")?;
+        bytes.iter().try_for_each(|byte| self.digits(*byte))?;
+        self.out.write_str("\"")
+    }
+
+    fn digits(&mut self, byte: u8) -> Result {
+        for digit in [byte >> 4, byte & 15] {
+            let digit = HEX_DIGITS.get(usize::from(digit)..=usize::from(digit)).unwrap_or("0");
+            self.out.write_str(digit)?;
+        }
+        Ok(())
+    }
+
     fn text(&mut self, key: &str, text: &str) -> Result {
         self.raw(key, "\"")?;
         for piece in text.split_inclusive(is_special) {
@@ -242,10 +264,7 @@ impl<'o, W: Write> Object<'o, W> {
                 [byte] if is_special(char::from(*byte)) => {
                     self.out.write_str(plain)?;
                     self.out.write_str("\\u00")?;
-                    for digit in [byte >> 4, byte & 15] {
-                        let digit = HEX_DIGITS.get(usize::from(digit)..=usize::from(digit)).unwrap_or("0");
-                        self.out.write_str(digit)?;
-                    }
+                    self.digits(*byte)?;
                 }
                 _ => self.out.write_str(piece)?,
             }
@@ -272,6 +291,7 @@ mod tests {
             ending: Ending::Code(7),
             reason: Reason::Stopped,
             started_ns: Some((5, 6)),
+            start_report: &[],
             ended_ns: (100, number.max(6)),
             usage: Usage { user_ns: number, system_ns: number, max_rss_bytes: number },
             counts,
@@ -328,12 +348,23 @@ mod tests {
             (Reason::Stopped, EndReason::Stopped),
             (Reason::KilledAfterGrace, EndReason::KilledAfterGrace),
             (Reason::Timeout, EndReason::Timeout),
+            (Reason::NeverStarted, EndReason::NeverStarted),
         ];
         for (reason, expected) in table {
             let ending = Ending::Signal { signal: 11, core_dumped: true };
             let record = read(&Facts { reason, ending, ..facts(&handover, 1) }, Extent::Whole);
             assert_eq!((record.reason, record.exit), (expected, Exit::Signal { signal: 11, core_dumped: true }));
         }
+    }
+
+    #[test]
+    fn what_init_said_of_a_start_that_failed_is_kept() {
+        let handover = example();
+        let facts = Facts { start_report: &[0xfe, 8, 0], started_ns: None, ..facts(&handover, 1) };
+        let never = Facts { reason: Reason::NeverStarted, ..facts };
+        assert_eq!(read(&never, Extent::Whole).start_report.as_deref(), Some("fe0800"));
+        assert_eq!(read(&never, Extent::Whole).created_unix_ns, Some(10));
+        assert_eq!(read(&facts, Extent::Whole).start_report, None);
     }
 
     #[test]

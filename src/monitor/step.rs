@@ -1,9 +1,9 @@
 //! All of supervision as one pure function: what the monitor does when something happens.
 //!
 //! ```text
-//!            start        stop, SIGTERM, deadline         grace passed
-//! Created ──────────> Running ────────────────────────> Stopping ──────────────> Killing
-//!    └──────── stop, SIGTERM, deadline: nothing to be gentle with ──────────────────^
+//!          start            exec            stop, SIGTERM, deadline       grace passed
+//! Created ───────> Starting ─────> Running ─────────────────────────> Stopping ─────> Killing
+//!    └───────────────┴── stop, SIGTERM, deadline: nothing to be gentle with ─────────────^
 //! every phase ── init exited ──> Ended: one record, then nothing more
 //! ```
 //!
@@ -24,6 +24,8 @@ pub enum Reason {
     KilledAfterGrace,
     /// By the deadline of the container, whether gently or not.
     Timeout,
+    /// Before it became the workload, and not by a stop.
+    NeverStarted,
 }
 
 /// Where the container is, with what only matters there.
@@ -31,6 +33,11 @@ pub enum Reason {
 pub enum Phase {
     /// Waits at its gate.
     Created,
+    /// The gate is open; init has not become the workload yet.
+    Starting {
+        /// Who asked for it, and is answered when it runs.
+        client: usize,
+    },
     /// Runs.
     Running,
     /// Was signalled and has until `kill_at`.
@@ -54,6 +61,8 @@ pub enum Phase {
 pub struct Terms {
     /// When the container is stopped in any case.
     pub deadline: Option<u64>,
+    /// How long it may run, nanoseconds, where its deadline is to be set when it starts.
+    pub timeout: Option<u64>,
     /// The stop signal, where a stop names none.
     pub stop_signal: Signal,
     /// The grace, where a stop names none.
@@ -72,6 +81,8 @@ pub struct State {
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
+    /// Init has become the workload.
+    Started,
     /// Init is dead and can be reaped.
     InitExited,
     /// [`State::deadline`] has passed. One that comes early changes nothing.
@@ -88,6 +99,8 @@ pub enum Event {
 pub enum Action {
     /// Let init pass the gate.
     OpenGate,
+    /// Note that the workload runs, from now on.
+    NoteStart,
     /// Send init this signal.
     Signal(Signal),
     /// Let run what has been frozen, so that a signal is heard.
@@ -112,7 +125,7 @@ impl State {
     /// The next instant at which something is due by itself.
     pub fn deadline(&self) -> Option<u64> {
         match self.phase {
-            Phase::Created | Phase::Running => self.terms.deadline,
+            Phase::Created | Phase::Starting { .. } | Phase::Running => self.terms.deadline,
             Phase::Stopping { kill_at, .. } => Some(kill_at),
             Phase::Killing { .. } | Phase::Ended => None,
         }
@@ -121,7 +134,7 @@ impl State {
     /// The phase as clients see it.
     pub fn progress(&self) -> Progress {
         match self.phase {
-            Phase::Created => Progress::Created,
+            Phase::Created | Phase::Starting { .. } => Progress::Created,
             Phase::Running => Progress::Running,
             Phase::Stopping { .. } => Progress::Stopping,
             Phase::Killing { .. } | Phase::Ended => Progress::Killing,
@@ -145,8 +158,19 @@ pub fn step(state: State, now: u64, event: Event) -> (State, Actions) {
     let (phase, actions): (Phase, &[Action]) = match (state.phase, event) {
         (Phase::Ended, _) => (Phase::Ended, &[]),
         (phase, Event::InitExited) => (Phase::Ended, &[Action::Finish(reason(phase))]),
+        (Phase::Starting { client }, Event::Started) => {
+            let deadline =
+                state.terms.timeout.map_or(state.terms.deadline, |timeout| Some(now.saturating_add(timeout)));
+            let state = State { phase: Phase::Running, terms: Terms { deadline, ..state.terms } };
+            return (state, Actions::of(&[Action::NoteStart, Action::AnswerDone(client)]));
+        }
+        // It was stopped meanwhile.
+        (phase @ (Phase::Stopping { .. } | Phase::Killing { .. }), Event::Started) => (phase, &[Action::NoteStart]),
+        (phase, Event::Started) => (phase, &[]),
         (phase, Event::DeadlinePassed) if state.deadline().is_none_or(|deadline| now < deadline) => (phase, &[]),
-        (Phase::Created, Event::DeadlinePassed) => (Phase::Killing { cause: Reason::Timeout }, &[Action::KillTree]),
+        (Phase::Created | Phase::Starting { .. }, Event::DeadlinePassed) => {
+            (Phase::Killing { cause: Reason::Timeout }, &[Action::KillTree])
+        }
         (Phase::Stopping { cause, .. }, Event::DeadlinePassed) => {
             let cause = if cause == Reason::Stopped { Reason::KilledAfterGrace } else { cause };
             (Phase::Killing { cause }, &[Action::KillTree])
@@ -167,7 +191,7 @@ pub fn step(state: State, now: u64, event: Event) -> (State, Actions) {
 /// A stop, whoever asks for it.
 fn stop(state: State, now: u64, signal: Option<Signal>, grace_ms: Option<u32>) -> (State, Actions) {
     let (phase, actions): (Phase, &[Action]) = match state.phase {
-        Phase::Created => (Phase::Killing { cause: Reason::Stopped }, &[Action::KillTree]),
+        Phase::Created | Phase::Starting { .. } => (Phase::Killing { cause: Reason::Stopped }, &[Action::KillTree]),
         // Killed, but not dead: perhaps something was out of reach the first time.
         phase @ (Phase::Killing { .. } | Phase::Ended) => (phase, &[Action::KillTree]),
         phase => {
@@ -184,7 +208,7 @@ fn asked(state: State, now: u64, client: usize, request: Request) -> (State, Act
     let done = Action::AnswerDone(client);
     let (phase, actions): (Phase, &[Action]) = match (state.phase, request) {
         (phase, Request::Status) => (phase, &[Action::AnswerStatus(client)]),
-        (Phase::Created, Request::Start) => (Phase::Running, &[Action::OpenGate, done]),
+        (Phase::Created, Request::Start) => (Phase::Starting { client }, &[Action::OpenGate]),
         (phase, Request::Start) => (phase, &[Action::AnswerErrno(client, EALREADY)]),
         (phase, Request::Signal(Signal::KILL)) => (phase, &[Action::Signal(Signal::KILL), Action::Thaw, done]),
         (phase, Request::Signal(signal)) => (phase, &[Action::Signal(signal), done]),
@@ -199,7 +223,8 @@ fn asked(state: State, now: u64, client: usize, request: Request) -> (State, Act
 
 fn reason(phase: Phase) -> Reason {
     match phase {
-        Phase::Created | Phase::Running | Phase::Ended => Reason::Exited,
+        Phase::Created | Phase::Starting { .. } => Reason::NeverStarted,
+        Phase::Running | Phase::Ended => Reason::Exited,
         Phase::Stopping { cause, .. } | Phase::Killing { cause } => cause,
     }
 }
@@ -218,6 +243,7 @@ mod tests {
 
     fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         let event = prop_oneof![
+            3 => Just(Event::Started),
             1 => Just(Event::InitExited),
             6 => Just(Event::DeadlinePassed),
             1 => Just(Event::Terminated),
@@ -238,7 +264,7 @@ mod tests {
         let phase = prop_oneof![Just(Phase::Created), Just(Phase::Running)];
         (phase, proptest::option::of(0..400 * MS), 0u32..90).prop_map(|(phase, deadline, grace_ms)| State {
             phase,
-            terms: Terms { deadline, stop_signal: Signal::TERM, grace_ms },
+            terms: Terms { deadline, timeout: None, stop_signal: Signal::TERM, grace_ms },
         })
     }
 
@@ -279,7 +305,13 @@ mod tests {
                     _ => None,
                 }).collect();
                 match event {
+                    // Answered when it runs; whoever is waiting when it ends learns it by the end of the connection.
+                    Event::Asked(_, Request::Start) if before.phase == Phase::Created => prop_assert!(answered.is_empty()),
                     Event::Asked(client, _) if before.phase != Phase::Ended => prop_assert_eq!(answered, vec![(actions.len() - 1, client)]),
+                    Event::Started => match before.phase {
+                        Phase::Starting { client } => prop_assert_eq!(answered, vec![(actions.len() - 1, client)]),
+                        _ => prop_assert!(answered.is_empty()),
+                    },
                     _ => prop_assert!(answered.is_empty()),
                 }
             }
@@ -314,11 +346,13 @@ mod tests {
         #[test]
         fn the_phase_only_moves_forward(state in states(), events in events()) {
             let rank = |phase| match phase {
-                Phase::Created => 0, Phase::Running => 1, Phase::Stopping { .. } => 2, Phase::Killing { .. } => 3, Phase::Ended => 4,
+                Phase::Created => 0, Phase::Starting { .. } => 1, Phase::Running => 2,
+                Phase::Stopping { .. } => 3, Phase::Killing { .. } => 4, Phase::Ended => 5,
             };
             for (_, _, before, after, actions) in history(state, events) {
                 prop_assert!(rank(before.phase) <= rank(after.phase));
-                prop_assert_eq!(actions.contains(&Action::OpenGate), (before.phase, after.phase) == (Phase::Created, Phase::Running));
+                let starts = before.phase == Phase::Created && matches!(after.phase, Phase::Starting { .. });
+                prop_assert_eq!(actions.contains(&Action::OpenGate), starts);
             }
         }
 
@@ -328,13 +362,15 @@ mod tests {
             let Some((.., actions)) = steps.iter().find(|(_, event, ..)| *event == Event::InitExited) else { return Ok(()) };
             let [Action::Finish(reason)] = actions[..] else { panic!("{actions:?}") };
             let lived = || steps.iter().take_while(|(_, event, ..)| *event != Event::InitExited);
-            // The first thing that took the container out of Created and Running.
+            // The first thing that began its end.
             let began = lived().find(|(_, _, before, after, _)| before.deadline() == state.terms.deadline
-                && matches!(before.phase, Phase::Created | Phase::Running)
+                && matches!(before.phase, Phase::Created | Phase::Starting { .. } | Phase::Running)
                 && matches!(after.phase, Phase::Stopping { .. } | Phase::Killing { .. }));
             let killed = lived().any(|(_, event, .., actions)| *event == Event::DeadlinePassed && actions.contains(&Action::KillTree));
+            let runs = lived().last().map_or(state.phase, |(_, _, _, after, _)| after.phase) == Phase::Running;
             let expected = match began {
-                None => Reason::Exited,
+                None if runs => Reason::Exited,
+                None => Reason::NeverStarted,
                 Some((_, Event::DeadlinePassed, ..)) => Reason::Timeout,
                 Some(_) if killed => Reason::KilledAfterGrace,
                 Some(_) => Reason::Stopped,
@@ -345,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_container_that_never_started_is_killed_at_once() {
-        let terms = Terms { deadline: Some(5), stop_signal: Signal::TERM, grace_ms: 1000 };
+        let terms = Terms { deadline: Some(5), timeout: None, stop_signal: Signal::TERM, grace_ms: 1000 };
         let created = State { phase: Phase::Created, terms };
         let stop = Event::Asked(3, Request::Stop { signal: None, grace_ms: None });
         let (state, actions) = step(created, 1, stop);
@@ -357,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_monitor_that_is_told_to_end_stops_its_container_first() {
-        let terms = Terms { deadline: None, stop_signal: Signal::TERM, grace_ms: 2 };
+        let terms = Terms { deadline: None, timeout: None, stop_signal: Signal::TERM, grace_ms: 2 };
         let (state, actions) = step(State { phase: Phase::Running, terms }, MS, Event::Terminated);
         assert_eq!(*actions, [Action::Signal(Signal::TERM), Action::Thaw]);
         assert_eq!(state.deadline(), Some(3 * MS));
@@ -367,7 +403,7 @@ mod tests {
 
     #[test]
     fn whoever_is_to_end_is_thawed_and_nobody_else() {
-        let terms = Terms { deadline: Some(MS), stop_signal: Signal::TERM, grace_ms: 2 };
+        let terms = Terms { deadline: Some(MS), timeout: None, stop_signal: Signal::TERM, grace_ms: 2 };
         let running = State { phase: Phase::Running, terms };
         let usr1 = Signal::new(10).unwrap();
         let table = [
@@ -385,11 +421,28 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_accepted_once() {
-        let terms = Terms { deadline: None, stop_signal: Signal::TERM, grace_ms: 0 };
-        let start = Event::Asked(0, Request::Start);
-        let (state, actions) = step(State { phase: Phase::Created, terms }, 0, start);
-        assert_eq!(*actions, [Action::OpenGate, Action::AnswerDone(0)]);
-        assert_eq!(*step(state, 0, start).1, [Action::AnswerErrno(0, EALREADY)]);
+    fn a_start_is_accepted_once_and_answered_when_it_runs() {
+        let terms = Terms { deadline: None, timeout: Some(7), stop_signal: Signal::TERM, grace_ms: 0 };
+        let created = State { phase: Phase::Created, terms };
+        let start = |client| Event::Asked(client, Request::Start);
+        let (starting, actions) = step(created, 0, start(2));
+        assert_eq!((&*actions, starting.deadline()), (&[Action::OpenGate][..], None), "its time has not begun");
+        assert_eq!(*step(starting, 0, start(3)).1, [Action::AnswerErrno(3, EALREADY)]);
+        let (running, actions) = step(starting, 10, Event::Started);
+        assert_eq!(*actions, [Action::NoteStart, Action::AnswerDone(2)]);
+        assert_eq!((running.phase, running.deadline()), (Phase::Running, Some(17)));
+        assert_eq!(*step(running, 11, start(2)).1, [Action::AnswerErrno(2, EALREADY)]);
+        assert_eq!(*step(starting, 10, Event::InitExited).1, [Action::Finish(Reason::NeverStarted)]);
+        assert_eq!(*step(created, 10, Event::InitExited).1, [Action::Finish(Reason::NeverStarted)]);
+    }
+
+    #[test]
+    fn what_is_stopped_while_it_starts_is_killed_and_may_have_run() {
+        let terms = Terms { deadline: None, timeout: None, stop_signal: Signal::TERM, grace_ms: 1000 };
+        let starting = State { phase: Phase::Starting { client: 1 }, terms };
+        let (killing, actions) = step(starting, 0, Event::Terminated);
+        assert_eq!(*actions, [Action::KillTree]);
+        assert_eq!(*step(killing, 0, Event::Started).1, [Action::NoteStart]);
+        assert_eq!(*step(killing, 0, Event::InitExited).1, [Action::Finish(Reason::Stopped)]);
     }
 }

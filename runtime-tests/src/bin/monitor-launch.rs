@@ -5,8 +5,8 @@
 //! monitor-launch DIRECTORY [--cgroup KIND PATH] [--oom MEMORY-CGROUP NAME] [--deadline-ms N] [--grace-ms N] [--owner-uid N]
 //!                [--upper PATH] [--gate] [--corrupt] SCRIPT
 //! ```
-//! With `--gate` the gate's other end is init's standard input. The first `--oom` is the
-//! container's own cgroup.
+//! With `--gate` the gate's other end is init's standard input, and what it reports goes to its
+//! standard output. The first `--oom` is the container's own cgroup.
 #![forbid(unsafe_code)]
 
 use std::ffi::CString;
@@ -45,7 +45,6 @@ struct Options {
     corrupt: bool,
 }
 
-#[expect(clippy::zombie_processes, reason = "the monitor, which this process becomes, waits for init")]
 fn main() {
     // First of all, so that it is fd 3.
     let handover_file = File::from(rustix::fs::memfd_create("handover", MemfdFlags::CLOEXEC).unwrap());
@@ -58,13 +57,19 @@ fn main() {
     listen(&socket, 16).unwrap();
     let oom: Vec<OomEvents> = options.oom.iter().map(|(cgroup, _)| oom_events(cgroup)).collect();
     let upper = options.upper.as_ref().map(|path| File::open(path).unwrap());
-    let (init_stdin, gate) = if options.gate {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        (Stdio::from(reader), Some(writer))
-    } else {
-        (Stdio::null(), None)
+    let (mut init, mut gate, mut report) = (Command::new("/bin/sh"), None, None);
+    init.args(["-c", &options.script]).stdin(Stdio::null());
+    if options.gate {
+        let (admission, opens) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (said, says) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        init.stdin(admission).stdout(says);
+        (gate, report) = (Some(opens), Some(said));
+    }
+    let init = {
+        // With the command go the ends that are init's.
+        let mut init = init;
+        init.spawn().unwrap()
     };
-    let init = Command::new("/bin/sh").args(["-c", &options.script]).stdin(init_stdin).spawn().unwrap();
     let pidfd = pidfd_open(Pid::from_child(&init), PidfdFlags::empty()).unwrap();
     let program = memfd("squall-monitor", PROGRAM);
 
@@ -77,14 +82,17 @@ fn main() {
         directory: keep(&directory),
         socket: keep(&socket),
         gate: gate.as_ref().map(keep),
+        report: report.as_ref().map(keep),
         upper: upper.as_ref().map(keep),
         removal: None,
         owner_uid: options.owner_uid,
         terms: Terms {
-            deadline: options.deadline_ms.map(|ms| started_boot_ns + ms * 1_000_000),
+            deadline: options.deadline_ms.filter(|_| !options.gate).map(|ms| started_boot_ns + ms * 1_000_000),
+            timeout: options.deadline_ms.filter(|_| options.gate).map(|ms| ms * 1_000_000),
             stop_signal: Signal::TERM,
             grace_ms: options.grace_ms,
         },
+        created_unix_ns: 7,
         started_unix_ns: SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
         started_boot_ns,
         watches: List::of(&watches(&options.oom, &oom)),

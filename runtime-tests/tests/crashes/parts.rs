@@ -10,6 +10,7 @@ use squall::{Container, Ended, Spawner, Squall, Stdio, Trim};
 pub const ROLES: &[Role] = &[
     ("launch", |args| launch(args, OnExit::Keep, Forked::Directly)),
     ("launch-unkept", |args| launch(args, OnExit::Remove, Forked::Directly)),
+    ("create-and-start", create_and_start),
     ("launch-by-spawner", |args| launch(args, OnExit::Keep, Forked::BySpawner)),
     ("stop", stop),
     ("remove", remove),
@@ -42,7 +43,17 @@ fn stage(args: &[String]) -> Stage<'_> {
 }
 
 fn launch(args: &[String], on_exit: OnExit, forked: Forked) {
-    let stage = stage(args);
+    let (squall, spec) = asked(stage(args), on_exit, forked);
+    finish(squall.launch(&spec, Stdio::null().expect("there is /dev/null")).map(drop));
+}
+
+fn create_and_start(args: &[String]) {
+    let (squall, spec) = asked(stage(args), OnExit::Keep, Forked::Directly);
+    let created = squall.create(&spec, Stdio::null().expect("there is /dev/null"));
+    finish(created.and_then(|created| created.start()).map(drop));
+}
+
+fn asked(stage: Stage<'_>, on_exit: OnExit, forked: Forked) -> (Squall, LaunchSpec) {
     let squall = match forked {
         Forked::Directly => stage.squall,
         Forked::BySpawner => stage.squall.spawner(Spawner::fork().unwrap_or_else(|error| panic!("{error}"))),
@@ -51,12 +62,12 @@ fn launch(args: &[String], on_exit: OnExit, forked: Forked) {
     let builder = LaunchSpec::builder(stage.id).layers(stage.layers).args(["/bin/probe", "exit-on-signal", LONGEST]);
     let builder = builder.user(user).cgroup(format!("{}/{}", stage.cgroup, stage.id)).pid_file(stage.pid_file);
     let spec = builder.on_exit(on_exit).build().unwrap_or_else(|error| panic!("{error}"));
-    let squall = squall.build().unwrap_or_else(|error| panic!("{error}"));
-    finish(squall.launch(&spec, Stdio::null().expect("there is /dev/null")).map(drop));
+    (squall.build().unwrap_or_else(|error| panic!("{error}")), spec)
 }
 
 fn stop(args: &[String]) {
     with_container(args, |container| match container {
+        Container::Created(created) => created.stop().map(drop),
         Container::Running(running) => running.stop(15, Duration::from_secs(10)).map(drop),
         _ => Ok(()),
     });
@@ -73,6 +84,7 @@ fn remove(args: &[String]) {
     with_container(args, |container| match container {
         Container::Exited(exited) => exited.remove(),
         Container::Lost(lost) => lost.remove(),
+        Container::Created(created) => created.kill_tree().and_then(Ended::remove),
         Container::Running(running) => running.kill_tree().and_then(Ended::remove),
         Container::Launching(launching) => launching.abandon(),
     });

@@ -23,6 +23,8 @@ pub enum Scenario {
     Launch,
     /// A program launches by its spawner.
     LaunchBySpawner,
+    /// A program creates a container, and then starts it.
+    CreateAndStart,
     /// A running container is waited for.
     Wait,
     /// A running container is stopped.
@@ -44,9 +46,10 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 11] = [
+    pub const ALL: [Scenario; 12] = [
         Scenario::Launch,
         Scenario::LaunchBySpawner,
+        Scenario::CreateAndStart,
         Scenario::Wait,
         Scenario::Stop,
         Scenario::Remove,
@@ -62,6 +65,7 @@ impl Scenario {
         match self {
             Scenario::Launch => "launch:",
             Scenario::LaunchBySpawner => "launch by spawner:",
+            Scenario::CreateAndStart => "create and start:",
             Scenario::Wait => "wait:",
             Scenario::Stop => "stop:",
             Scenario::Remove => "remove:",
@@ -84,6 +88,7 @@ impl Scenario {
     fn part(self) -> &'static str {
         match self {
             Scenario::LaunchBySpawner => "launch-by-spawner",
+            Scenario::CreateAndStart => "create-and-start",
             Scenario::Wait => "wait",
             Scenario::Stop => "stop",
             Scenario::Remove | Scenario::RemoveRunning => "remove",
@@ -156,6 +161,10 @@ impl Scenario {
         if self == Scenario::LaunchBySpawner {
             points.retain(|point| point.starts_with("spawner") || point.starts_with("caller"));
         }
+        if self == Scenario::CreateAndStart {
+            let differs = ["init init", "init become", "launch become", "launch record", "launch watch", "caller"];
+            points.retain(|point| differs.iter().any(|part| point.starts_with(part)));
+        }
         points.sort();
         points.dedup();
         if let Ok(Some(Container::Running(running))) = scene.container() {
@@ -205,6 +214,7 @@ impl Scenario {
             told_to_end: self.tells_to_end(),
             watcher_struck: monitor_struck || self == Scenario::Reap || point.starts_with("launch watch"),
             may_be_gone: self.may_leave_no_record(),
+            may_be_created: self == Scenario::CreateAndStart && !ended.success,
         };
         self.check_success(point, fault, &ended, &mut verdict);
         judge(&scene, about, verdict)
@@ -220,7 +230,7 @@ impl Scenario {
 
     /// Whether the container is launched in it.
     fn launches(self) -> bool {
-        matches!(self, Scenario::Launch | Scenario::LaunchBySpawner)
+        matches!(self, Scenario::Launch | Scenario::LaunchBySpawner | Scenario::CreateAndStart)
     }
 
     /// Whether there may be no record afterwards: of a launch that failed, or because it is what
@@ -232,7 +242,7 @@ impl Scenario {
 
     /// Whether the worker is told to end in it.
     pub fn tells_to_end(self) -> bool {
-        !matches!(self, Scenario::Launch | Scenario::LaunchBySpawner | Scenario::MonitorStarts)
+        !self.launches() && self != Scenario::MonitorStarts
     }
 }
 
@@ -247,6 +257,8 @@ struct About {
     watcher_struck: bool,
     /// There may be no record of it.
     may_be_gone: bool,
+    /// It may not have been started.
+    may_be_created: bool,
 }
 
 /// Ends what runs, removes what ended, reaps once, and looks.
@@ -263,6 +275,16 @@ fn judge(scene: &Scene, about: About, mut verdict: Verdict) -> Verdict {
             }
         }
         Ok(Some(Container::Running(running))) => end(scene, &running, &about, &mut verdict),
+        Ok(Some(Container::Created(_))) => {
+            if !about.may_be_created {
+                verdict.false_exits.push("its caller was told that it runs, and it is only created".to_owned());
+            }
+            let stopped = scene.play("stop", None);
+            verdict.other.extend((!stopped.success).then(|| format!("it cannot be stopped: {}", stopped.text)));
+        }
+        Ok(Some(Container::Exited(exited))) if about.may_be_created && exited.start_error().is_some() => {}
+        // What is only created ends with who watches it.
+        Ok(Some(Container::Lost(_))) if about.may_be_created && about.watcher_struck => {}
         Ok(Some(ended)) => {
             if !about.told_to_end && !about.worker_may_die {
                 verdict.false_exits.push(format!("nobody told it to end, and it is {:?}", ended.phase()));
@@ -316,6 +338,11 @@ fn check_end(scene: &Scene, about: &About, verdict: &mut Verdict) {
         Ok(Some(Container::Running(running))) => {
             verdict.other.push(format!("it still runs: {:?}", running.record().init));
         }
+        Ok(Some(Container::Created(created))) => {
+            verdict.other.push(format!("it is still there: {:?}", created.record().init));
+        }
+        // What never ran tells no code of the worker's.
+        Ok(Some(Container::Exited(exited))) if about.may_be_created && exited.exit().started_unix_ns.is_none() => {}
         Ok(Some(Container::Exited(exited))) => match exited.exit().exit {
             Exit::Code { code: CODE } => {}
             Exit::Signal { signal: 7 | 9 | 11, .. } if about.worker_may_die => {}
@@ -390,6 +417,7 @@ pub fn run_at_random(scenario: Scenario, victim: &str, moment: Duration) -> Verd
         // A launch process may have been the monitor already.
         watcher_struck: matches!(victim, "launch" | "monitor") || scenario == Scenario::Reap,
         may_be_gone: scenario.may_leave_no_record(),
+        may_be_created: false,
     };
     judge(&scene, about, verdict)
 }

@@ -200,19 +200,51 @@ fn only_root_and_the_owner_are_listened_to() {
 
 #[test]
 fn init_waits_at_the_gate_until_the_start() {
-    let script = ": > $R; test $(head -c 1 | od -A n -t u1) -eq 1 && exit 4";
+    // The stage before the exec, as init reports it; the end of the report comes with the exec.
+    let script =
+        ": > $R; test $(head -c 1 | od -A n -t u1) -eq 1 && printf '\\013aaaabbbb' && exec sh -c 'exit 4' > /dev/null";
     let container = Launch::new().with(&["--gate"]).run(script).ready();
+    let started = container.directory.path().join("started");
     let client = container.client();
     assert_eq!(client.status().progress, Progress::Created);
+    assert!(!started.exists());
     assert_eq!(client.ask(Request::Start), Some(Answer::Done));
+    let said = fs::read_to_string(&started).unwrap();
     let record = container.record();
     assert_eq!(record.exit, Exit::Code { code: 4 });
-    assert!(record.wall_ns.is_some() && record.started_unix_ns.is_some());
+    let boot_ns = record.ended_boot_ns - record.wall_ns.unwrap();
+    assert_eq!(said, format!("{} {boot_ns}\n", record.started_unix_ns.unwrap()));
+    assert_eq!((record.reason, record.start_report), (EndReason::Exited, None));
 
     let container = Launch::new().with(&["--gate"]).run(script).ready();
     assert_eq!(container.client().ask(stop(60_000)), Some(Answer::Done));
     let record = container.record();
     assert_eq!((record.reason, record.wall_ns), (EndReason::Stopped, None), "never started");
+}
+
+#[test]
+fn a_start_that_fails_is_told_by_the_end_and_what_init_said_is_kept() {
+    let script = ": > $R; head -c 1 > /dev/null; printf '\\013aaaabbbb\\376\\010\\000\\000\\000'; exit 1";
+    let container = Launch::new().with(&["--gate"]).run(script).ready();
+    assert_eq!(container.client().ask(Request::Start), None, "no answer but the end");
+    let started = container.directory.path().join("started");
+    let record = container.record();
+    assert_eq!((record.reason, record.started_unix_ns), (EndReason::NeverStarted, None));
+    assert_eq!(record.start_report.as_deref(), Some("0b6161616162626262fe08000000"));
+    assert!(!started.exists());
+}
+
+#[test]
+fn the_time_of_a_created_one_begins_with_its_start() {
+    let script = ": > $R; head -c 1 > /dev/null; printf '\\013aaaabbbb'; exec sleep 600 > /dev/null";
+    let container = Launch::new().with(&["--gate", "--deadline-ms", "300", "--grace-ms", "0"]).run(script).ready();
+    std::thread::sleep(Duration::from_millis(600)); // time passing is what is tested
+    let client = container.client();
+    assert_eq!((client.status().progress, client.status().deadline_boot_ns), (Progress::Created, 0));
+    assert_eq!(client.ask(Request::Start), Some(Answer::Done));
+    let record = container.record();
+    assert_eq!(record.reason, EndReason::Timeout);
+    assert!(record.wall_ns.unwrap() >= 300_000_000);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod binds;
 mod confinement;
 mod corrupt;
 mod crashes;
+mod created;
 mod doctor;
 mod embedder;
 mod endings;
@@ -66,6 +67,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         removal::CASES,
         limits::CASES,
         crashes::CASES,
+        created::CASES,
         layers::CASES,
         restart::CASES,
         hanging::CASES,

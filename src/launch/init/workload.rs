@@ -74,6 +74,7 @@ impl Workload {
             Ok(program) => program,
             Err(error) => return error,
         };
+        reporter.ready();
         if let Err(error) = super::wait_for_admission(&self.admission) {
             return error;
         }

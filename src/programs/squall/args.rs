@@ -28,6 +28,10 @@ pub struct Cli {
 pub enum Command {
     /// Run a worker
     Run(Box<Run>),
+    /// Create a container whose worker waits to be started
+    Create(Box<Run>),
+    /// Start containers that were created
+    Start(Start),
     /// Show what `run` would do (dry run); needs no privilege
     Plan(Box<Plan>),
     /// List containers
@@ -226,6 +230,13 @@ pub struct Ids {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Container names
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use squall::record::ExitRecord;
+use squall::record::{ExitRecord, LaunchRecord};
 use squall::request::{Identity, values};
 use squall::{
-    Container, Ended, Error, ErrorKind, Lost, OwnUser, Phase, Problem, Result, Running, Squall, Stage, Stdio, Trim,
+    Container, Ended, Error, ErrorKind, Lost, OwnUser, Phase, Problem, Result, Squall, Stage, Stdio, Trim,
     serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Plan, Ps, Reap, Rm, Run, Stats, Stop};
+use crate::args::{
+    Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Plan, Ps, Reap, Rm, Run, Start, Stats, Stop,
+};
 use crate::terminal::Terminals;
 use crate::{foreground, plan_page, print, request, seccomp};
 
@@ -47,6 +49,8 @@ pub fn run(cli: Cli) -> Result<i32> {
     let squall = builder.build()?;
     match cli.command {
         Command::Run(arguments) => launch(&squall, &arguments, monitor_cgroup),
+        Command::Create(arguments) => create(&squall, Run { detach: true, ..*arguments }, monitor_cgroup),
+        Command::Start(arguments) => start(&squall, &arguments),
         Command::Plan(arguments) => plan(&squall, &arguments, monitor_cgroup),
         Command::Ps(arguments) => list(&squall, &arguments),
         Command::Inspect(arguments) => inspect(&squall, &arguments),
@@ -67,7 +71,7 @@ pub fn run(cli: Cli) -> Result<i32> {
 /// What a command that launches says, or would launch.
 fn launching(command: &Command) -> Option<&Run> {
     match command {
-        Command::Run(arguments) => Some(arguments),
+        Command::Run(arguments) | Command::Create(arguments) => Some(arguments),
         Command::Plan(arguments) => Some(&arguments.run),
         _ => None,
     }
@@ -78,28 +82,69 @@ fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
     Ok(path.as_path().to_owned())
 }
 
-fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<i32> {
+/// What is asked for, with the streams and the user that go with it.
+struct Prepared {
+    asked: request::Asked,
+    stdio: Stdio,
+    own_user: Option<OwnUser>,
+}
+
+fn prepare(arguments: &Run, monitor_cgroup: Option<&str>) -> Result<Prepared> {
     let asked = request::launch_spec(arguments, monitor_cgroup)?;
     for warning in &asked.warnings {
         tell!("warning: {warning}");
     }
-    let renamed = |error| asked.names.rename(error);
     let mut own_user = asked.own_user.then(|| output_paths(arguments)).transpose()?.map(OwnUser::of_files);
     let stdio = streams(arguments, &asked.spec.user, own_user.as_mut())?;
+    Ok(Prepared { asked, stdio, own_user })
+}
+
+fn create(squall: &Squall, arguments: Run, monitor_cgroup: Option<&str>) -> Result<i32> {
+    let Prepared { asked, stdio, own_user } = prepare(&arguments, monitor_cgroup)?;
+    let created = match own_user {
+        Some(own_user) => squall.create_as_own_user(&asked.spec, stdio, own_user),
+        None => squall.create(&asked.spec, stdio),
+    };
+    let created = created.map_err(|error| asked.names.rename(error))?;
+    report_changes(created.record());
+    say!("{}", created.record().id);
+    Ok(0)
+}
+
+/// What has been started already is left as it is, as podman and docker have it.
+fn start(squall: &Squall, arguments: &Start) -> Result<i32> {
+    Ok(for_each(&arguments.ids, |id| {
+        match squall.attach(id)? {
+            Container::Created(created) => drop(created.start()?),
+            Container::Running(_) => {}
+            Container::Launching(_) => return Err(not_started(id)),
+            Container::Exited(_) | Container::Lost(_) => {
+                let object = format!("container '{id}'");
+                return Err(Error::found(ErrorKind::Phase, Stage::Become, object, "start", "it has ended"));
+            }
+        }
+        say!("{id}");
+        Ok(())
+    }))
+}
+
+fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<i32> {
+    let Prepared { asked, stdio, own_user } = prepare(arguments, monitor_cgroup)?;
+    let renamed = |error| asked.names.rename(error);
     let start = |stdio| match own_user {
         Some(own_user) => squall.launch_as_own_user(&asked.spec, stdio, own_user).map_err(renamed),
         None => squall.launch(&asked.spec, stdio).map_err(renamed),
     };
     if arguments.detach {
         let running = start(stdio)?;
-        report_changes(&running);
+        report_changes(running.record());
         say!("{}", running.record().id);
         return Ok(0);
     }
     let signals = foreground::take_signals()?;
     let _terminals = Terminals::remember()?;
     let running = start(stdio)?;
-    report_changes(&running);
+    report_changes(running.record());
     let end = foreground::wait(running, &signals)?;
     if let Ended::Exited(exited) = &end.ended {
         report_out_of_memory(&exited.record().id, exited.exit());
@@ -129,8 +174,8 @@ fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Resu
 }
 
 /// What the kernel made of the limits is said at once, not only in the record.
-fn report_changes(running: &Running) {
-    for adjustment in &running.record().adjustments {
+fn report_changes(record: &LaunchRecord) {
+    for adjustment in &record.adjustments {
         tell!("note: {adjustment}");
     }
 }
@@ -224,7 +269,9 @@ fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
     let containers = listing.containers;
     let shown: Vec<&Container> = containers
         .iter()
-        .filter(|container| arguments.all || matches!(container.phase(), Phase::Launching | Phase::Running))
+        .filter(|container| {
+            arguments.all || matches!(container.phase(), Phase::Launching | Phase::Created | Phase::Running)
+        })
         .collect();
     if arguments.json {
         let rows: Vec<Value> = shown.into_iter().map(summary).collect();
@@ -239,7 +286,7 @@ fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
 fn summary(container: &Container) -> Value {
     let record = container.record();
     let pid = match container {
-        Container::Running(running) => Some(running.record().init.pid),
+        Container::Created(_) | Container::Running(_) => record.map(|record| record.init.pid),
         _ => None,
     };
     let age = record.map(|record| {
@@ -277,8 +324,15 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
         Container::Exited(exited) => json!(exited.exit()),
         _ => Value::Null,
     };
-    if let Container::Running(running) = &container {
-        document["watched"] = json!(running.is_watched());
+    match &container {
+        Container::Created(created) => document["watched"] = json!(created.is_watched()),
+        Container::Running(running) => document["watched"] = json!(running.is_watched()),
+        Container::Exited(exited) => {
+            if let Some(error) = exited.start_error() {
+                document["start_error"] = json!(error.to_string());
+            }
+        }
+        Container::Launching(_) | Container::Lost(_) => {}
     }
     if arguments.json {
         say!("{document}");
@@ -353,6 +407,7 @@ fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, L
     });
     let ended = match or_removed(squall, id, found.map(Found::There))? {
         Found::Removed(exit) => return Ok(Ok(*exit)),
+        Found::There(Container::Created(created)) => created.wait()?,
         Found::There(Container::Running(running)) => running.wait()?,
         Found::There(Container::Exited(exited)) => Ended::Exited(exited),
         Found::There(Container::Lost(lost)) => Ended::Lost(lost),
@@ -382,6 +437,7 @@ fn stop(squall: &Squall, arguments: &Stop) -> Result<i32> {
     let signal = signal_number(&arguments.signal)?;
     Ok(for_each(&arguments.ids, |id| {
         match find(squall, id)? {
+            Found::There(Container::Created(created)) => drop(created.stop()?),
             Found::There(Container::Running(running)) => drop(running.stop(signal, grace)?),
             Found::There(Container::Launching(_)) => return Err(not_started(id)),
             Found::There(Container::Exited(_) | Container::Lost(_)) | Found::Removed(_) => {}
@@ -395,6 +451,7 @@ fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
     let signal = signal_number(&arguments.signal)?;
     Ok(for_each(&arguments.ids, |id| {
         match squall.attach(id)? {
+            Container::Created(created) => created.signal(signal)?,
             Container::Running(running) => running.signal(signal)?,
             Container::Exited(_) | Container::Lost(_) => {
                 let object = format!("container '{id}'");
@@ -439,6 +496,8 @@ fn remove_one(squall: &Squall, id: &str, force: bool) -> Result<()> {
     match squall.attach(id)? {
         Container::Exited(exited) => exited.remove(),
         Container::Lost(lost) => lost.remove(),
+        // Nothing of it has run.
+        Container::Created(created) => created.kill_tree()?.remove(),
         Container::Running(running) if force => running.kill_tree()?.remove(),
         Container::Launching(launching) if force => launching.abandon(),
         Container::Running(_) => {

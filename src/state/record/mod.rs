@@ -32,7 +32,7 @@ use crate::cgroup::Adjustment;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layer::{LayerSource, digest_in_name};
 pub use crate::monitor::exit::*;
-use crate::monitor::handover::RESERVED_NAME;
+use crate::monitor::handover::{RESERVED_NAME, STARTED_NAME};
 pub use crate::process::ProcessId;
 use crate::stage::Stage;
 pub(crate) use removed::{MOST as MOST_REMOVED, RemovedExits};
@@ -80,7 +80,8 @@ pub struct LaunchRecord {
     /// When the launch began, in nanoseconds since 1970.
     #[serde(default)]
     pub created_unix_ns: u64,
-    /// When the workload was executed, in nanoseconds of CLOCK_BOOTTIME.
+    /// When the workload was executed, in nanoseconds of CLOCK_BOOTTIME; 0 where it was only
+    /// created.
     pub started_boot_ns: u64,
     /// The pid namespace that the pids belong to, by its inode.
     pub pid_namespace: u64,
@@ -172,10 +173,28 @@ impl OpenExit {
     }
 }
 
-/// Whether this is how that container ended, and not one of the same id before it or after.
+/// Whether this is how that container ended, and not one of the same id before it or after. Earlier
+/// versions had nothing to tell them by but the start.
 pub(crate) fn is_end_of(exit: &ExitRecord, launch: &LaunchRecord) -> bool {
-    let started = exit.wall_ns.and_then(|wall| exit.ended_boot_ns.checked_sub(wall));
-    exit.boot_id == launch.boot_id && started == Some(launch.started_boot_ns)
+    let started = || exit.wall_ns.and_then(|wall| exit.ended_boot_ns.checked_sub(wall));
+    let same = match exit.created_unix_ns {
+        Some(created) => created == launch.created_unix_ns,
+        None => started() == Some(launch.started_boot_ns),
+    };
+    exit.boot_id == launch.boot_id && same
+}
+
+/// When a container that was created has been started, in nanoseconds of CLOCK_BOOTTIME; nothing
+/// where it has not.
+pub(crate) fn read_start(directory: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(directory.join(OsStr::from_bytes(STARTED_NAME.to_bytes()))).ok()?;
+    text.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Writes `record.json` anew, where something more is known.
+pub(crate) fn replace_launch(directory: &Path, record: &LaunchRecord) -> io::Result<()> {
+    let text = serde_json::to_vec(record)?;
+    Draft::reserve(directory.join("record.json"), text.len(), 0o600)?.finish(&text)
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {

@@ -226,6 +226,7 @@ fn settled(container: Container) -> Result<Container> {
 
 fn end(container: Container) -> Result<()> {
     match container {
+        Container::Created(created) => created.kill_tree()?.remove(),
         Container::Running(running) => running.kill_tree()?.remove(),
         Container::Exited(exited) => exited.remove(),
         Container::Lost(lost) => lost.remove(),
