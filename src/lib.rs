@@ -48,6 +48,9 @@
 //! The launch process answers and then executes the monitor, a static program of 28 KiB that is
 //! embedded in this library; pid and child stay the same.
 //!
+//! [`Squall::launch`] returns when the workload runs. [`Squall::create`] stops before its exec, with
+//! everything else done and watched; [`Created::start`] lets it go on.
+//!
 //! # Cgroups
 //!
 //! [`Builder::cgroup`](request::Builder::cgroup) names a cgroup that Squall makes itself, and

@@ -351,10 +351,13 @@ impl Squall {
         notes.extend(spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")));
         let job =
             Job { called_ns, goal, spec: spec.clone(), own_user, files, stdio: stdio.streams, filter, notes, settings };
-        let record = match &self.launcher {
+        let mut record = match &self.launcher {
             Launcher::Direct => launch_directly(job),
             Launcher::Spawner(spawner) => launch_by(spawner, &job),
         }?;
+        if record.spec.is_null() {
+            record.spec = serde_json::to_value(spec).expect("a spec is plain data");
+        }
         Ok(Running::new(self.settings.run_root.container(&spec.id), record))
     }
 

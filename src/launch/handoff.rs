@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_create, openat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+use serde_json::Value;
 
 use super::job::Goal;
 use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, oom_eventfd};
@@ -123,6 +124,13 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// The record without its spec where that is just what was asked for, as the caller knows.
+    pub(super) fn record_without(&self, asked: &LaunchSpec) -> LaunchRecord {
+        let known = self.spec == *asked;
+        let spec = if known { Value::Null } else { self.record.spec.clone() };
+        LaunchRecord { spec, ..self.record.clone() }
+    }
+
     /// Executes the monitor. Returns only if that fails, after ending the container: unwatched, its
     /// end would never be known.
     pub(super) fn become_monitor(self) -> i32 {

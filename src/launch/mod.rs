@@ -64,7 +64,7 @@ pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
     let _silence = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
     let code = match launch(&job, &line) {
         Ok(watched) => {
-            line.answer(&Answer::Launched(Box::new(watched.record.clone())));
+            line.answer(&Answer::Launched(Box::new(watched.record_without(&job.spec))));
             watched.become_monitor()
         }
         Err(error) => {

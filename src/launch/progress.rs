@@ -47,6 +47,7 @@ const SILENCE_WITH_INIT: Duration = PATIENCE.saturating_add(Duration::from_secs(
 /// What came of a launch.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
+    /// Its spec is null where it is the caller's own.
     Launched(Box<LaunchRecord>),
     Failed(Error),
 }

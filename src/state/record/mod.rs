@@ -7,9 +7,11 @@
 //! which container it is, and where, has to be there. The request is kept as the text that it was
 //! ([`LaunchRecord::spec`]) and not checked again.
 //!
-//! Two files, one writer each, both written whole and renamed into place: `record.json` by the
-//! launch process, when the workload runs, and `exit.json` by the monitor, when it has ended.
-//! Whoever reads finds either a whole file or none.
+//! Two files, both written whole and renamed into place: `record.json` by the launch process, when
+//! the workload runs or is ready to, and `exit.json` by the monitor, when it has ended. Whoever
+//! reads finds either a whole file or none. When a container that was created is started, its
+//! monitor says so in a third file, `started`; who started it adds to `record.json` what can only
+//! be known from then on.
 
 mod lenient;
 mod removed;
