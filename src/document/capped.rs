@@ -20,11 +20,12 @@ impl<T> Default for Capped<T> {
 
 impl<T> Capped<T> {
     pub(crate) fn push(&mut self, item: T) {
-        if self.items.len() < KEPT { self.items.push(item) } else { self.omitted += 1 }
+        self.push_with(|| item);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+    /// Adds what this makes, which is not called for what is only counted.
+    pub(crate) fn push_with(&mut self, item: impl FnOnce() -> T) {
+        if self.items.len() < KEPT { self.items.push(item()) } else { self.omitted += 1 }
     }
 
     /// The items; where there were too many, the last one says how many more.
@@ -44,10 +45,10 @@ impl<T> Extend<T> for Capped<T> {
 }
 
 impl Capped<Problem> {
-    /// The problems.
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
+    /// The problems; `whole` is what the one that counts the rest has as its field.
+    pub(crate) fn into_problems(self, whole: &str) -> Vec<Problem> {
         let reason = |omitted| format!("{omitted} more problems are not shown");
-        self.into_items(|omitted| Problem { field: "request".into(), reason: reason(omitted) })
+        self.into_items(|omitted| Problem { field: whole.into(), reason: reason(omitted) })
     }
 }
 

@@ -342,7 +342,7 @@ impl Builder {
         let env = self.env.iter().cloned().collect();
         let mut problems = self.problems.clone();
         problems.extend(self.rules(&env).problems());
-        problems.into_problems()
+        problems.into_problems("request")
     }
 
     /// The request. Pure: nothing is opened or looked up.
