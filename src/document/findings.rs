@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::Capped;
-use super::tree::Position;
+use super::json_tree::Position;
 use crate::error::Problem;
 
 /// How [`Place::only`](super::Place::only) takes a member that it was not told of.

@@ -5,8 +5,8 @@ use std::fmt;
 use serde_json::Number;
 
 use super::findings::{Findings, Unknown};
+use super::json_tree::{Kind, Member, Node};
 use super::quoted;
-use super::tree::{Kind, Member, Node};
 
 /// The way from the document to a value, made into text only where something is found.
 #[derive(Clone, Copy)]

@@ -6,6 +6,7 @@ mod binds;
 mod confinement;
 mod corrupt;
 mod crashes;
+mod cross_check;
 mod doctor;
 mod embedder;
 mod endings;
@@ -32,7 +33,6 @@ mod removal;
 mod restart;
 mod scopes;
 mod seccomp;
-mod second_opinion;
 mod services;
 mod spawner;
 mod spellings;
@@ -80,7 +80,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         programs::CASES,
         seccomp::CASES,
         oracle::CASES,
-        second_opinion::CASES,
+        cross_check::CASES,
         services::CASES,
         scopes::CASES,
         spawner::CASES,
