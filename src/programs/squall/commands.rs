@@ -1,5 +1,5 @@
-//! The commands: each asks the library for one thing and prints the answer. Those that launch are in
-//! [`run_and_plan`].
+//! The commands: each asks the library for one thing and prints the answer. Those that launch are
+//! in [`run_and_plan`].
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
