@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use libfuzzer_sys::fuzz_target;
-use squall::seccomp::{Profile, SecondOpinion};
+use squall::seccomp::{Profile, CrossCheck};
 
 const NAMES: [&str; 8] = ["read", "socket", "personality", "execve", "clone3", "close_range", "ioctl", "mseal"];
 const ACTIONS: [&str; 8] = ["ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "TRAP", "TRACE", "LOG", "ALLOW"];
@@ -65,13 +65,13 @@ fuzz_target!(|data: &[u8]| {
     text.push_str("]}");
     let profile = Profile::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let filter = profile.compile().expect("a short profile");
-    let second = SecondOpinion::of(&profile);
+    let cross_check = CrossCheck::of(&profile);
     for _ in 0..16 {
         let number = Profile::call_number(bytes.one_of(&NAMES)).expect("a call of every architecture");
         let number = number + bytes.next() as u32 / 200;
         let args: [u64; 6] = std::array::from_fn(|_| bytes.value());
         let decided = filter.decide(number, &args).expect("a program that the kernel takes");
         assert_eq!(decided, profile.explain(number, &args).action, "{number} {args:x?}\n{text}");
-        assert_eq!(decided, second.decide(number, &args), "{number} {args:x?}\n{text}");
+        assert_eq!(decided, cross_check.decide(number, &args), "{number} {args:x?}\n{text}");
     }
 });

@@ -1,5 +1,5 @@
-//! A second opinion on [`Usage`]: the same numbers as cgroups-rs reads them. For tests; nothing of
-//! Squall relies on it.
+//! Cross-check of [`Usage`]: the same numbers as cgroups-rs reads them. For tests; nothing of Squall
+//! relies on it.
 
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::cpuacct::CpuAcctController;

@@ -24,18 +24,18 @@ impl Occupancy {
     /// Looks at the cgroup `path`, as if those of `gone` that are in it were not there. What cannot
     /// be read counts as occupied.
     pub fn of(layout: &Layout, path: &CgroupPath, gone: &[CgroupPath]) -> Occupancy {
-        let mut vacancy = Occupancy::Absent;
+        let mut occupancy = Occupancy::Absent;
         let within = |cgroup: &&CgroupPath| cgroup.parent().as_ref() == Some(path);
         let gone_within: Vec<&str> = gone.iter().filter(within).map(CgroupPath::name).collect();
         for hierarchy in layout.hierarchies() {
             let directory = hierarchy.directory(path);
             match (Path::new(&directory).is_dir(), is_empty(&directory, &gone_within)) {
                 (false, _) => {}
-                (true, true) => vacancy = Occupancy::Empty,
+                (true, true) => occupancy = Occupancy::Empty,
                 (true, false) => return Occupancy::Occupied,
             }
         }
-        vacancy
+        occupancy
     }
 }
 

@@ -68,7 +68,7 @@ pub enum Act {
     },
 }
 
-/// What can be known beforehand.
+/// What can be known without creating it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Preview {
     /// Everything that is done, in order.
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_the_kernel_rounds_is_told_beforehand() {
+    fn the_preview_has_a_limit_as_the_kernel_rounds_it() {
         let tree = FakeTree::v1();
         let odd = Limits { memory_bytes: Some(8193), cpu_shares: Some(1), ..Limits::default() };
         let told: Vec<String> =

@@ -3,7 +3,7 @@
 use crate::error::Problem;
 
 /// Most problems, and most warnings, that are kept: more than a person reads. The rest is counted.
-const KEPT: usize = 100;
+const CAP: usize = 100;
 
 /// The first hundred of many, and how many more there were.
 #[derive(Debug, Clone)]
@@ -20,11 +20,12 @@ impl<T> Default for Capped<T> {
 
 impl<T> Capped<T> {
     pub(crate) fn push(&mut self, item: T) {
-        if self.items.len() < KEPT { self.items.push(item) } else { self.omitted += 1 }
+        self.push_with(|| item);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+    /// Adds what this makes, which is not called for what is only counted.
+    pub(crate) fn push_with(&mut self, item: impl FnOnce() -> T) {
+        if self.items.len() < CAP { self.items.push(item()) } else { self.omitted += 1 }
     }
 
     /// The items; where there were too many, the last one says how many more.
@@ -44,10 +45,10 @@ impl<T> Extend<T> for Capped<T> {
 }
 
 impl Capped<Problem> {
-    /// The problems.
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
+    /// The problems; `whole` is what the one that counts the rest has as its field.
+    pub(crate) fn into_problems(self, whole: &str) -> Vec<Problem> {
         let reason = |omitted| format!("{omitted} more problems are not shown");
-        self.into_items(|omitted| Problem { field: "request".into(), reason: reason(omitted) })
+        self.into_items(|omitted| Problem { field: whole.into(), reason: reason(omitted) })
     }
 }
 
@@ -57,10 +58,10 @@ mod tests {
 
     #[test]
     fn of_too_many_the_first_are_kept_and_the_rest_counted() {
-        let mut kept = Capped::default();
-        kept.extend(0..KEPT);
-        assert_eq!(kept.clone().into_items(|_| 0).len(), KEPT);
-        kept.extend(0..1_000_000);
-        assert_eq!(kept.into_items(|omitted| omitted).last(), Some(&1_000_000));
+        let mut capped = Capped::default();
+        capped.extend(0..CAP);
+        assert_eq!(capped.clone().into_items(|_| 0).len(), CAP);
+        capped.extend(0..1_000_000);
+        assert_eq!(capped.into_items(|omitted| omitted).last(), Some(&1_000_000));
     }
 }

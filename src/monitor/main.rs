@@ -15,7 +15,7 @@ mod finish;
 #[allow(dead_code)] // the library's half: writing
 mod handover;
 mod list;
-mod oom;
+mod oom_cause;
 #[allow(dead_code)] // the library's half: asking
 mod protocol;
 mod record;
@@ -285,7 +285,7 @@ impl Monitor {
 
     fn status(&mut self) -> Status {
         self.read_oom();
-        let own = oom::own_events(&self.handover.watches, &self.oom_seen);
+        let own = oom_cause::own_events(&self.handover.watches, &self.oom_seen);
         let first_is_own = self.handover.watches.first().is_some_and(|watch| watch.ancestor.is_none());
         Status {
             progress: self.state.progress(),

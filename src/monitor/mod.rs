@@ -24,7 +24,7 @@ pub mod decimal;
 pub mod exit;
 pub mod handover;
 pub mod list;
-pub mod oom;
+pub mod oom_cause;
 pub mod protocol;
 pub mod record;
 pub mod step;

@@ -7,7 +7,7 @@ use super::counters::{Counter, Counts};
 use super::decimal::Decimal;
 use super::handover::Handover;
 use super::list::List;
-use super::oom::own_events;
+use super::oom_cause::own_events;
 use super::step::Reason;
 
 /// How init ended.

@@ -1,4 +1,4 @@
-//! The document's mounts: the mount plan of the fast way in OCI's words.
+//! The document's mounts: the mount steps of the fast way in OCI's words.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::Built;
 use crate::request::{Access, Bind, BindOptions, LaunchSpec, Mount, MountFlag, Propagation, Recursion};
-use crate::root::plan::{self, MountStep, What};
+use crate::root::mount_steps::{self, MountStep, What};
 
 /// Every mount below the root, in the order in which they are made.
 pub(super) fn of(spec: &LaunchSpec) -> Built<Vec<OciMount>> {
@@ -16,9 +16,9 @@ pub(super) fn of(spec: &LaunchSpec) -> Built<Vec<OciMount>> {
         Mount::Tmpfs(_) => None,
     });
     let binds: Vec<&Bind> = binds.collect();
-    let cgroups = plan::shows_cgroups(spec).then(cgroups);
-    let ours = plan::standard().into_iter().filter_map(|step| entry(&step, &binds));
-    let later = plan::scratch(spec).into_iter().chain(plan::asked(spec));
+    let cgroups = mount_steps::shows_cgroups(spec).then(cgroups);
+    let ours = mount_steps::standard().into_iter().filter_map(|step| entry(&step, &binds));
+    let later = mount_steps::scratch(spec).into_iter().chain(mount_steps::asked(spec));
     ours.chain(cgroups).chain(later.filter_map(|step| entry(&step, &binds))).collect()
 }
 
@@ -37,7 +37,7 @@ fn entry(step: &MountStep, binds: &[&Bind]) -> Option<Built<OciMount>> {
 /// One entry stands for all hierarchies: which they are is for the runtime to find out, on the
 /// machine where it runs.
 fn cgroups() -> Built<OciMount> {
-    mount(plan::CGROUP_ROOT, "cgroup", "cgroup", ["ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec())
+    mount(mount_steps::CGROUP_ROOT, "cgroup", "cgroup", ["ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec())
 }
 
 fn new_words(options: &[(String, Option<String>)], attributes: MountAttrFlags) -> Vec<String> {
@@ -45,7 +45,7 @@ fn new_words(options: &[(String, Option<String>)], attributes: MountAttrFlags) -
         Some(value) => format!("{key}={value}"),
         None => key.clone(),
     });
-    plan::words(attributes).map(str::to_owned).chain(data).collect()
+    mount_steps::words(attributes).map(str::to_owned).chain(data).collect()
 }
 
 fn bind(bind: &Bind) -> Built<OciMount> {

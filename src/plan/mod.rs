@@ -1,6 +1,6 @@
 //! Dry run of a launch.
 //!
-//! A [`Plan`] is put together from what the launch itself works by: the same mount plan, the same
+//! A [`Plan`] is put together from what the launch itself works by: the same mount steps, the same
 //! cgroup values, the same namespaces. It reads, and changes nothing: no directory, no device, no
 //! cgroup; and needs no privilege. What the caller may not see is said to be unknown. What is true
 //! now may not be when the launch comes.
@@ -8,11 +8,11 @@
 mod cgroups;
 mod confinement;
 mod features;
-mod filter;
 mod layers;
 mod mounts;
 mod namespaces;
 mod obstacles;
+mod system_calls;
 
 use std::path::Path;
 
@@ -28,10 +28,10 @@ use crate::settings::Settings;
 pub use cgroups::PlannedCgroups;
 pub use confinement::PlannedConfinement;
 pub use features::PlannedFeature;
-pub use filter::PlannedFilter;
 pub use layers::{PlannedLayer, PlannedOverlay};
 pub use mounts::{PlannedMount, PlannedMountKind};
 pub use namespaces::PlannedNamespace;
+pub use system_calls::PlannedFilter;
 
 /// Where the document has its root: a directory of the bundle, as other runtimes call it.
 const BUNDLE_ROOT: &str = "rootfs";
@@ -98,7 +98,7 @@ impl Plan {
             overlay: layers::overlay(spec, layers.iter().filter(|layer| layer.used).count()),
             layers,
             mounts: mounts::of(spec, &machine.layout),
-            filter: filter::of(spec)?,
+            filter: system_calls::of(spec)?,
             confinement: confinement::of(spec),
             features: features::of(spec, &machine.layout),
             notes: obstacles::notes(&spec.root),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cgroup::Layout;
 use crate::request::{Bind, LaunchSpec, Mount, Propagation, Recursion};
 use crate::root::binds;
-use crate::root::plan::{self, MountStep, What};
+use crate::root::mount_steps::{self, MountStep, What};
 use crate::root::target::Links;
 use crate::sys::MountAttr;
 
@@ -72,7 +72,7 @@ pub(super) fn of(spec: &LaunchSpec, layout: &Layout) -> Vec<PlannedMount> {
             Mount::Tmpfs(_) => None,
         })
         .collect();
-    plan::mount_plan(spec, layout).into_iter().map(|step| in_words(step, spec, layout, &binds)).collect()
+    mount_steps::all(spec, layout).into_iter().map(|step| in_words(step, spec, layout, &binds)).collect()
 }
 
 fn in_words(step: MountStep, spec: &LaunchSpec, layout: &Layout, binds: &[&Bind]) -> PlannedMount {
@@ -83,7 +83,7 @@ fn in_words(step: MountStep, spec: &LaunchSpec, layout: &Layout, binds: &[&Bind]
                 None => key,
             };
             let options = options.into_iter().map(word).collect();
-            (PlannedMountKind::New { kind, source, options }, plan::words(attributes).collect())
+            (PlannedMountKind::New { kind, source, options }, mount_steps::words(attributes).collect())
         }
         What::Bind { index } => bind(binds[index]),
         What::Cgroup { index } => {
@@ -115,7 +115,7 @@ fn set(attributes: MountAttr) -> Vec<&'static str> {
 }
 
 fn of_bits(bits: u64) -> Vec<&'static str> {
-    plan::words(MountAttrFlags::from_bits_truncate(bits as u32)).collect()
+    mount_steps::words(MountAttrFlags::from_bits_truncate(bits as u32)).collect()
 }
 
 #[cfg(test)]

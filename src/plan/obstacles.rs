@@ -14,7 +14,7 @@ use crate::launch::pid_file::Place;
 use crate::lsm::{Confinement, Host};
 use crate::privilege;
 use crate::request::{AbsolutePath, HostDirectory, LaunchSpec, Mount, RootMode};
-use crate::root::quota;
+use crate::root::upper_quota;
 use crate::settings::Settings;
 
 /// Why the launch would fail now: each in the words of an error, but all of them.
@@ -39,7 +39,7 @@ pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine, cgro
 fn bound_that_is_not_kept(root: &RootMode) -> Option<String> {
     let RootMode::Directory(HostDirectory { path, size_bytes: Some(_) }) = root else { return None };
     let directory = fs::File::open(path.as_path()).ok()?;
-    let refused = quota::check(directory.as_fd(), &format!("writable directory '{}'", path.as_str()));
+    let refused = upper_quota::check(directory.as_fd(), &format!("writable directory '{}'", path.as_str()));
     refused.err().map(|error| error.to_string())
 }
 

@@ -130,7 +130,7 @@ impl<'a> Rules<'a> {
                 format!("the AppArmor profile '{profile}' is named as well: a kernel has one of the two in force"),
             );
         }
-        found.0.into_problems()
+        found.0.into_problems("request")
     }
 }
 
@@ -297,7 +297,7 @@ pub(crate) fn mount_problems(index: usize, mount: &Mount) -> Vec<Problem> {
             found.add(format!("mounts[{index}].inodes"), "0 would mean no limit to the kernel: expected 1 or more");
         }
     }
-    found.0.into_problems()
+    found.0.into_problems("request")
 }
 
 /// Looks no deeper than it has to, so that a hostile depth costs no stack.
@@ -321,7 +321,7 @@ mod tests {
         found.memory(&limits);
         found.cpu(&limits);
         found.counts(&limits);
-        found.0.into_problems().into_iter().map(|problem| problem.field).collect()
+        found.0.into_problems("request").into_iter().map(|problem| problem.field).collect()
     }
 
     #[test]
@@ -392,7 +392,7 @@ mod tests {
         let strings = |args: &[String], env: Environment| {
             let mut found = Found::default();
             found.strings(args, &env);
-            found.0.into_problems().into_iter().map(|problem| problem.to_string()).collect::<Vec<_>>()
+            found.0.into_problems("request").into_iter().map(|problem| problem.to_string()).collect::<Vec<_>>()
         };
         let empty = Environment::default;
         assert!(strings(&["x".repeat(MAX_STRING_BYTES)], empty()).is_empty());
@@ -427,7 +427,7 @@ mod tests {
         let problems = |profile: &Value| {
             let mut found = Found::default();
             found.seccomp(&Seccomp::Profile(profile.clone().into()));
-            found.0.into_problems().len()
+            found.0.into_problems("request").len()
         };
         let nested = |levels: usize| {
             let inner = (2..levels).fold(serde_json::json!({}), |inner, _| serde_json::json!({ "a": inner }));
@@ -445,7 +445,7 @@ mod tests {
         let count = |act: &dyn Fn(&mut Found)| {
             let mut found = Found::default();
             act(&mut found);
-            found.0.into_problems().len()
+            found.0.into_problems("request").len()
         };
         let path = LayerPath::new("/l").unwrap();
         for (layers, problems) in [(0, 1), (1, 0), (MAX_LAYERS, 0), (MAX_LAYERS + 1, 1)] {

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
-use super::plan::shows_cgroups;
+use super::mount_steps::shows_cgroups;
 use super::target::TargetKind;
 use crate::cgroup::{CgroupPath, Layout};
 use crate::error::{Context, Error, Result};

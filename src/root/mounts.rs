@@ -1,4 +1,4 @@
-//! Carries out a mount plan below the new root.
+//! Carries out the mount steps below the new root.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -7,7 +7,7 @@ use rustix::mount::{MountAttrFlags, MoveMountFlags, move_mount};
 
 use super::binds::Sources;
 use super::devices::{self, DEV};
-use super::plan::{MountStep, What};
+use super::mount_steps::{MountStep, What};
 use super::target::{Links, Place, Target, TargetKind, open_target};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};

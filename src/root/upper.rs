@@ -12,7 +12,7 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, 
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
-use super::{plan, quota};
+use super::{mount_steps, upper_quota};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::fsmount::NewFilesystem;
@@ -47,7 +47,7 @@ pub(crate) fn above_overlay(spec: &LaunchSpec, files: Option<&HostFiles>) -> Res
 
 fn in_memory(size_bytes: Option<u64>) -> Result<Above> {
     let mut tmpfs = NewFilesystem::open(Stage::Root, "writable layer", "tmpfs")?;
-    for (key, value) in plan::tmpfs_options(0o755, size_bytes) {
+    for (key, value) in mount_steps::tmpfs_options(0o755, size_bytes) {
         tmpfs = tmpfs.set(&key, &value.unwrap_or_default())?;
     }
     let mount = tmpfs.create(MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID)?;
@@ -71,8 +71,8 @@ fn in_directory(HostDirectory { path, size_bytes }: &HostDirectory, opened: Opti
     }
     // The bound comes before the first entry, which inherits it.
     match size_bytes {
-        Some(bytes) => quota::bound(upper.as_fd(), *bytes, &object)?,
-        None => quota::lift(upper.as_fd(), &object)?,
+        Some(bytes) => upper_quota::bound(upper.as_fd(), *bytes, &object)?,
+        None => upper_quota::lift(upper.as_fd(), &object)?,
     }
     let level = closed_level(upper.as_fd(), &format!("{object}, '{LEVEL}' in it"))?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;

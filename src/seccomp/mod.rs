@@ -36,7 +36,7 @@ mod text;
 pub use crate::sys::instruction::Instruction;
 pub use filter::Filter;
 #[cfg(fuzzing)]
-pub use filter::cross_check::SecondOpinion;
+pub use filter::cross_check::CrossCheck;
 pub use filter::interpreter::{CallData, Fault, interpret};
 pub(crate) use filter::refused;
 pub use profile::Profile;

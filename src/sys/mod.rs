@@ -16,7 +16,7 @@ mod loops;
 mod mounts;
 mod namespaces;
 mod process;
-mod quota;
+mod project_quota;
 mod seccomp;
 mod signals;
 
@@ -36,7 +36,7 @@ pub(crate) use process::{
     Cloned, Fork, ParentDeath, clear_environment, clone3, execveat, exit_now, fork, is_single_threaded,
     on_parent_death, pidfd_wait_status,
 };
-pub(crate) use quota::{QUOTA_BLOCK_BYTES, project_of, project_quota_is_on, set_project, set_project_quota};
+pub(crate) use project_quota::{QUOTA_BLOCK_BYTES, project_of, project_quota_is_on, set_project, set_project_quota};
 pub(crate) use seccomp::install_seccomp_filter;
 pub(crate) use signals::{
     Addressee, block_every_signal_of_this_thread, block_signals, forget_pending, ignore_children, pidfd_send_signal,

@@ -7,6 +7,7 @@ mod confinement;
 mod corrupt;
 mod crashes;
 mod created;
+mod cross_check;
 mod doctor;
 mod embedder;
 mod endings;
@@ -33,7 +34,6 @@ mod removal;
 mod restart;
 mod scopes;
 mod seccomp;
-mod second_opinion;
 mod services;
 mod spawner;
 mod spellings;
@@ -83,7 +83,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         programs::CASES,
         seccomp::CASES,
         oracle::CASES,
-        second_opinion::CASES,
+        cross_check::CASES,
         services::CASES,
         scopes::CASES,
         spawner::CASES,

@@ -1,4 +1,4 @@
-//! What a launch would do, told beforehand: truly, by anybody, and without touching anything.
+//! Dry run of a launch: true, for anybody, and without touching anything.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,7 +12,7 @@ use crate::layers::unmount_pins;
 cases![
     an_ordinary_user_gets_a_plan_and_nothing_is_touched,
     the_plan_is_what_the_launch_then_does,
-    the_way_to_each_layer_is_known_beforehand,
+    the_plan_says_how_each_layer_will_be_mounted,
     what_run_refuses_plan_refuses_in_the_same_words,
     obstacles_are_named_and_no_error,
     a_person_gets_every_part,
@@ -99,7 +99,7 @@ fn the_plan_is_what_the_launch_then_does(bed: &Bed) {
     worker.kill();
 }
 
-fn the_way_to_each_layer_is_known_beforehand(bed: &Bed) {
+fn the_plan_says_how_each_layer_will_be_mounted(bed: &Bed) {
     let way = || plan(bed, &["--json"]).json()["layers"][0]["way"].clone();
     assert_eq!(way(), "attached");
     let worker = bed.start(&["--name", "w"], &["sleep", "600000"]);

@@ -36,7 +36,7 @@ use crate::request::{LaunchSpec, Network};
 use crate::root::binds::Sources;
 use crate::root::target::open_in_root;
 use crate::root::upper::Above;
-use crate::root::{devices, masks, mounts, plan, staging};
+use crate::root::{devices, masks, mount_steps, mounts, staging};
 use crate::seccomp::Filter;
 use crate::stage::Stage;
 use crate::sys::{self, ParentDeath};
@@ -96,7 +96,7 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     })?;
 
     reporter.enter(Stage::Mounts);
-    let mounted = mounts::mount_all(root.as_fd(), &plan::mount_plan(init.spec, init.layout), init.sources)?;
+    let mounted = mounts::mount_all(root.as_fd(), &mount_steps::all(init.spec, init.layout), init.sources)?;
     let root = {
         let copy = staging::copy_tree(root.as_fd(), &init.spec.root)?;
         masks::protect(&mounted.in_copy(copy.as_fd())?, &oci::READ_ONLY_PATHS, init.masked)?;

@@ -1,31 +1,21 @@
-//! The commands: each asks the library for one thing and prints the answer.
+//! The commands: each asks the library for one thing and prints the answer. Those that launch are
+//! in [`run_and_plan`].
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use squall::record::{ExitRecord, LaunchRecord};
-use squall::request::{Identity, values};
+use squall::record::ExitRecord;
+use squall::request::values;
 use squall::{
-    Container, Ended, Error, ErrorKind, Lost, OwnUser, Phase, Problem, Result, Squall, Stage, Stdio, Trim,
-    serve_standard_input,
+    Container, Ended, Error, ErrorKind, Lost, Phase, Problem, Result, Squall, Stage, Trim, serve_standard_input,
 };
 
-use crate::args::{
-    Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Plan, Ps, Reap, Rm, Run, Start, Stats, Stop,
-};
-use crate::terminal::Terminals;
-use crate::{foreground, plan_page, print, request, seccomp};
+use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Start, Stats, Stop};
+use crate::{print, request, run_and_plan, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
-
-/// What `/dev/null` is, whatever it is called: character device 1:3
-/// (Documentation/admin-guide/devices.txt).
-const NULL_DEVICE: u64 = libc::makedev(1, 3);
 
 /// Runs the command; the answer is the exit code.
 pub fn run(cli: Cli) -> Result<i32> {
@@ -48,10 +38,10 @@ pub fn run(cli: Cli) -> Result<i32> {
     }
     let squall = builder.build()?;
     match cli.command {
-        Command::Run(arguments) => launch(&squall, &arguments, monitor_cgroup),
-        Command::Create(arguments) => create(&squall, Run { detach: true, ..*arguments }, monitor_cgroup),
+        Command::Run(arguments) => run_and_plan::run(&squall, &arguments, monitor_cgroup),
+        Command::Create(arguments) => run_and_plan::create(&squall, *arguments, monitor_cgroup),
         Command::Start(arguments) => start(&squall, &arguments),
-        Command::Plan(arguments) => plan(&squall, &arguments, monitor_cgroup),
+        Command::Plan(arguments) => run_and_plan::plan(&squall, &arguments, monitor_cgroup),
         Command::Ps(arguments) => list(&squall, &arguments),
         Command::Inspect(arguments) => inspect(&squall, &arguments),
         Command::Wait(arguments) => wait(&squall, &arguments),
@@ -77,38 +67,10 @@ fn launching(command: &Command) -> Option<&Run> {
     }
 }
 
-fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
+/// A path of the command line, made absolute; `flag` is for the error.
+pub fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
     let path = values::host_path(path).map_err(|bad| Error::invalid("command line", vec![bad.at(flag)]))?;
     Ok(path.as_path().to_owned())
-}
-
-/// What is asked for, with the streams and the user that go with it.
-struct Prepared {
-    asked: request::Asked,
-    stdio: Stdio,
-    own_user: Option<OwnUser>,
-}
-
-fn prepare(arguments: &Run, monitor_cgroup: Option<&str>) -> Result<Prepared> {
-    let asked = request::launch_spec(arguments, monitor_cgroup)?;
-    for warning in &asked.warnings {
-        tell!("warning: {warning}");
-    }
-    let mut own_user = asked.own_user.then(|| output_paths(arguments)).transpose()?.map(OwnUser::of_files);
-    let stdio = streams(arguments, &asked.spec.user, own_user.as_mut())?;
-    Ok(Prepared { asked, stdio, own_user })
-}
-
-fn create(squall: &Squall, arguments: Run, monitor_cgroup: Option<&str>) -> Result<i32> {
-    let Prepared { asked, stdio, own_user } = prepare(&arguments, monitor_cgroup)?;
-    let created = match own_user {
-        Some(own_user) => squall.create_as_own_user(&asked.spec, stdio, own_user),
-        None => squall.create(&asked.spec, stdio),
-    };
-    let created = created.map_err(|error| asked.names.rename(error))?;
-    report_changes(created.record());
-    say!("{}", created.record().id);
-    Ok(0)
 }
 
 /// What has been started already is left as it is, as podman and docker have it.
@@ -128,66 +90,8 @@ fn start(squall: &Squall, arguments: &Start) -> Result<i32> {
     }))
 }
 
-fn launch(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<i32> {
-    let Prepared { asked, stdio, own_user } = prepare(arguments, monitor_cgroup)?;
-    let renamed = |error| asked.names.rename(error);
-    let start = |stdio| match own_user {
-        Some(own_user) => squall.launch_as_own_user(&asked.spec, stdio, own_user).map_err(renamed),
-        None => squall.launch(&asked.spec, stdio).map_err(renamed),
-    };
-    if arguments.detach {
-        let running = start(stdio)?;
-        report_changes(running.record());
-        say!("{}", running.record().id);
-        return Ok(0);
-    }
-    let signals = foreground::take_signals()?;
-    let _terminals = Terminals::remember()?;
-    let running = start(stdio)?;
-    report_changes(running.record());
-    let end = foreground::wait(running, &signals)?;
-    if let Ended::Exited(exited) = &end.ended {
-        report_out_of_memory(&exited.record().id, exited.exit());
-    }
-    let code = end.code_by_signal().map_or_else(|| exit_code(&end.ended), Ok);
-    if arguments.rm
-        && let Err(error) = end.ended.remove()
-    {
-        tell!("warning: {error}");
-    }
-    code
-}
-
-fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Result<i32> {
-    let asked = request::launch_spec(&arguments.run, monitor_cgroup)?;
-    for warning in &asked.warnings {
-        tell!("warning: {warning}");
-    }
-    let spec = if asked.own_user { squall.with_preview_user(asked.spec)? } else { asked.spec };
-    let plan = squall.plan(&spec).map_err(|error| asked.names.rename(error))?;
-    if arguments.json {
-        say!("{}", json!(plan));
-    } else {
-        plan_page::show(&plan);
-    }
-    Ok(0)
-}
-
-/// What the kernel made of the limits is said at once, not only in the record.
-fn report_changes(record: &LaunchRecord) {
-    for adjustment in &record.adjustments {
-        tell!("note: {adjustment}");
-    }
-}
-
-fn exit_code(ended: &Ended) -> Result<i32> {
-    match ended {
-        Ended::Exited(exited) => Ok(print::exit_code(&exited.exit().exit)),
-        Ended::Lost(lost) => Err(lost_error(lost.record().id.as_str())),
-    }
-}
-
-fn lost_error(id: &str) -> Error {
+/// The error for a container that ended while nobody watched it.
+pub fn lost_error(id: &str) -> Error {
     Error::found(
         ErrorKind::System,
         Stage::Watch,
@@ -195,69 +99,6 @@ fn lost_error(id: &str) -> Error {
         "wait",
         "lost: it ended while nobody watched it",
     )
-}
-
-/// Files of the host that will belong to the worker.
-fn output_paths(arguments: &Run) -> Result<Vec<PathBuf>> {
-    let paths = [("--stdout", &arguments.stdout), ("--stderr", &arguments.stderr)];
-    paths.into_iter().filter_map(|(flag, path)| Some(absolute(flag, path.as_ref()?))).collect()
-}
-
-/// The worker's streams: the caller's, or files; a detached worker has none of the caller's.
-fn streams(arguments: &Run, user: &Identity, mut own_user: Option<&mut OwnUser>) -> Result<Stdio> {
-    let mut stdio = if arguments.detach { Stdio::null()? } else { Stdio::inherit()? };
-    for (index, path) in [(1, &arguments.stdout), (2, &arguments.stderr)] {
-        if let Some(path) = path {
-            let (file, is_new) = output_file(path)?;
-            match &mut own_user {
-                Some(own_user) if is_new => own_user.streams.push(index),
-                None if is_new => give(path, &file, user)?,
-                _ => {}
-            }
-            stdio.streams[index] = file;
-        }
-    }
-    Ok(stdio)
-}
-
-/// The mode of a new output file: its group may read along.
-const OUTPUT_MODE: u32 = 0o640;
-
-/// An output file, and whether it is new: then it is to belong to the worker, which may open it
-/// again by /dev/stdout, and has its mode whatever the umask; one that was there keeps owner and
-/// mode. A device or FIFO is not written to by accident; the null device is.
-fn output_file(path: &Path) -> Result<(OwnedFd, bool)> {
-    let object = format!("output file '{}'", path.display());
-    let failed = |call: &str, error: std::io::Error| Error::system(Stage::Request, object.clone(), call, error);
-    let existed = path.symlink_metadata().is_ok();
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .mode(OUTPUT_MODE)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .map_err(|error| failed("open", error))?;
-    let metadata = file.metadata().map_err(|error| failed("fstat", error))?;
-    if metadata.file_type().is_char_device() && metadata.rdev() == NULL_DEVICE {
-        return Ok((file.into(), false));
-    }
-    if !metadata.is_file() {
-        let reason = "is neither a regular file nor /dev/null".to_owned();
-        return Err(Error::invalid("command line", vec![Problem { field: path.display().to_string(), reason }]));
-    }
-    file.set_len(0).map_err(|error| failed("ftruncate", error))?;
-    let is_new = !existed && metadata.uid() == 0;
-    if is_new {
-        rustix::fs::fchmod(&file, OUTPUT_MODE.into()).map_err(|errno| failed("fchmod", errno.into()))?;
-    }
-    rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::APPEND).map_err(|errno| failed("fcntl", errno.into()))?;
-    Ok((file.into(), is_new))
-}
-
-fn give(path: &Path, file: &OwnedFd, user: &Identity) -> Result<()> {
-    let object = || format!("output file '{}'", path.display());
-    fchown(file, Some(user.uid()), Some(user.gid()))
-        .map_err(|error| Error::system(Stage::Request, object(), "fchown", error))
 }
 
 fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
@@ -420,7 +261,7 @@ fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, L
 }
 
 /// A worker that was killed for want of memory looks like any other that a signal ended.
-fn report_out_of_memory(id: &str, exit: &ExitRecord) {
+pub fn report_out_of_memory(id: &str, exit: &ExitRecord) {
     if let Some(words) = print::out_of_memory(exit) {
         tell!("container '{id}': {words}");
     }

@@ -1,11 +1,7 @@
 //! The command file's fields, one function for each object of it.
 
-use serde_json::Value;
-
-use super::document::Node;
-use super::findings::{Findings, Place};
-use super::{DOOR, StormCommand, resources};
-use crate::document::{BadValue, quoted};
+use super::{DOOR, Place, StormCommand, resources};
+use crate::document::{BadValue, Kind, quoted};
 use crate::request::{
     AbsolutePath, AppArmor, Bind, Builder, ContainerId, LayerPath, Mount, Network, Seccomp, Selinux, SelinuxLabel,
 };
@@ -23,8 +19,10 @@ const MOUNT: [&str; 4] = ["type", "source", "destination", "options"];
 const MAX_USER_BYTES: usize = 255;
 
 /// Walks the whole document. The answer is `None` only where there are problems.
-pub(super) fn command(tree: &Node, findings: &Findings) -> Option<StormCommand> {
-    let top = Place::top(tree, findings).object()?;
+pub(super) fn command(top: &Place<'_, '_>) -> Option<StormCommand> {
+    if !top.is_object() {
+        return None;
+    }
     let username = top.needed("username").and_then(|place| user_name(&place));
     let pid_file = top.needed("pidFile").and_then(|place| path(&place));
     let container_script_path = top.needed("containerScriptPath").and_then(|place| path(&place));
@@ -38,12 +36,12 @@ pub(super) fn command(tree: &Node, findings: &Findings) -> Option<StormCommand> 
     if let Some(layers) = top.needed("layers") {
         builder = with_layers(builder, &layers);
     }
-    let keep_layers = keep_count(&top);
-    if let Some(config) = top.needed("ociRuntimeConfig").and_then(Place::object) {
+    let keep_layers = keep_count(top);
+    if let Some(config) = top.needed("ociRuntimeConfig").filter(Place::is_object) {
         builder = with_runtime_config(builder, &config);
     }
     builder = builder.keep_layers(keep_layers.unwrap_or_default());
-    builder.problems().into_iter().for_each(|problem| findings.problem(DOOR.rename(problem)));
+    builder.problems().into_iter().for_each(|problem| top.findings().problem(DOOR.rename(problem)));
     Some(StormCommand {
         username: username?,
         container_script_path: container_script_path?,
@@ -54,7 +52,7 @@ pub(super) fn command(tree: &Node, findings: &Findings) -> Option<StormCommand> 
 }
 
 /// A name that NSS can be asked for; whether anyone has it is not asked here.
-fn user_name(place: &Place<'_>) -> Option<String> {
+fn user_name(place: &Place<'_, '_>) -> Option<String> {
     let name = place.text()?;
     if name.is_empty()
         || name.len() > MAX_USER_BYTES
@@ -68,7 +66,7 @@ fn user_name(place: &Place<'_>) -> Option<String> {
 
 /// `<port>-<uuid>`: hexadecimal digits and dashes, 36 to 42 of them. Not a dash first: that would
 /// be an option of a program.
-fn container_id(place: &Place<'_>) -> Option<ContainerId> {
+fn container_id(place: &Place<'_, '_>) -> Option<ContainerId> {
     let id = place.text()?;
     let plain = id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     if !plain || !(36..=42).contains(&id.len()) || id.starts_with('-') {
@@ -81,9 +79,13 @@ fn container_id(place: &Place<'_>) -> Option<ContainerId> {
 
 /// The number of layers that stay mounted. Java leaves out a number that is 0, so a missing one is 0.
 /// Beyond 31 bits it is the greatest of them, as in Storm's launcher.
-fn keep_count(top: &Place<'_>) -> Option<u32> {
+fn keep_count(top: &Place<'_, '_>) -> Option<u32> {
     let place = top.member("reapLayerKeepCount")?;
-    let count = place.truncated()?;
+    let number = place.number()?;
+    // Without its fraction; what does not fit is the nearest that does, as a cast from floating
+    // point has it.
+    let small = number.as_i64().or_else(|| number.as_u64().map(|_| i64::MAX));
+    let count = small.or_else(|| number.as_f64().map(|float| float as i64))?;
     match u32::try_from(count.min(i64::from(i32::MAX))) {
         Ok(count) => Some(count),
         Err(_) => {
@@ -93,16 +95,20 @@ fn keep_count(top: &Place<'_>) -> Option<u32> {
     }
 }
 
-fn with_layers(builder: Builder, layers: &Place<'_>) -> Builder {
-    let Some(places) = layers.array() else { return builder };
-    let found: Vec<_> = places.into_iter().map(layer).collect();
-    let paths: Vec<LayerPath> = found.iter().flatten().cloned().collect();
+fn with_layers(builder: Builder, layers: &Place<'_, '_>) -> Builder {
+    let found: Vec<_> = layers.elements().map(|place| layer(&place)).collect();
+    let paths: Option<Vec<LayerPath>> = found.into_iter().collect();
     // With a layer refused the list is not the one that was meant: nothing more is said about it.
-    if paths.len() == found.len() { builder.layers(paths) } else { builder }
+    match paths.filter(|_| layers.is_array()) {
+        Some(paths) => builder.layers(paths),
+        None => builder,
+    }
 }
 
-fn layer(place: Place<'_>) -> Option<LayerPath> {
-    let layer = place.object()?;
+fn layer(layer: &Place<'_, '_>) -> Option<LayerPath> {
+    if !layer.is_object() {
+        return None;
+    }
     if let Some(place) = layer.needed("mediaType") {
         match place.text() {
             Some(LAYER_TYPE) | None => {}
@@ -113,26 +119,25 @@ fn layer(place: Place<'_>) -> Option<LayerPath> {
     checked(&place, LayerPath::new(place.text()?))
 }
 
-fn with_runtime_config(mut builder: Builder, config: &Place<'_>) -> Builder {
-    dropped(config, &["hostname", "mounts", "process", "linux", "ociVersion"]);
+fn with_runtime_config(mut builder: Builder, config: &Place<'_, '_>) -> Builder {
+    config.only(&["hostname", "mounts", "process", "linux", "ociVersion"]);
     if let Some(hostname) = config.member("hostname").filter(|place| place.text().is_some()) {
-        hostname.warning("is not used: the container has the host's name");
+        hostname.warn(|field| format!("{field}: is not used: the container has the host's name"));
     }
-    for mount in config.member("mounts").and_then(|mounts| mounts.array()).into_iter().flatten() {
-        if let Some(bind) = mount.object().and_then(|place| bind(&place)) {
-            builder = builder.mount(Mount::Bind(bind));
-        }
+    if let Some(mounts) = config.member("mounts") {
+        let binds = mounts.elements().filter(Place::is_object).filter_map(|mount| bind(&mount));
+        builder = binds.fold(builder, |builder, bind| builder.mount(Mount::Bind(bind)));
     }
-    if let Some(process) = config.needed("process").and_then(Place::object) {
+    if let Some(process) = config.needed("process").filter(Place::is_object) {
         builder = with_process(builder, &process);
     }
-    if let Some(linux) = config.needed("linux").and_then(Place::object) {
+    if let Some(linux) = config.needed("linux").filter(Place::is_object) {
         builder = with_linux(builder, &linux);
     }
     builder
 }
 
-fn bind(mount: &Place<'_>) -> Option<Bind> {
+fn bind(mount: &Place<'_, '_>) -> Option<Bind> {
     for (_, place) in mount.members().filter(|(key, _)| !MOUNT.contains(key)) {
         place.problem(format!("is not allowed: expected only {}", MOUNT.join(", ")));
     }
@@ -145,11 +150,11 @@ fn bind(mount: &Place<'_>) -> Option<Bind> {
     let source = mount.needed("source").and_then(|place| place.text());
     let destination = mount.needed("destination").and_then(|place| place.text());
     let options = mount.needed("options").and_then(|place| bind_options(&place));
-    let bind = Bind::parse(mount.path(), source?, destination?, &options?);
+    let bind = Bind::parse(&mount.field(), source?, destination?, &options?);
     bind.map_err(|problems| problems.into_iter().for_each(|problem| mount.findings().problem(problem))).ok()
 }
 
-fn bind_options<'a>(place: &Place<'a>) -> Option<Vec<&'a str>> {
+fn bind_options<'d>(place: &Place<'_, 'd>) -> Option<Vec<&'d str>> {
     let options = place.texts()?;
     for word in ["rbind", "rprivate"] {
         if !options.contains(&word) {
@@ -159,8 +164,8 @@ fn bind_options<'a>(place: &Place<'a>) -> Option<Vec<&'a str>> {
     Some(options)
 }
 
-fn with_process(mut builder: Builder, process: &Place<'_>) -> Builder {
-    dropped(process, &["args", "cwd", "env", "apparmorProfile", "selinuxLabel"]);
+fn with_process(mut builder: Builder, process: &Place<'_, '_>) -> Builder {
+    process.only(&["args", "cwd", "env", "apparmorProfile", "selinuxLabel"]);
     if let Some(args) = process.needed("args").and_then(|place| place.texts()) {
         builder = builder.args(args);
     }
@@ -183,21 +188,21 @@ fn with_process(mut builder: Builder, process: &Place<'_>) -> Builder {
 
 /// The label of every file in the container. It would be an option of each mount, and what the
 /// layers hold is shared with other containers.
-fn mount_label(place: &Place<'_>) {
-    let unset = matches!(place.node(), Node::Null) || place.text().is_none_or(str::is_empty);
+fn mount_label(place: &Place<'_, '_>) {
+    let unset = matches!(place.node().kind, Kind::Null) || place.text().is_none_or(str::is_empty);
     if !unset {
         place.problem("mounts are given no label: they have what the host's policy gives them; leave it out");
     }
 }
 
 /// A text that may be missing, null or empty: a writer in Go or Java means the same by all three.
-fn named<'a, T>(object: &Place<'a>, key: &str, read: impl FnOnce(&'a str) -> Result<T, BadValue>) -> Option<T> {
-    let place = object.member(key).filter(|place| !matches!(place.node(), Node::Null))?;
+fn named<'d, T>(object: &Place<'_, 'd>, key: &str, read: impl FnOnce(&'d str) -> Result<T, BadValue>) -> Option<T> {
+    let place = object.given(key)?;
     let text = place.text().filter(|text| !text.is_empty())?;
     checked(&place, read(text))
 }
 
-fn with_linux(mut builder: Builder, linux: &Place<'_>) -> Builder {
+fn with_linux(mut builder: Builder, linux: &Place<'_, '_>) -> Builder {
     for (key, place) in linux.members().filter(|(key, _)| !LINUX.contains(key)) {
         match key {
             "mountLabel" => mount_label(&place),
@@ -208,15 +213,14 @@ fn with_linux(mut builder: Builder, linux: &Place<'_>) -> Builder {
     if let Some(path) = linux.needed("cgroupsPath").and_then(|place| path(&place)) {
         builder = builder.cgroup(path.as_str());
     }
-    if let Some(resources) = linux.member("resources").and_then(Place::object) {
+    if let Some(resources) = linux.member("resources").filter(Place::is_object) {
         builder = builder.limits(resources::limits(&resources));
     }
-    if let Some(place) = linux.member("seccomp") {
+    if let Some(place) = linux.given("seccomp") {
         match place.node().to_value() {
-            Some(Value::Null) => {}
             Some(profile) => {
                 let seccomp = Seccomp::Profile(profile.into());
-                seccomp.warnings().iter().for_each(|warning| place.warning(warning));
+                seccomp.warnings().iter().for_each(|text| place.warn(|field| format!("{field}: {text}")));
                 builder = builder.seccomp(seccomp);
             }
             None => place.problem("is nested too deeply for a profile"),
@@ -225,17 +229,10 @@ fn with_linux(mut builder: Builder, linux: &Place<'_>) -> Builder {
     builder
 }
 
-/// Notes keys that Storm's launcher leaves out of what it makes.
-fn dropped(object: &Place<'_>, used: &[&str]) {
-    for (_, place) in object.members().filter(|(key, _)| !used.contains(key)) {
-        place.warning("is not used");
-    }
-}
-
-fn path(place: &Place<'_>) -> Option<AbsolutePath> {
+fn path(place: &Place<'_, '_>) -> Option<AbsolutePath> {
     checked(place, AbsolutePath::new(place.text()?))
 }
 
-fn checked<T>(place: &Place<'_>, value: Result<T, BadValue>) -> Option<T> {
+fn checked<T>(place: &Place<'_, '_>, value: Result<T, BadValue>) -> Option<T> {
     value.map_err(|bad| place.problem(bad.to_string())).ok()
 }

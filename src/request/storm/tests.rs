@@ -54,15 +54,30 @@ fn spec(document: &Value) -> LaunchSpec {
     parsed(document).unwrap().launch_spec(Identity::new(1000, 1000, []).unwrap()).unwrap()
 }
 
-/// Problems as `field: reason`.
+/// Problems as `field: reason`, without line and column.
 fn problems(document: &Value) -> Vec<String> {
     match parsed(document) {
         Ok(_) => panic!("accepted: {document}"),
         Err(error) => {
             assert_eq!((error.kind(), error.stage()), (ErrorKind::Invalid, Stage::Request));
-            error.problems().iter().map(ToString::to_string).collect()
+            let without_position = |line: String| line.split(", at line 1 column ").next().unwrap().to_owned();
+            error.problems().iter().map(ToString::to_string).map(without_position).collect()
         }
     }
+}
+
+#[test]
+fn a_problem_has_its_line_and_column() {
+    let text = serde_json::to_string_pretty(&with("/layers", Some(json!([1])))).unwrap();
+    let error = parse(format!("\u{feff}{text}").as_bytes()).unwrap_err();
+    let line = text.lines().position(|line| line == "    1").unwrap() + 1;
+    let expected = format!("layers[0]: expected an object, found a number, at line {line} column 5");
+    assert_eq!(error.problems()[0].to_string(), expected);
+}
+
+#[test]
+fn a_byte_order_mark_is_passed_over() {
+    assert_eq!(parse(format!("\u{feff}{}", document()).as_bytes()).unwrap().username(), "root");
 }
 
 #[test]

@@ -16,16 +16,16 @@ use crate::seccomp::profile::{Profile, call};
 use crate::sys::instruction::Instruction;
 
 /// A stack of filters, in the order in which of equally strict answers the first counts.
-pub struct SecondOpinion {
+pub struct CrossCheck {
     filters: Vec<Vec<Instruction>>,
     /// Where the profile denies by default: the highest number it names, and whether clone3 is one.
     denies: Option<(Option<u32>, bool)>,
     named: Vec<u32>,
 }
 
-impl SecondOpinion {
+impl CrossCheck {
     /// Builds the stack.
-    pub fn of(profile: &Profile) -> SecondOpinion {
+    pub fn of(profile: &Profile) -> CrossCheck {
         let mut named: Vec<u32> = profile.rules.iter().flat_map(|rule| rule.calls.clone()).collect();
         named.sort_unstable();
         let denies =
@@ -38,7 +38,7 @@ impl SecondOpinion {
         }
         let mut named: Vec<u32> = counting.iter().flat_map(|rule| rule.calls.clone()).collect();
         named.sort_unstable();
-        SecondOpinion { filters, denies, named }
+        CrossCheck { filters, denies, named }
     }
 
     /// What the stack does with a call.

@@ -5,8 +5,8 @@
 //! A document is resolved as well: a runtime that ignores the conditions, as runc does, would apply
 //! the rules for privileged containers to everybody.
 
+use super::Place;
 use super::architecture::NATIVE;
-use super::place::Place;
 
 /// What the conditions are resolved against. A worker has no capability, ever.
 #[derive(Debug, Clone, Copy)]
@@ -40,14 +40,14 @@ pub(in crate::seccomp) fn is_docker(profile: &Place<'_, '_>) -> bool {
     const OF_PROFILE: [&str; 2] = ["archMap", "defaultErrno"];
     const OF_RULES: [&str; 4] = ["includes", "excludes", "name", "errno"];
     let has_one = |place: &Place<'_, '_>, keys: &[&str]| keys.iter().any(|key| place.has(key));
-    let rules = profile.member("syscalls").filter(Place::is_array);
+    let rules = profile.given("syscalls").filter(Place::is_array);
     has_one(profile, &OF_PROFILE) || rules.is_some_and(|rules| rules.elements().any(|rule| has_one(&rule, &OF_RULES)))
 }
 
 /// Whether a rule applies; what is wrong with its conditions is noted.
 pub(in crate::seccomp) fn applies(rule: &Place<'_, '_>, here: Surroundings) -> bool {
-    let included = rule.member("includes").is_none_or(|condition| Met::read(&condition, here).all());
-    let excluded = rule.member("excludes").is_some_and(|condition| Met::read(&condition, here).any());
+    let included = rule.given("includes").is_none_or(|condition| Met::read(&condition, here).all());
+    let excluded = rule.given("excludes").is_some_and(|condition| Met::read(&condition, here).any());
     included && !excluded
 }
 
@@ -64,7 +64,7 @@ impl Met {
             return Met { caps: None, arches: None, kernel: None };
         }
         condition.only(&["caps", "arches", "minKernel"]);
-        let kernel = condition.member("minKernel").and_then(|place| {
+        let kernel = condition.given("minKernel").and_then(|place| {
             let text = place.text()?;
             let least = version(text);
             if least.is_none() {
@@ -94,7 +94,7 @@ impl Met {
 
 /// Whether one of the texts of a member is as it should be; an empty list is no condition.
 fn any_of(condition: &Place<'_, '_>, key: &str, is: impl Fn(&str) -> bool) -> Option<bool> {
-    let member = condition.member(key)?;
+    let member = condition.given(key)?;
     let texts: Vec<_> = member.elements().filter_map(|place| place.text()).collect();
     (!texts.is_empty()).then(|| texts.into_iter().any(is))
 }
@@ -102,7 +102,7 @@ fn any_of(condition: &Place<'_, '_>, key: &str, is: impl Fn(&str) -> bool) -> Op
 /// Whether the profile has an entry for this machine in its `archMap`; that is what `architectures`
 /// is to an OCI profile.
 pub(in crate::seccomp) fn check_arch_map(profile: &Place<'_, '_>) -> Option<bool> {
-    let map = profile.member("archMap")?;
+    let map = profile.given("archMap")?;
     let mut entries = 0;
     let mut found = false;
     for entry in map.elements() {
@@ -110,7 +110,7 @@ pub(in crate::seccomp) fn check_arch_map(profile: &Place<'_, '_>) -> Option<bool
         entry.only(&["architecture", "subArchitectures"]);
         let name = entry.needed("architecture").and_then(|place| place.text());
         found |= name.is_some_and(crate::seccomp::profile::architecture::is_native);
-        if let Some(list) = entry.member("subArchitectures") {
+        if let Some(list) = entry.given("subArchitectures") {
             for place in list.elements() {
                 let _ = place.text();
             }

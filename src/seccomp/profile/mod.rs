@@ -7,9 +7,7 @@ pub(super) mod condition;
 pub(super) mod docker;
 pub(super) mod errno_name;
 pub(super) mod flags;
-pub(super) mod node;
 pub(super) mod oci;
-pub(super) mod place;
 pub(super) mod rule;
 pub(super) mod schema;
 pub(super) mod treatment;
@@ -21,17 +19,26 @@ use serde_json::Value;
 
 use super::filter::{Filter, program};
 use crate::document::text_file::{self, FinalLink};
+use crate::document::{self, Bounds, Node, Unknown};
 use crate::error::{Error, Problem, Result};
 use action::Action;
 use docker::Surroundings;
 use flags::Flags;
-use place::{Door, Findings, Place};
 use rule::Rule;
 use treatment::Treatments;
 use warning::Warning;
 
 /// What errors call a profile whose file they do not know.
 const OBJECT: &str = "seccomp profile";
+
+/// What problems call the profile itself.
+const TOP: &str = "profile";
+
+/// The largest known profile (docker's) has 20 KiB, and 6 levels are what a profile can have.
+const BOUNDS: Bounds = Bounds { bytes: 1 << 20, nesting: 32 };
+
+type Findings<'d> = document::Findings<'d, Warning>;
+type Place<'p, 'd> = document::Place<'p, 'd, Warning>;
 
 /// An OCI `linux.seccomp` object that was checked, or a docker or podman profile resolved into one.
 #[derive(Debug, Clone)]
@@ -61,7 +68,7 @@ impl Profile {
     pub fn read(path: &Path) -> Result<Profile> {
         let object = format!("seccomp profile '{}'", path.display());
         let file = text_file::open(path, &object, FinalLink::Follow)?;
-        Profile::parse_as(&object, &text_file::read(&file, &object, node::MAX_BYTES as u64)?)
+        Profile::parse_as(&object, &text_file::read(&file, &object, BOUNDS.bytes as u64)?)
     }
 
     /// The same, with what errors are to call the file.
@@ -70,9 +77,9 @@ impl Profile {
     }
 
     pub(super) fn parse_in(object: &str, text: &[u8], here: Surroundings) -> Result<Profile> {
-        let tree = node::parse(text).map_err(|bad| Error::invalid(object, vec![bad.at("profile")]))?;
-        let findings = Findings::new(Door::File, text);
-        Profile::check(object, &tree, findings, here)
+        let parsed = document::parse(text, BOUNDS);
+        let (text, top) = parsed.map_err(|bad| Error::invalid(object, vec![bad.at(TOP)]))?;
+        Profile::check(object, &top, Findings::new(TOP, Some(text), Unknown::Refused), here)
     }
 
     /// Reads a profile that is part of a document: the same checks, but unknown fields only make
@@ -81,18 +88,13 @@ impl Profile {
     ///
     /// Errors: `Invalid`, with every problem (the first 100).
     pub fn from_value(profile: &Value) -> Result<Profile> {
-        let tree = node::of_value(profile);
-        Profile::check(OBJECT, &tree, Findings::new(Door::Document, b""), Surroundings::here())
+        let unknown = Unknown::Warned(|field| Warning::UnknownField { field });
+        Profile::check(OBJECT, &Node::from(profile), Findings::new(TOP, None, unknown), Surroundings::here())
     }
 
-    fn check<'d>(
-        object: &str,
-        tree: &'d node::Node<'d>,
-        findings: Findings<'d>,
-        here: Surroundings,
-    ) -> Result<Profile> {
-        let contents = schema::contents(&Place::top(tree, &findings), here);
-        let (problems, warnings) = findings.into_parts();
+    fn check<'d>(object: &str, top: &'d Node<'d>, findings: Findings<'d>, here: Surroundings) -> Result<Profile> {
+        let contents = schema::contents(&Place::top(top, &findings), here);
+        let (problems, warnings) = findings.into_parts(|count| Warning::More { count });
         let Some(schema::Contents { default, rules, flags }) = contents.filter(|_| problems.is_empty()) else {
             return Err(Error::invalid(object, problems));
         };

@@ -1,5 +1,6 @@
 //! The fields of a profile, each read into what it means.
 
+use super::Place;
 use super::action::{Action, MAX_ERRNO, MAX_MESSAGE};
 use super::architecture;
 use super::call;
@@ -8,7 +9,6 @@ use super::docker;
 use super::docker::Surroundings;
 use super::errno_name;
 use super::flags::Flags;
-use super::place::Place;
 use super::rule::Rule;
 use super::warning::Warning;
 use crate::document::quoted;
@@ -57,7 +57,7 @@ fn known<'k>(oci: &[&'k str], docker: Option<&[&'k str]>) -> Vec<&'k str> {
 /// opened.
 fn architectures(profile: &Place<'_, '_>) {
     let mapped = docker::check_arch_map(profile);
-    let Some(list) = profile.member("architectures") else {
+    let Some(list) = profile.given("architectures") else {
         if mapped == Some(false) {
             profile.problem(format!("archMap has no {}: every call would be killed", architecture::NATIVE.oci_name));
         }
@@ -69,7 +69,7 @@ fn architectures(profile: &Place<'_, '_>) {
         match place.text() {
             Some(name) if architecture::is_native(name) => native = true,
             Some(name) if architecture::is_known(name) => {
-                place.findings().warn(Warning::ForeignArchitecture { name: name.to_owned(), field: place.field() });
+                place.warn(|field| Warning::ForeignArchitecture { name: name.to_owned(), field });
             }
             Some(name) => place.problem(format!("{} is no architecture of the OCI specification", quoted(name))),
             None => {}
@@ -83,17 +83,17 @@ fn architectures(profile: &Place<'_, '_>) {
 
 fn listener(profile: &Place<'_, '_>) {
     for key in ["listenerPath", "listenerMetadata"] {
-        if let Some(place) = profile.member(key)
+        if let Some(place) = profile.given(key)
             && place.text().is_some_and(|text| !text.is_empty())
         {
-            place.findings().warn(Warning::WithoutListener { field: place.field() });
+            place.warn(|field| Warning::WithoutListener { field });
         }
     }
 }
 
 fn flags(profile: &Place<'_, '_>) -> Flags {
     let mut flags = Flags::default();
-    let Some(list) = profile.member("flags") else { return flags };
+    let Some(list) = profile.given("flags") else { return flags };
     for place in list.elements() {
         match place.text() {
             Some("SECCOMP_FILTER_FLAG_TSYNC") => flags = flags.and(Flags::TSYNC),
@@ -101,7 +101,7 @@ fn flags(profile: &Place<'_, '_>) -> Flags {
             Some("SECCOMP_FILTER_FLAG_SPEC_ALLOW") => flags = flags.and(Flags::SPEC_ALLOW),
             // The kernel refuses it without a listener (EINVAL).
             Some("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV") => {
-                place.findings().warn(Warning::WithoutListener { field: place.field() });
+                place.warn(|field| Warning::WithoutListener { field });
             }
             Some(name) => {
                 let flags = "SECCOMP_FILTER_FLAG_TSYNC, _LOG, _SPEC_ALLOW or _WAIT_KILLABLE_RECV";
@@ -114,7 +114,7 @@ fn flags(profile: &Place<'_, '_>) -> Flags {
 }
 
 fn rules(profile: &Place<'_, '_>, docker: Option<Surroundings>) -> Vec<Rule> {
-    let Some(list) = profile.member("syscalls") else { return Vec::new() };
+    let Some(list) = profile.given("syscalls") else { return Vec::new() };
     let (mut rules, mut dropped) = (Vec::new(), Vec::new());
     for (index, place) in list.elements().enumerate() {
         if !place.is_object() {
@@ -129,7 +129,7 @@ fn rules(profile: &Place<'_, '_>, docker: Option<Surroundings>) -> Vec<Rule> {
         }
     }
     if let Some(here) = docker {
-        profile.findings().warn(Warning::DockerFormat { resolved_for: here.describe(), dropped });
+        profile.warn(|_| Warning::DockerFormat { resolved_for: here.describe(), dropped });
     }
     rules
 }
@@ -151,22 +151,23 @@ fn calls(rule: &Place<'_, '_>, applies: bool) -> Option<Vec<u32>> {
             Some(number) => calls.push(number),
             None if name.is_empty() => place.problem("is empty: expected the name of a system call"),
             None if applies => {
-                let name = name.chars().take(64).collect();
-                place.findings().warn(Warning::UnknownCall { name, field: place.field() });
+                place.warn(|field| Warning::UnknownCall { name: name.chars().take(64).collect(), field });
             }
             None => {}
         }
         Some(())
     };
     // Docker's first format had one name for each rule.
-    if let Some(name) = rule.member("name").filter(|_| rule.member("names").is_none()) {
+    if let Some(name) = rule.given("name").filter(|_| rule.given("names").is_none()) {
         add(&name)?;
         return Some(calls);
     }
     let names = rule.needed("names")?;
     let elements = names.elements();
     if elements.len() == 0 {
-        names.problem("names no system call: expected at least one");
+        if names.is_array() {
+            names.problem("names no system call: expected at least one");
+        }
         return None;
     }
     for name in elements {
@@ -202,7 +203,7 @@ fn action(place: &Place<'_, '_>, parent: &Place<'_, '_>, errnos: Errnos) -> Opti
             return None;
         }
     };
-    let stray = parent.member(errnos.code).filter(|_| !matches!(action, Action::Errno(_) | Action::Trace(_)));
+    let stray = parent.given(errnos.code).filter(|_| !matches!(action, Action::Errno(_) | Action::Trace(_)));
     if let Some(stray) = stray {
         stray.problem(format!("{name} gives no errno: only SCMP_ACT_ERRNO and SCMP_ACT_TRACE do"));
         return None;
@@ -211,11 +212,11 @@ fn action(place: &Place<'_, '_>, parent: &Place<'_, '_>, errnos: Errnos) -> Opti
 }
 
 fn errno(parent: &Place<'_, '_>, errnos: Errnos, max: u64) -> Option<u16> {
-    let code = match parent.member(errnos.code) {
-        Some(place) => Some((place.number(max)? as u16, place)),
+    let code = match parent.given(errnos.code) {
+        Some(place) => Some((place.number_up_to(max)? as u16, place)),
         None => None,
     };
-    let Some(place) = parent.member(errnos.name) else { return Some(code.map_or(DEFAULT_ERRNO, |(code, _)| code)) };
+    let Some(place) = parent.given(errnos.name) else { return Some(code.map_or(DEFAULT_ERRNO, |(code, _)| code)) };
     let name = place.text()?;
     let named = errno_name::number_of(name);
     match (code, named) {
@@ -235,13 +236,13 @@ fn errno(parent: &Place<'_, '_>, errnos: Errnos, max: u64) -> Option<u16> {
 /// The conditions of a rule: one list of which all must be met, or, where two are on the same
 /// argument, a list for each, as runc makes of what libseccomp does not take.
 fn alternatives(rule: &Place<'_, '_>) -> Option<Vec<Vec<Condition>>> {
-    let Some(args) = rule.member("args") else { return Some(vec![Vec::new()]) };
+    let Some(args) = rule.given("args") else { return Some(vec![Vec::new()]) };
     let conditions: Vec<Option<Condition>> = args.elements().map(|place| condition(&place)).collect();
     let conditions: Vec<Condition> = conditions.into_iter().collect::<Option<_>>()?;
     let repeats = |(at, one): (usize, &Condition)| conditions[..at].iter().any(|other| other.index == one.index);
     // Seven conditions repeat an index, so no more than seven are looked at.
     if conditions.iter().take(MAX_INDEX as usize + 2).enumerate().any(repeats) {
-        args.findings().warn(Warning::RepeatedArgument { field: args.field() });
+        args.warn(|field| Warning::RepeatedArgument { field });
         return Some(conditions.into_iter().map(|one| vec![one]).collect());
     }
     Some(vec![conditions])
@@ -252,9 +253,9 @@ fn condition(place: &Place<'_, '_>) -> Option<Condition> {
         return None;
     }
     place.only(&ARG);
-    let index = place.needed("index").and_then(|index| index.number(MAX_INDEX));
-    let value = place.needed("value").and_then(|value| value.number(u64::MAX));
-    let value_two = place.member("valueTwo").map(|value| value.number(u64::MAX));
+    let index = place.needed("index").and_then(|index| index.number_up_to(MAX_INDEX));
+    let value = place.needed("value").and_then(|value| value.number_up_to(u64::MAX));
+    let value_two = place.given("valueTwo").map(|value| value.number_up_to(u64::MAX));
     let operator = place.needed("op").and_then(|op| operator(&op));
     let (index, value, operator) = (index? as u8, value?, operator?);
     let value_two = value_two.unwrap_or(Some(0))?;

@@ -6,7 +6,7 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 
 use crate::seccomp::Profile;
-use crate::seccomp::filter::cross_check::SecondOpinion;
+use crate::seccomp::filter::cross_check::CrossCheck;
 use crate::seccomp::profile::call;
 use crate::sys::instruction::{Instruction, JUMP, RETURN};
 
@@ -72,11 +72,11 @@ fn check(document: &Value, calls: &[(u32, [u64; 6])]) -> Result<(), TestCaseErro
     let profile = Profile::parse(document.to_string().as_bytes()).unwrap();
     let filter = profile.compile().unwrap();
     prop_assert!(is_well_formed(filter.program()));
-    let second = SecondOpinion::of(&profile);
+    let cross_check = CrossCheck::of(&profile);
     for (number, args) in calls {
         let decided = filter.decide(*number, args).unwrap();
         prop_assert_eq!(decided, profile.explain(*number, args).action, "explain {} {:x?}", number, args);
-        prop_assert_eq!(decided, second.decide(*number, args), "seccompiler {} {:x?}", number, args);
+        prop_assert_eq!(decided, cross_check.decide(*number, args), "seccompiler {} {:x?}", number, args);
     }
     Ok(())
 }

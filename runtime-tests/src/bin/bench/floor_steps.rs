@@ -238,7 +238,7 @@ impl Steps<'_> {
         }
     }
 
-    /// The container's cgroups, bound (`src/root/plan.rs`, `cgroups`).
+    /// The container's cgroups, bound (`src/root/mount_steps.rs`, `cgroups`).
     fn cgroups(&mut self, target: &str) {
         step!(self, "new-mount {SCRATCH} tmpfs {} source=tmpfs mode=755 size=64k", NOSUID | NODEV | NOEXEC);
         step!(self, "attach {SCRATCH} {target}");

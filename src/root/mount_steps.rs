@@ -79,7 +79,7 @@ const MIN_INODES: u64 = 16;
 /// Every mount below the root, in order: the standard ones, small writable directories for a
 /// read-only root, then the caller's own in the caller's order, so that a later one may lie below
 /// an earlier one.
-pub(crate) fn mount_plan(spec: &LaunchSpec, layout: &Layout) -> Vec<MountStep> {
+pub(crate) fn all(spec: &LaunchSpec, layout: &Layout) -> Vec<MountStep> {
     let mut steps = standard();
     if shows_cgroups(spec) {
         steps.extend(cgroups(layout));
