@@ -52,10 +52,12 @@ pub enum Stage {
     Remove,
     /// Idle layers and what a crash left behind are cleared away.
     Reap,
+    /// A stage that only a later version knows; found in what that version wrote.
+    Unknown,
 }
 
 impl Stage {
-    /// Every stage, in order.
+    /// Every stage that is passed, in order.
     pub const ALL: [Stage; 19] = [
         Stage::Request,
         Stage::Claim,
@@ -100,6 +102,7 @@ impl Stage {
             Stage::Exit => "exit",
             Stage::Remove => "remove",
             Stage::Reap => "reap",
+            Stage::Unknown => "unknown",
         }
     }
 

@@ -18,10 +18,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::cgroup::CgroupPath;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, ProcessEnd, Result};
+use crate::phase::Phase;
 use crate::stage::Stage;
 use crate::state::claim;
 use crate::state::record::{self, Exit, ExitRecord, LaunchRecord, RemovedExits};
@@ -41,33 +40,6 @@ pub enum Container {
     Exited(Exited),
     /// It has ended while nobody watched, or the machine was restarted: how is not known.
     Lost(Lost),
-}
-
-/// The name of a phase, as `ps` prints it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Phase {
-    /// See [`Container::Launching`].
-    Launching,
-    /// See [`Container::Running`].
-    Running,
-    /// See [`Container::Exited`].
-    Exited,
-    /// See [`Container::Lost`].
-    Lost,
-}
-
-impl Phase {
-    /// Its name, as it is printed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Launching => "launching",
-            Phase::Running => "running",
-            Phase::Exited => "exited",
-            Phase::Lost => "lost",
-        }
-    }
 }
 
 /// A container without a record.
@@ -162,40 +134,30 @@ impl Container {
 }
 
 fn no_such(id: &str) -> Error {
-    Error::found(
-        ErrorKind::NotFound,
-        Stage::Watch,
-        format!("container '{id}'"),
-        "open",
-        "there is no container of this id",
-    )
+    not_found(id, Cause::NoContainer)
 }
 
 /// It was removed with its end.
 pub(crate) fn removed_with(id: &str, exit: &ExitRecord) -> Error {
-    let how = match exit.exit {
-        Exit::Code { code } => format!("with code {code}"),
-        Exit::Signal { signal, .. } => format!("by signal {signal}"),
+    let end = match exit.exit {
+        Exit::Code { code } => ProcessEnd::Code(code.into()),
+        Exit::Signal { signal, .. } => ProcessEnd::Signal(signal.into()),
     };
-    let text = format!("it has ended {how}, and was removed");
-    Error::found(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", text)
+    not_found(id, Cause::Removed { end: Some(end) })
 }
 
 /// It has been removed, and how it ended is not known (any more).
 fn removed(id: &str) -> Error {
-    let text = "it has ended and was removed";
-    Error::found(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", text)
+    not_found(id, Cause::Removed { end: None })
+}
+
+fn not_found(id: &str, cause: Cause) -> Error {
+    Error::new(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", cause)
 }
 
 fn recorded_cgroup(record: &LaunchRecord) -> Result<CgroupPath> {
     CgroupPath::new(record.cgroup.clone()).map_err(|problem| {
-        Error::found(
-            ErrorKind::System,
-            Stage::Watch,
-            format!("container '{}'", record.id),
-            "parse(cgroup)",
-            problem.to_string(),
-        )
+        Error::malformed(Stage::Watch, format!("container '{}'", record.id), "parse(cgroup)", problem)
     })
 }
 

@@ -2,10 +2,11 @@
 
 use std::os::fd::AsFd;
 
-use super::Running;
+use super::{Container, Running};
 use crate::cgroup::{self, Cgroup, CgroupPath, Layout};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::monitor::client::{self, Reply};
+use crate::phase::Phase;
 use crate::stage::Stage;
 use crate::sys::{self, Addressee};
 
@@ -29,8 +30,9 @@ impl Running {
     }
 
     fn silent_monitor(&self) -> Error {
-        let text = format!("its monitor (pid {}) does not answer: it is stopped, perhaps", self.record.monitor.pid);
-        Error::found(ErrorKind::TimedOut, Stage::Stop, self.object(), "recv", text)
+        let pid = self.record.monitor.pid;
+        let text = format!("its monitor (pid {pid}) does not answer: it is stopped, perhaps");
+        Error::timed_out(Stage::Stop, self.object(), "recv", client::PATIENCE, text).of_process(Some(pid))
     }
 
     /// Whatever stopped the monitor: it has the container's end to write down.
@@ -43,10 +45,7 @@ impl Running {
     pub(super) fn refuse_frozen(&self, frozen: impl Fn(&Layout, &CgroupPath) -> Option<CgroupPath>) -> Result<()> {
         match frozen(&Layout::detect()?, &self.cgroup()?) {
             None => Ok(()),
-            Some(found) => {
-                let text = cgroup::frozen_words(&found);
-                Err(Error::found(ErrorKind::Phase, Stage::Stop, self.object(), "read(freezer state)", text))
-            }
+            Some(found) => Err(Error::frozen(Stage::Stop, self.object(), found)),
         }
     }
 
@@ -77,6 +76,11 @@ impl Running {
     }
 
     fn has_ended(&self) -> Error {
-        Error::found(ErrorKind::Phase, Stage::Stop, self.object(), "signal", "it has ended")
+        let found = match self.refresh() {
+            Ok(Container::Lost(_)) => Phase::Lost,
+            // Its monitor is about to write the record, if it has not.
+            _ => Phase::Exited,
+        };
+        Error::wrong_phase(Stage::Stop, self.object(), "signal", found, Phase::Running)
     }
 }

@@ -61,10 +61,11 @@ impl Running {
     }
 
     fn late(&self) -> Error {
-        let text = match self.is_alive() {
-            true => "it was killed and is not gone yet".to_owned(),
-            false => format!("it is dead, and its monitor (pid {}) does not say how it ended", self.record.monitor.pid),
+        let monitor = self.record.monitor.pid;
+        let (pid, text) = match self.is_alive() {
+            true => (self.record.init.pid, "it was killed and is not gone yet".to_owned()),
+            false => (monitor, format!("it is dead, and its monitor (pid {monitor}) does not say how it ended")),
         };
-        Error::found(ErrorKind::TimedOut, Stage::Stop, self.object(), "wait", text)
+        Error::timed_out(Stage::Stop, self.object(), "wait", KILL_PATIENCE, text).of_process(Some(pid))
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::init::workload::refused;
 use crate::crash::{self, Role};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::host::monotonic_ns;
 use crate::lsm::Confinement;
 use crate::request::LaunchSpec;
@@ -78,7 +78,7 @@ pub(crate) struct Report {
 
 /// Reads until init has become the workload, failed or died; at most until the deadline.
 pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, patience: Duration) -> Result<Report> {
-    let bytes = read_to_end(pipe, Instant::now() + patience)?;
+    let bytes = read_to_end(pipe, patience)?;
     let mut entered = Vec::new();
     let mut rest = bytes.as_slice();
     while let [mark, ..] = rest {
@@ -124,13 +124,14 @@ fn said_in_between(mark: u8, errno: i32, spec: &LaunchSpec) -> Error {
     }
 }
 
-fn read_to_end(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>> {
+fn read_to_end(pipe: &OwnedFd, patience: Duration) -> Result<Vec<u8>> {
+    let deadline = Instant::now() + patience;
     const OBJECT: &str = "init's report";
     let mut bytes = Vec::new();
     let mut buffer = [0; 1024];
     loop {
         if !is_readable_by(pipe.as_fd(), Some(deadline)).at(Stage::Clone, OBJECT, "poll")? {
-            return Err(too_slow(&bytes));
+            return Err(too_slow(&bytes, patience));
         }
         match rustix::io::read(pipe.as_fd(), &mut buffer) {
             Ok(0) => return Ok(bytes),
@@ -141,19 +142,20 @@ fn read_to_end(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>> {
     }
 }
 
-fn too_slow(bytes: &[u8]) -> Error {
+fn too_slow(bytes: &[u8], patience: Duration) -> Error {
     let stage = bytes.chunks_exact(STAGE_RECORD).filter_map(|record| Stage::from_byte(record[0])).next_back();
     let stage = stage.unwrap_or(Stage::Clone);
-    Error::found(ErrorKind::TimedOut, stage, "init", "poll", "it did not get any further in time")
+    Error::timed_out(stage, "init", "poll", patience, "it did not get any further in time")
 }
 
 fn cut_short() -> Error {
-    Error::found(ErrorKind::System, Stage::Init, "init", "read", "it ended while reporting an error")
+    Error::process_ended(Stage::Init, "init", "read", None, "it ended while reporting an error")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn spec() -> LaunchSpec {
         let user = crate::request::Identity::new(1, 1, [1]).unwrap();

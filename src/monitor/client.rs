@@ -11,7 +11,7 @@ use rustix::net::{
 };
 
 use super::protocol::{Answer, Request, Signal};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::stage::Stage;
 use crate::wait::is_readable_by;
 
@@ -20,7 +20,7 @@ pub(crate) const SOCKET: &str = "monitor.sock";
 
 /// The monitor answers within microseconds; this long a silence means that it cannot run (it is
 /// stopped, or the machine has too much to do).
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What came of asking a monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,15 +46,10 @@ pub(crate) fn stop(directory: &Path, signal: i32, grace: Duration) -> Result<Rep
 }
 
 fn named(directory: &Path, signal: i32) -> Result<Signal> {
-    u8::try_from(signal).ok().and_then(Signal::new).ok_or_else(|| {
-        Error::found(
-            ErrorKind::Invalid,
-            Stage::Stop,
-            object(directory),
-            "signal",
-            format!("there is no signal {signal}"),
-        )
-    })
+    u8::try_from(signal)
+        .ok()
+        .and_then(Signal::new)
+        .ok_or_else(|| Error::invalid_field(object(directory), "signal", format!("there is no signal {signal}")))
 }
 
 fn object(directory: &Path) -> String {

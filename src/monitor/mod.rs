@@ -52,13 +52,8 @@ impl Handover<'_> {
         let written = self.write(&mut text);
         if written.is_err() || Handover::decode(text.as_bytes()) != Some(*self) {
             let object = format!("handover of container '{}'", self.id);
-            return Err(Error::found(
-                ErrorKind::Invalid,
-                Stage::Monitor,
-                object,
-                "encode",
-                "cannot be said in its format",
-            ));
+            let error = Error::malformed(Stage::Monitor, object, "encode", "cannot be said in its format");
+            return Err(error.with_kind(ErrorKind::Invalid));
         }
         Ok(text.into_bytes())
     }

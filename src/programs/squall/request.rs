@@ -8,7 +8,7 @@ use squall::request::{
     AbsolutePath, AppArmor, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec,
     Network, OnExit, RootMode, Seccomp, Selinux, SetuidBits, UidRange, storm, values,
 };
-use squall::{DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
+use squall::{Cause, DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
 
 use crate::args::Run;
 use crate::mounts::Mounts;
@@ -93,13 +93,8 @@ pub fn launch_spec(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     if run.tty {
         let text =
             "a terminal for the worker is not supported yet: leave -t out, and the worker has the caller's streams";
-        return Err(Error::found(
-            ErrorKind::Unsupported,
-            Stage::Request,
-            DOOR.object,
-            "check",
-            format!("--tty: {text}"),
-        ));
+        let cause = Cause::Lacking { feature: "--tty".to_owned(), meaning: format!("--tty: {text}") };
+        return Err(Error::new(ErrorKind::Unsupported, Stage::Request, DOOR.object, "check", cause));
     }
     match &run.spec {
         Some(path) => from_storm(path, run),

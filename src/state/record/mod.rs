@@ -29,7 +29,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cgroup::Adjustment;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Cause, Context, Error, ErrorKind, Result};
 use crate::layer::{LayerSource, digest_in_name};
 pub use crate::monitor::exit::*;
 use crate::monitor::handover::RESERVED_NAME;
@@ -190,13 +190,15 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// A record of a later schema may lack what this version has to know; another one is damaged.
 fn unreadable(path: &Path, bytes: &[u8], error: &serde_json::Error) -> Error {
     let written: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let (kind, text) = match written["schema"].as_u64() {
-        Some(schema) if schema > u64::from(SCHEMA) => {
-            (ErrorKind::Unsupported, format!("schema {schema} is newer than this program's {SCHEMA}: {error}"))
+    let object = path.display().to_string();
+    match written["schema"].as_u64() {
+        Some(found) if found > u64::from(SCHEMA) => {
+            let meaning = Some(error.to_string());
+            let cause = Cause::Version { of: "schema".to_owned(), found, known: SCHEMA.into(), meaning };
+            Error::new(ErrorKind::Unsupported, Stage::Watch, object, "parse", cause)
         }
-        _ => (ErrorKind::System, error.to_string()),
-    };
-    Error::found(kind, Stage::Watch, path.display().to_string(), "parse", text)
+        _ => Error::malformed(Stage::Watch, object, "parse", error),
+    }
 }
 
 /// A file that is written whole: under another name first, then renamed. Its room is taken when it
