@@ -101,7 +101,7 @@ fn end(child: i32) {
 }
 
 /// Waits for a child of ours to end, but not for one that hangs. Whether it has ended.
-pub fn collect(child: Pid, patience: Duration) -> bool {
+pub(crate) fn collect(child: Pid, patience: Duration) -> bool {
     if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
         let _ = child_ends_by(pidfd.as_fd(), Instant::now() + patience);
     }

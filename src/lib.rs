@@ -86,8 +86,23 @@
 //!
 //! # Errors
 //!
-//! Every [`Error`] names stage, object, call and cause; [`Error::kind`] is what a program decides
-//! by. A failed launch takes back what it made.
+//! Every [`Error`] names stage, object, call and cause. A program decides by [`Error::kind`]; the
+//! fields of [`Error::cause`] say more: which phase was found, which deadline passed, which
+//! capability or feature is missing. A failed launch takes back what it made.
+//!
+//! # Where to look
+//!
+//! | to | see |
+//! |---|---|
+//! | say what to run | [`request`]: [`LaunchSpec`](request::LaunchSpec) and its [`Builder`](request::Builder) |
+//! | launch, list, clear away | [`Squall`], [`SquallBuilder`], [`Spawner`] |
+//! | wait, signal, stop, remove | [`Container`] and the type of each phase |
+//! | see what would be done | [`plan`], by [`Squall::plan`] |
+//! | know what was launched, and how it ended | [`record`] |
+//! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage) |
+//! | confine it | [`seccomp`]: [`Profile`](seccomp::Profile); [`lsm`] |
+//! | see mounted layers; write one | [`layer`]; [`squashfs`] |
+//! | check a machine first | [`kernel`], [`privilege`], [`child_task`] |
 #![deny(unsafe_code)]
 
 pub mod cgroup;
@@ -104,8 +119,8 @@ pub mod kernel;
 mod launch;
 pub mod layer;
 pub mod lsm;
-pub mod monitor;
-pub mod oci;
+mod monitor;
+mod oci;
 mod one_line;
 mod opened;
 mod phase;
@@ -121,11 +136,13 @@ mod settings;
 mod signal_stream;
 mod spawner;
 pub mod squashfs;
-pub mod stage;
+mod stage;
 mod state;
 mod supported;
 mod sys;
 mod systemd;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wait;
 
 pub use container::{Container, Delivery, Ended, Exited, Launching, Lost, Running};

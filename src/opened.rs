@@ -92,7 +92,7 @@ impl OpenedSpec {
     ///
     /// | | what the user has to be allowed |
     /// |---|---|
-    /// | layer | to read it; what [`check_layers`](crate::layer::check_layers) asks for |
+    /// | layer | to read it: a regular squashfs or EROFS file that is whole |
     /// | bind source | to search the directories that lead to it; the worker meets its mode |
     /// | pid file | to write to its directory, and to replace what is there, which has to be a regular file |
     /// | writable directory | it has to be the user's own, and writable: root makes a directory in it, and bounds what it holds |
@@ -146,8 +146,8 @@ impl OpenedSpec {
         &self.files.user
     }
 
-    /// The layers, in the spec's order. [`ImageRoots`](crate::layer::ImageRoots) check them with
-    /// the launch.
+    /// The layers, in the spec's order. The launch checks them against
+    /// [`SquallBuilder::image_roots`](crate::SquallBuilder::image_roots).
     pub fn layers(&self) -> &[OpenLayer] {
         &self.files.layers
     }

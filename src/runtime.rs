@@ -154,10 +154,12 @@ impl SquallBuilder {
         self
     }
 
-    /// Refuses every layer that does not lie below one of these directories, or that anybody could
-    /// change but root and [`SquallBuilder::image_owners`] ([`ImageRoots::check`] has the rule).
-    /// For programs that launch for others; without this no layer is refused for where it lies. No
-    /// directory at all is an error of [`SquallBuilder::build`].
+    /// Refuses every layer that does not lie below one of these directories, all links resolved, or
+    /// that anybody could change but root and [`SquallBuilder::image_owners`]: the file and each
+    /// directory above it belong to one of them, not to the worker's user, and nobody else can
+    /// write to them, by mode or POSIX access control list. Nor may a process have the file open
+    /// for writing. For programs that launch for others; without this no layer is refused for
+    /// where it lies. No directory at all is an error of [`SquallBuilder::build`].
     pub fn image_roots<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> SquallBuilder {
         self.image_roots = Some(roots.into_iter().map(Into::into).collect());
         self

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file;
 use super::file::value_of;
+#[cfg(any(test, feature = "testing"))]
 use super::group::Cgroup;
 use super::limits::kernel_values::limit_of;
 use super::machine::controller::Controller;
@@ -135,6 +136,7 @@ impl Usage {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl Cgroup {
     /// The numbers of this cgroup; see [`Usage`].
     pub fn usage(&self) -> Usage {

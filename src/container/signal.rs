@@ -14,8 +14,8 @@ impl Running {
     /// Sends a signal to init. SIGKILL thaws a container that is frozen.
     ///
     /// # Errors
-    /// [`ErrorKind::Phase`] when it has ended, or is frozen and the signal would wait until it is
-    /// thawed; [`ErrorKind::TimedOut`] when its monitor does not answer.
+    /// [`Phase`](crate::ErrorKind::Phase) when it has ended, or is frozen and the signal would wait until it is
+    /// thawed; [`TimedOut`](crate::ErrorKind::TimedOut) when its monitor does not answer.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let kills = signal == libc::SIGKILL;
         self.refuse_frozen(if kills { cgroup::frozen_above } else { cgroup::frozen })?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Ended, KILL_PATIENCE, Running};
-use crate::cgroup::{self, KillMeans};
+use crate::cgroup;
 use crate::crash::{self, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::client::{self, Reply};
@@ -51,7 +51,7 @@ impl Running {
         crash::point(Role::Caller, Stage::Stop);
         self.refuse_frozen(cgroup::frozen_above)?;
         if let Some(cgroup) = self.own_cgroup()? {
-            cgroup.kill_all(KillMeans::Best)?;
+            cgroup.kill_all()?;
         }
         // On a hybrid host init may be where the kill does not reach; its pid namespace goes with
         // it.

@@ -11,7 +11,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_crea
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 
-use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, oom_eventfd};
+use crate::cgroup::{Cgroup, CgroupPath, Controller, Kind, Layout, oom_eventfd};
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::host::{ClockId, nanoseconds};
@@ -115,7 +115,7 @@ impl Watched {
     /// end would never be known.
     pub(super) fn become_monitor(self) -> i32 {
         if self.execute().is_err() {
-            let _ = self.cgroup.kill_all(KillMeans::Best);
+            let _ = self.cgroup.kill_all();
         }
         1
     }

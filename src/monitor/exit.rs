@@ -3,9 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The schema that this build writes and reads.
-pub const SCHEMA: u32 = 1;
-
 /// How one container ended. Counters that the host does not have are `None`, never 0.
 ///
 /// When the run root's file system was full, the record ends after `wall_ns`: everything that
@@ -13,7 +10,7 @@ pub const SCHEMA: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExitRecord {
-    /// [`SCHEMA`].
+    /// The version of the file, as [`SCHEMA`](crate::record::SCHEMA) is this version's.
     pub schema: u32,
     /// The container.
     pub id: String,

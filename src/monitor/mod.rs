@@ -19,14 +19,23 @@
 //! 70 a bug.
 
 pub(crate) mod client;
-pub mod counters;
-pub mod decimal;
-pub mod exit;
+pub(crate) mod exit;
+
+// Of the program: what the library itself has no use for is here for its tests.
+#[cfg(test)]
+mod counters;
+mod decimal;
+#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
 pub mod handover;
+#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
 pub mod list;
-pub mod oom;
+#[cfg(test)]
+mod oom;
+#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
 pub mod protocol;
-pub mod record;
+#[cfg(test)]
+mod record;
+#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
 pub mod step;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -110,6 +110,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// As [`Cgroup::create`]; values written before the refused one stay.
+    #[cfg(any(test, feature = "testing"))]
     pub fn set_limits(&self, limits: &Limits) -> Result<Vec<Adjustment>> {
         supported(&self.layout, &self.path, limits)?;
         let mut adjustments = Vec::new();
@@ -123,6 +124,7 @@ impl Cgroup {
     }
 
     /// The layout it was made in.
+    #[cfg(any(test, feature = "testing"))]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
