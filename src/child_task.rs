@@ -20,6 +20,7 @@ use crate::wait::{child_ends_by, is_readable_by};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Failure {
     /// It took too long, and was killed.
     Late(Duration),

@@ -105,6 +105,7 @@ impl Stdio {
 
 /// What is found in a run root.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Listing {
     /// The containers.
     pub containers: Vec<Container>,

@@ -49,6 +49,7 @@ pub struct CgroupPath(String);
 
 /// Why a text names no cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PathProblem {
     /// It does not start with `/`.
     #[error("a cgroup path starts with '/'")]

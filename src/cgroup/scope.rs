@@ -28,6 +28,7 @@ const NAME_MAX: usize = 254;
 /// Who makes a container's cgroup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Manager {
     /// Squall itself, in the cgroup file system: at a path that its caller owns, below a cgroup
     /// that was delegated for example.
@@ -47,6 +48,7 @@ pub struct Slice {
 
 /// Why a text names no slice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SliceProblem {
     /// It is no name of a slice.
     #[error(

@@ -20,6 +20,7 @@ use super::path::CgroupPath;
 /// Numbers of one cgroup and everything below it. Absent: not known here; for a limit also: none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Usage {
     /// Processor time used, in microseconds (v1 `cpuacct.usage`, v2 `cpu.stat`).
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -42,6 +42,7 @@ pub enum Effort {
 
 /// Something of the kernel that Squall uses.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Feature {
     /// Its name, or that of the call.
     pub name: &'static str,

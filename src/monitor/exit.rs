@@ -117,6 +117,7 @@ pub enum EndReason {
 
 /// What ran out of memory, and at whose limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Oom {
     /// Processes of the container that the kernel killed; the one killed is often not init.
     pub kills: Option<u64>,
@@ -130,6 +131,7 @@ pub struct Oom {
 
 /// Out-of-memory events at one ancestor's limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AncestorOom {
     /// The ancestor, as the handover named it.
     pub cgroup: String,
@@ -139,6 +141,7 @@ pub struct AncestorOom {
 
 /// How full the upper was at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct UpperUse {
     /// Bytes in use.
     pub used_bytes: u64,
@@ -152,6 +155,7 @@ pub struct UpperUse {
 
 /// The monitor about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct MonitorUse {
     /// How often it woke up: once for the exit, else only for requests, their connections,
     /// deadlines and orphans.

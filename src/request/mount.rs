@@ -14,6 +14,7 @@ pub(crate) const TMPFS_MODE: u32 = 0o1777;
 /// One mount. Their order counts: a later one may lie below an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Mount {
     /// Something of the host.
     Bind(Bind),

@@ -12,6 +12,7 @@ use crate::seccomp::{Filter, Profile, brief_warnings};
 /// The filter that a worker gets as the last thing before its program.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Seccomp {
     /// Squall's own for ordinary workers: `seccomp-profiles/default.json`.
     #[default]

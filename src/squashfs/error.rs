@@ -9,6 +9,7 @@ use crate::error::ErrorKind;
 
 /// What a [`SquashfsError`] is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Object {
     /// The image as a whole.
     Image,

@@ -57,6 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a container with a user of its own is given of the host's files besides its volumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct OwnUser {
     /// Files that belong to the user: it is not given to another container while one of them is
     /// there.

@@ -64,6 +64,7 @@ pub struct Limits {
 /// Memory and swap together, in the meaning of OCI and docker: the sum, not the swap alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
+#[non_exhaustive]
 pub enum SwapLimit {
     /// At most this many bytes of memory and swap; equal to the memory limit means no swap at all.
     Total(u64),
@@ -100,6 +101,7 @@ impl From<SwapLimit> for i64 {
 /// A field of [`Limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Field {
     /// [`Limits::cpu_quota_us`]
     CpuQuotaUs,

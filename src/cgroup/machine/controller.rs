@@ -6,6 +6,7 @@ use std::fmt;
 
 /// A controller of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Controller {
     /// Processor time and weight.
     Cpu,

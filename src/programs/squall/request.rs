@@ -166,12 +166,12 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     builder = mounts.into_iter().fold(builder, |builder, (_, mount)| builder.mount(mount));
     match (&run.hostname, network) {
         (Some(hostname), _) => builder = builder.hostname(hostname),
-        // With the host's network the host's name is the right one.
-        (None, Network::Host) => {}
         (None, Network::None) => {
             let name = ContainerId::new(&id).map(|id| Hostname::of_id(&id));
             builder = name.into_iter().fold(builder, |builder, name| builder.hostname(name.as_str()));
         }
+        // With the host's network the host's name is the right one.
+        (None, _) => {}
     }
     if let Some(path) = run.pidfile.as_ref().and_then(|path| flags.value("--pidfile", values::host_path(path))) {
         builder = builder.pid_file(path);

@@ -14,6 +14,7 @@ use crate::seccomp::profile::{Profile, call};
 /// What decides a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Reason {
     /// A rule.
     Rule {
@@ -40,6 +41,7 @@ pub enum Reason {
 
 /// What happens to a call, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Explanation {
     /// The call's number.
     pub number: u32,
