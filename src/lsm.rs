@@ -186,6 +186,7 @@ pub struct Host {
 
 impl Host {
     /// The host that this program runs on.
+    #[must_use]
     pub fn this() -> Host {
         Host { top: PathBuf::from("/") }
     }
@@ -199,11 +200,13 @@ impl Host {
     }
 
     /// Whether AppArmor is on.
+    #[must_use]
     pub fn has_apparmor(&self) -> bool {
         self.text(APPARMOR_ENABLED).is_ok_and(|flag| flag.trim_end() == "Y")
     }
 
     /// What SELinux does; `None` where it is not on.
+    #[must_use]
     pub fn selinux(&self) -> Option<SelinuxMode> {
         match self.text(SELINUX_ENFORCE).ok()?.trim() {
             "0" => Some(SelinuxMode::Permissive),

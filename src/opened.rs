@@ -137,17 +137,20 @@ impl OpenedSpec {
     }
 
     /// The spec.
+    #[must_use]
     pub fn spec(&self) -> &LaunchSpec {
         &self.spec
     }
 
     /// With whose ids the files were opened.
+    #[must_use]
     pub fn user(&self) -> &Identity {
         &self.files.user
     }
 
     /// The layers, in the spec's order. The launch checks them against
     /// [`SquallBuilder::image_roots`](crate::SquallBuilder::image_roots).
+    #[must_use]
     pub fn layers(&self) -> &[OpenLayer] {
         &self.files.layers
     }
@@ -163,11 +166,13 @@ impl OpenedSpec {
     }
 
     /// The directory of the pid file, where the spec has one.
+    #[must_use]
     pub fn pid_file_directory(&self) -> Option<&HostFile> {
         self.files.pid_directory.as_ref()
     }
 
     /// The directory that takes the writes of the container's root, where the spec has one.
+    #[must_use]
     pub fn writable_directory(&self) -> Option<&HostFile> {
         self.files.writable.as_ref()
     }

@@ -36,6 +36,7 @@ pub enum ReapKind {
 
 impl ReapKind {
     /// Its name, as it is printed.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             ReapKind::Container => "container",

@@ -115,6 +115,7 @@ pub struct Listing {
 
 /// Sets up a [`Squall`].
 #[derive(Debug)]
+#[must_use = "a builder does nothing until it is built"]
 pub struct SquallBuilder {
     run_root: PathBuf,
     keep_layers: usize,

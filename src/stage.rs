@@ -81,6 +81,7 @@ impl Stage {
     ];
 
     /// The name used in errors, records and logs.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Stage::Request => "request",
@@ -108,6 +109,7 @@ impl Stage {
 
     /// The stage with this discriminant, as it crosses the pipe between init and the launch
     /// process.
+    #[must_use]
     pub fn from_byte(byte: u8) -> Option<Stage> {
         Stage::ALL.into_iter().find(|stage| *stage as u8 == byte)
     }

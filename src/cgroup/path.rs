@@ -90,16 +90,19 @@ impl CgroupPath {
     }
 
     /// The path as text, with its leading `/`.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The last component.
+    #[must_use]
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
     /// The cgroup above, or `None` where that is the root.
+    #[must_use]
     pub fn parent(&self) -> Option<CgroupPath> {
         let (parent, _) = self.0.rsplit_once('/')?;
         (!parent.is_empty()).then(|| CgroupPath(parent.to_owned()))

@@ -83,6 +83,7 @@ impl Slice {
     }
 
     /// Its name.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -111,6 +112,7 @@ impl Scope {
 
     /// The scope to which a container's cgroup belongs, if it is one that [`Scope::container`]
     /// gives.
+    #[must_use]
     pub fn of(container: &CgroupPath) -> Option<Scope> {
         let directory = container.parent().filter(|_| container.name() == CONTAINER)?;
         let id = directory.name().strip_prefix("squall-")?.strip_suffix(".scope")?;
@@ -119,26 +121,31 @@ impl Scope {
     }
 
     /// The name of its slice.
+    #[must_use]
     pub fn slice(&self) -> &str {
         self.slice.name()
     }
 
     /// The name of the unit.
+    #[must_use]
     pub fn unit(&self) -> &str {
         self.directory.name()
     }
 
     /// The unit's own cgroup. No process stays in it: one with processes hands no controllers down.
+    #[must_use]
     pub fn directory(&self) -> &CgroupPath {
         &self.directory
     }
 
     /// The worker's cgroup.
+    #[must_use]
     pub fn container(&self) -> CgroupPath {
         self.below(CONTAINER)
     }
 
     /// The monitor's cgroup.
+    #[must_use]
     pub fn monitor(&self) -> CgroupPath {
         self.below(MONITOR)
     }

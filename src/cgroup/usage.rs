@@ -75,6 +75,7 @@ pub struct Usage {
 impl Usage {
     /// Reads the numbers of the cgroup `path`; all absent where there is no such cgroup. About
     /// three system calls for each file, a dozen files.
+    #[must_use]
     pub fn read(layout: &Layout, path: &CgroupPath) -> Usage {
         let mut usage = Usage::default();
         for hierarchy in layout.hierarchies().iter().filter(|hierarchy| counts(hierarchy)) {

@@ -19,6 +19,7 @@ use crate::state::record;
 
 impl Launching {
     /// Its id.
+    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }

@@ -105,6 +105,7 @@ impl Container {
     }
 
     /// Its id.
+    #[must_use]
     pub fn id(&self) -> &str {
         match self {
             Container::Launching(launching) => &launching.id,
@@ -113,6 +114,7 @@ impl Container {
     }
 
     /// Its phase.
+    #[must_use]
     pub fn phase(&self) -> Phase {
         match self {
             Container::Launching(_) => Phase::Launching,
@@ -123,6 +125,7 @@ impl Container {
     }
 
     /// What was recorded at its launch.
+    #[must_use]
     pub fn record(&self) -> Option<&LaunchRecord> {
         match self {
             Container::Launching(_) => None,
@@ -167,6 +170,7 @@ impl Running {
     }
 
     /// Its record.
+    #[must_use]
     pub fn record(&self) -> &LaunchRecord {
         &self.record
     }
@@ -176,11 +180,13 @@ impl Running {
     }
 
     /// Whether its workload lives.
+    #[must_use]
     pub fn is_alive(&self) -> bool {
         self.record.init.is_alive()
     }
 
     /// Whether its monitor lives.
+    #[must_use]
     pub fn is_watched(&self) -> bool {
         self.record.monitor.is_alive()
     }
@@ -192,11 +198,13 @@ impl Running {
 
 impl Exited {
     /// Its record.
+    #[must_use]
     pub fn record(&self) -> &LaunchRecord {
         &self.record
     }
 
     /// How it ended.
+    #[must_use]
     pub fn exit(&self) -> &ExitRecord {
         &self.exit
     }
@@ -204,12 +212,14 @@ impl Exited {
 
 impl Lost {
     /// Its record.
+    #[must_use]
     pub fn record(&self) -> &LaunchRecord {
         &self.record
     }
 
     /// Its exit status where a kernel from 6.15 on told it to a waiter that held init's pidfd. The
     /// monitor's counters are lost in any case.
+    #[must_use]
     pub fn known(&self) -> Option<&Exit> {
         self.known.as_ref()
     }
@@ -217,6 +227,7 @@ impl Lost {
 
 impl Ended {
     /// Its record.
+    #[must_use]
     pub fn record(&self) -> &LaunchRecord {
         match self {
             Ended::Exited(exited) => exited.record(),

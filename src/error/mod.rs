@@ -246,6 +246,7 @@ impl Error {
     }
 
     /// The same error with another kind.
+    #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Error {
         self.kind = kind;
         self
@@ -274,31 +275,37 @@ impl Error {
     }
 
     /// What a caller can do about it.
+    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
     /// Where it happened.
+    #[must_use]
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
     /// What it happened to.
+    #[must_use]
     pub fn object(&self) -> &str {
         &self.object
     }
 
     /// The call that failed.
+    #[must_use]
     pub fn call(&self) -> &str {
         &self.call
     }
 
     /// Why it failed.
+    #[must_use]
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
     /// The errno, where a system call failed.
+    #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match *self.cause {
             Cause::Errno { errno, .. } => Some(errno),
@@ -307,6 +314,7 @@ impl Error {
     }
 
     /// Every problem of a refused request; empty for other kinds.
+    #[must_use]
     pub fn problems(&self) -> &[Problem] {
         match &*self.cause {
             Cause::Problems(problems) => problems,

@@ -66,6 +66,7 @@ impl AppArmorProfile {
     }
 
     /// The name as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

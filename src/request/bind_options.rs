@@ -92,6 +92,7 @@ pub struct MountFlags(BTreeSet<MountFlag>);
 
 impl MountFlags {
     /// Whether a flag was asked for.
+    #[must_use]
     pub fn contains(&self, flag: MountFlag) -> bool {
         self.0.contains(&flag)
     }

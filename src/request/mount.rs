@@ -24,6 +24,7 @@ pub enum Mount {
 
 impl Mount {
     /// Where it is mounted inside the container.
+    #[must_use]
     pub fn destination(&self) -> &Destination {
         match self {
             Mount::Bind(bind) => &bind.destination,
@@ -92,6 +93,7 @@ pub struct Tmpfs {
 
 impl Tmpfs {
     /// A writable tmpfs of this size, with this mode of its top directory.
+    #[must_use]
     pub fn new(destination: Destination, size_bytes: Option<u64>, mode: u32) -> Tmpfs {
         Tmpfs {
             destination,

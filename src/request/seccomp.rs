@@ -40,6 +40,7 @@ struct Document {
 
 impl ProfileDocument {
     /// The object as it came.
+    #[must_use]
     pub fn value(&self) -> &Value {
         &self.0.value
     }

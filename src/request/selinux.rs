@@ -50,6 +50,7 @@ impl SelinuxLabel {
     }
 
     /// The label as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

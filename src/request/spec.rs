@@ -230,17 +230,20 @@ impl LaunchSpec {
     }
 
     /// The spec as JSON.
+    #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         // Checked text, numbers and lists with text keys: nothing that JSON could not hold.
         serde_json::to_vec(&self.fields).unwrap_or_default()
     }
 
     /// The scope that systemd is asked for; none where the cgroup is made without it.
+    #[must_use]
     pub fn scope(&self) -> Option<Scope> {
         Scope::of(&self.cgroup).filter(|_| self.cgroup_manager == Manager::Systemd)
     }
 
     /// The fields, to change some and check again.
+    #[must_use]
     pub fn into_fields(self) -> Fields {
         self.fields
     }

@@ -68,6 +68,7 @@ pub struct OwnUser {
 
 impl OwnUser {
     /// These files, and no streams.
+    #[must_use]
     pub fn of_files(files: Vec<PathBuf>) -> OwnUser {
         OwnUser { files, streams: Vec::new() }
     }

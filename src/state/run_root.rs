@@ -41,6 +41,7 @@ impl RunRoot {
     }
 
     /// Its path.
+    #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -32,6 +32,7 @@ impl Manager {
     /// it runs, the machine has cgroup v2 alone, and this program was built with the feature
     /// `systemd`, because every cgroup that systemd has not delegated is its own there; otherwise
     /// Squall itself.
+    #[must_use]
     pub fn of_this_machine() -> Manager {
         match Layout::detect() {
             Ok(layout) if Manager::no_scopes(&layout).is_none() => Manager::Systemd,
@@ -40,6 +41,7 @@ impl Manager {
     }
 
     /// Why systemd cannot be asked for a scope on this machine; `None` where it can be.
+    #[must_use]
     pub fn no_scopes(layout: &Layout) -> Option<String> {
         let alone = layout.hierarchies().len() == 1 && layout.unified().is_some();
         let found = |path: &str| Path::new(path).exists();

@@ -47,6 +47,7 @@ impl CpuList {
     }
 
     /// How many processors or nodes the list holds.
+    #[must_use]
     pub fn count(&self) -> usize {
         self.0.iter().map(|(from, to)| usize::from(to - from) + 1).sum()
     }

@@ -68,6 +68,7 @@ pub struct DeviceRuleProblem(String);
 
 impl DeviceRule {
     /// The rule as the kernel takes it.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

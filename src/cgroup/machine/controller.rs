@@ -28,6 +28,7 @@ pub enum Controller {
 
 impl Controller {
     /// The name in cgroup v1.
+    #[must_use]
     pub fn v1_name(self) -> &'static str {
         match self {
             Controller::Cpu => "cpu",
@@ -42,6 +43,7 @@ impl Controller {
     }
 
     /// The name in cgroup v2, where it is a controller there.
+    #[must_use]
     pub fn v2_name(self) -> Option<&'static str> {
         match self {
             Controller::Cpu => Some("cpu"),

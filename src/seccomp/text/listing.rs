@@ -63,6 +63,7 @@ pub struct Listing {
 
 impl Profile {
     /// The profile in readable form.
+    #[must_use]
     pub fn listing(&self) -> Listing {
         let treatments = Treatments::of(self);
         let mut listing = Listing {

@@ -121,6 +121,7 @@ pub struct LaunchRecord {
 
 impl LaunchRecord {
     /// The uid that the worker runs as, by the spec; `None` where that is not to be found in it.
+    #[must_use]
     pub fn uid(&self) -> Option<u32> {
         self.spec.pointer("/user/uid")?.as_u64()?.try_into().ok()
     }
@@ -128,6 +129,7 @@ impl LaunchRecord {
     /// The image by its content: the chain id of OCI's image specification over the layers'
     /// digests, where every layer's file is named by its digest, as in Storm's image store. Nothing
     /// otherwise: hashing the files would cost more than the launch.
+    #[must_use]
     pub fn image_digest(&self) -> Option<String> {
         let mut digests = self.layers.iter().map(|layer| digest_in_name(&layer.path));
         let first = digests.next()??;
