@@ -20,6 +20,7 @@ use crate::wait::{child_ends_by, is_readable_by};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Failure {
     /// It took too long, and was killed.
     Late(Duration),
@@ -101,7 +102,7 @@ fn end(child: i32) {
 }
 
 /// Waits for a child of ours to end, but not for one that hangs. Whether it has ended.
-pub fn collect(child: Pid, patience: Duration) -> bool {
+pub(crate) fn collect(child: Pid, patience: Duration) -> bool {
     if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
         let _ = child_ends_by(pidfd.as_fd(), Instant::now() + patience);
     }

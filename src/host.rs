@@ -10,7 +10,7 @@ use rustix::fs::FileType;
 pub(crate) use rustix::time::ClockId;
 use rustix::time::clock_gettime;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::stage::Stage;
 
 /// The kernel's id of this boot: a pid of another one means nothing.
@@ -33,7 +33,13 @@ pub(crate) fn check_proc() -> Result<()> {
         return Ok(());
     }
     let text = "it is not the /proc of this pid namespace, so no pid in it could be believed";
-    Err(Error::found(ErrorKind::Unsupported, Stage::Claim, PATH, "readlink", text))
+    Err(Error::lacking(Stage::Claim, PATH, "readlink", "/proc", text))
+}
+
+/// A file by what it is and who can reach it: `a directory of uid 0 with mode 0755`.
+pub(crate) fn file_with_access(mode: u32, uid: u32) -> String {
+    let kind = kind_of_file(FileType::from_raw_mode(mode));
+    format!("{kind} of uid {uid} with mode {:04o}", mode & 0o7777)
 }
 
 /// What a clock shows, in nanoseconds.

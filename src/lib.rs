@@ -89,8 +89,23 @@
 //!
 //! # Errors
 //!
-//! Every [`Error`] names stage, object, call and cause; [`Error::kind`] is what a program decides
-//! by. A failed launch takes back what it made.
+//! Every [`Error`] names stage, object, call and cause. A program decides by [`Error::kind`]; the
+//! fields of [`Error::cause`] say more: which phase was found, which deadline passed, which
+//! capability or feature is missing. A failed launch takes back what it made.
+//!
+//! # Where to look
+//!
+//! | to | see |
+//! |---|---|
+//! | say what to run | [`request`]: [`LaunchSpec`](request::LaunchSpec) and its [`Builder`](request::Builder) |
+//! | launch, list, clear away | [`Squall`], [`SquallBuilder`], [`Spawner`] |
+//! | wait, signal, stop, remove | [`Container`] and the type of each phase |
+//! | see what would be done | [`plan`], by [`Squall::plan`] |
+//! | know what was launched, and how it ended | [`record`] |
+//! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage) |
+//! | confine it | [`seccomp`]: [`Profile`](seccomp::Profile); [`lsm`] |
+//! | see mounted layers; write one | [`layer`]; [`squashfs`] |
+//! | check a machine first | [`kernel`], [`privilege`], [`child_task`] |
 #![deny(unsafe_code)]
 
 pub mod cgroup;
@@ -107,10 +122,11 @@ pub mod kernel;
 mod launch;
 pub mod layer;
 pub mod lsm;
-pub mod monitor;
-pub mod oci;
+mod monitor;
+mod oci;
 mod one_line;
 mod opened;
+mod phase;
 pub mod plan;
 pub mod privilege;
 mod process;
@@ -123,19 +139,22 @@ mod settings;
 mod signal_stream;
 mod spawner;
 pub mod squashfs;
-pub mod stage;
+mod stage;
 mod state;
 mod supported;
 mod sys;
 mod systemd;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wait;
 
-pub use container::{Container, Created, Delivery, Ended, Exited, Launching, Lost, Phase, Running};
-pub use error::{Cause, Context, Error, ErrorKind, Problem, Result};
+pub use container::{Container, Created, Delivery, Ended, Exited, Launching, Lost, Running};
+pub use error::{Cause, Context, Error, ErrorKind, FileAspect, LackedCapability, Problem, ProcessEnd, Result};
 pub use host_files::HostFile;
 pub use layer::Trim;
 pub use one_line::OneLine;
 pub use opened::OpenedSpec;
+pub use phase::Phase;
 pub use reap::{ReapKind, Reaped};
 pub use runtime::{DEFAULT_KEEP_LAYERS, DEFAULT_MONITORS, Listing, Squall, SquallBuilder, Stdio};
 pub use settings::default_limits::DefaultLimits;

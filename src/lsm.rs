@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, FileAspect, Result};
 use crate::request::{AppArmor, AppArmorProfile, LaunchSpec, Selinux, SelinuxLabel};
 use crate::stage::Stage;
 
@@ -96,7 +96,11 @@ impl Confinement {
     }
 
     fn refusal(&self, text: impl Into<String>) -> Error {
-        Error::found(ErrorKind::Unsupported, Stage::Request, self.object(), "check", text)
+        let module = match self {
+            Confinement::AppArmor(_) => "AppArmor",
+            Confinement::Selinux(_) => "SELinux",
+        };
+        Error::lacking(Stage::Request, self.object(), "check", module, text)
     }
 
     /// What the kernel answered when the attribute was to be written.
@@ -130,8 +134,8 @@ impl Confinement {
 
     /// There is no procfs at `/proc`, so that nobody knows where the words would have gone.
     pub(crate) fn no_procfs(&self) -> Error {
-        let text = "it is not procfs: nothing that is written there confines anybody";
-        Error::found(ErrorKind::System, Stage::Become, self.object(), "fstatfs(/proc)", text)
+        let (found, expected) = ("another file system", "procfs: nothing that is written here confines anybody");
+        Error::wrong_file(Stage::Become, self.object(), "fstatfs(/proc)", FileAspect::Mount, found, expected)
     }
 
     /// An exec that the kernel refused, where what confines the worker may be the reason.
@@ -182,6 +186,7 @@ pub struct Host {
 
 impl Host {
     /// The host that this program runs on.
+    #[must_use]
     pub fn this() -> Host {
         Host { top: PathBuf::from("/") }
     }
@@ -195,11 +200,13 @@ impl Host {
     }
 
     /// Whether AppArmor is on.
+    #[must_use]
     pub fn has_apparmor(&self) -> bool {
         self.text(APPARMOR_ENABLED).is_ok_and(|flag| flag.trim_end() == "Y")
     }
 
     /// What SELinux does; `None` where it is not on.
+    #[must_use]
     pub fn selinux(&self) -> Option<SelinuxMode> {
         match self.text(SELINUX_ENFORCE).ok()?.trim() {
             "0" => Some(SelinuxMode::Permissive),

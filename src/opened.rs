@@ -92,7 +92,7 @@ impl OpenedSpec {
     ///
     /// | | what the user has to be allowed |
     /// |---|---|
-    /// | layer | to read it; what [`check_layers`](crate::layer::check_layers) asks for |
+    /// | layer | to read it: a regular squashfs or EROFS file that is whole |
     /// | bind source | to search the directories that lead to it; the worker meets its mode |
     /// | pid file | to write to its directory, and to replace what is there, which has to be a regular file |
     /// | writable directory | it has to be the user's own, and writable: root makes a directory in it, and bounds what it holds |
@@ -137,17 +137,20 @@ impl OpenedSpec {
     }
 
     /// The spec.
+    #[must_use]
     pub fn spec(&self) -> &LaunchSpec {
         &self.spec
     }
 
     /// With whose ids the files were opened.
+    #[must_use]
     pub fn user(&self) -> &Identity {
         &self.files.user
     }
 
-    /// The layers, in the spec's order. [`ImageRoots`](crate::layer::ImageRoots) check them with
-    /// the launch.
+    /// The layers, in the spec's order. The launch checks them against
+    /// [`SquallBuilder::image_roots`](crate::SquallBuilder::image_roots).
+    #[must_use]
     pub fn layers(&self) -> &[OpenLayer] {
         &self.files.layers
     }
@@ -163,11 +166,13 @@ impl OpenedSpec {
     }
 
     /// The directory of the pid file, where the spec has one.
+    #[must_use]
     pub fn pid_file_directory(&self) -> Option<&HostFile> {
         self.files.pid_directory.as_ref()
     }
 
     /// The directory that takes the writes of the container's root, where the spec has one.
+    #[must_use]
     pub fn writable_directory(&self) -> Option<&HostFile> {
         self.files.writable.as_ref()
     }

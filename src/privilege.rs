@@ -4,7 +4,7 @@
 use caps::CapSet;
 pub use caps::Capability;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, LackedCapability, Result};
 use crate::request::Network;
 use crate::stage::Stage;
 
@@ -32,15 +32,14 @@ pub fn check(network: Network) -> Result<()> {
     let object = "this process";
     let held = caps::read(None, CapSet::Effective)
         .map_err(|error| Error::found(ErrorKind::System, Stage::Request, object, "capget", error.to_string()))?;
-    let missing: Vec<String> = NEEDED
+    let missing: Vec<LackedCapability> = NEEDED
         .iter()
         .chain((network == Network::None).then_some(&LOOPBACK))
         .filter(|(capability, _)| !held.contains(capability))
-        .map(|(capability, purpose)| format!("{capability} ({purpose})"))
+        .map(|(capability, purpose)| LackedCapability::new(capability.to_string(), *purpose))
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let text = format!("it lacks {}; run it as root, with sudo for example", missing.join(", "));
-    Err(Error::found(ErrorKind::Privilege, Stage::Request, object, "capget", text))
+    Err(Error::lacking_capabilities(Stage::Request, object, "capget", missing))
 }

@@ -17,6 +17,7 @@ pub struct ProcessId {
 
 impl ProcessId {
     /// The process that has this pid now.
+    #[must_use]
     pub fn of(pid: i32) -> Option<ProcessId> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Some(ProcessId { pid, start_time: start_time(&stat)? })
@@ -24,6 +25,7 @@ impl ProcessId {
 
     /// Whether the process lives. A zombie does not: it has ended. One whose first thread has ended
     /// lives on with the others.
+    #[must_use]
     pub fn is_alive(self) -> bool {
         for _ in 0..LOOKS {
             let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
@@ -41,6 +43,7 @@ impl ProcessId {
 
     /// A pidfd of exactly this process: opened first, then checked, so that the pid cannot have
     /// changed hands in between.
+    #[must_use]
     pub fn open(self) -> Option<OwnedFd> {
         let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;

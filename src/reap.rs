@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::cgroup::{self, CgroupPath, Layout, Occupancy};
-use crate::container::{Container, Phase};
+use crate::container::Container;
 use crate::crash::{self, Role};
 use crate::error::Result;
 use crate::layer::{LayerStatus, LayerStore, Look, Trim, Use};
+use crate::phase::Phase;
 use crate::runtime::Squall;
 use crate::stage::Stage;
 use crate::state::claim;
@@ -36,6 +37,7 @@ pub enum ReapKind {
 
 impl ReapKind {
     /// Its name, as it is printed.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             ReapKind::Container => "container",

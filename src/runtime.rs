@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
 use crate::cgroup::CgroupPath;
-use crate::child_task;
+use crate::child_task::{self, Failure};
 use crate::container::{Container, Created, Running, removed_with};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -105,6 +105,7 @@ impl Stdio {
 
 /// What is found in a run root.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Listing {
     /// The containers.
     pub containers: Vec<Container>,
@@ -114,6 +115,7 @@ pub struct Listing {
 
 /// Sets up a [`Squall`].
 #[derive(Debug)]
+#[must_use = "a builder does nothing until it is built"]
 pub struct SquallBuilder {
     run_root: PathBuf,
     keep_layers: usize,
@@ -154,10 +156,12 @@ impl SquallBuilder {
         self
     }
 
-    /// Refuses every layer that does not lie below one of these directories, or that anybody could
-    /// change but root and [`SquallBuilder::image_owners`] ([`ImageRoots::check`] has the rule).
-    /// For programs that launch for others; without this no layer is refused for where it lies. No
-    /// directory at all is an error of [`SquallBuilder::build`].
+    /// Refuses every layer that does not lie below one of these directories, all links resolved, or
+    /// that anybody could change but root and [`SquallBuilder::image_owners`]: the file and each
+    /// directory above it belong to one of them, not to the worker's user, and nobody else can
+    /// write to them, by mode or POSIX access control list. Nor may a process have the file open
+    /// for writing. For programs that launch for others; without this no layer is refused for
+    /// where it lies. No directory at all is an error of [`SquallBuilder::build`].
     pub fn image_roots<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> SquallBuilder {
         self.image_roots = Some(roots.into_iter().map(Into::into).collect());
         self
@@ -204,12 +208,10 @@ impl SquallBuilder {
 
     /// Checks what was set; touches nothing.
     pub fn build(self) -> Result<Squall> {
-        let monitors = CgroupPath::new(self.monitors).map_err(|problem| {
-            Error::found(ErrorKind::Invalid, Stage::Request, "monitor cgroup", "check", problem.to_string())
-        })?;
-        let image_roots = self.image_roots.map(ImageRoots::new).transpose().map_err(|problem| {
-            Error::found(ErrorKind::Invalid, Stage::Request, "image roots", "check", problem.to_string())
-        })?;
+        let monitors = CgroupPath::new(self.monitors)
+            .map_err(|problem| Error::invalid_field("monitor cgroup", "monitors", problem))?;
+        let image_roots = self.image_roots.map(ImageRoots::new).transpose();
+        let image_roots = image_roots.map_err(|problem| Error::invalid_field("image roots", "image_roots", problem))?;
         let image_roots = image_roots.map(|roots| roots.owned_by(self.image_owners));
         let settings = Settings {
             run_root: RunRoot::new(self.run_root)?,
@@ -318,7 +320,7 @@ impl Squall {
         let OpenedSpec { spec, mut files } = opened;
         if self.settings.image_roots.is_none() {
             let text = "none are set: a program that launches for others names the directories that its images lie in";
-            return Err(Error::found(ErrorKind::Invalid, Stage::Request, "image roots", "check", text));
+            return Err(Error::invalid_field("image roots", "image_roots", text));
         }
         let notes = self.settings.check_image_roots(&spec, &files.layers)?;
         files.layers = without_repeats(files.layers);
@@ -459,21 +461,18 @@ fn container_id(id: &str) -> Result<ContainerId> {
 fn check_layers_apart(spec: &LaunchSpec) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(20);
     child_task::run(PATIENCE, || check_layers(spec).map(drop)).unwrap_or_else(|failure| {
-        let text = format!("{failure}: the file system that holds one does not answer, perhaps");
-        Err(Error::found(
-            ErrorKind::TimedOut,
-            Stage::Request,
-            format!("layers of container '{}'", spec.id),
-            "open",
-            text,
-        ))
+        let object = format!("layers of container '{}'", spec.id);
+        let text = "the file system that holds one does not answer, perhaps";
+        Err(match failure {
+            Failure::Late(patience) => Error::timed_out(Stage::Request, object, "open", patience, text),
+            other => Error::process_ended(Stage::Request, object, "open", None, other.to_string()),
+        })
     })
 }
 
 fn launch_directly(job: Job) -> Result<LaunchRecord> {
     if !sys::is_single_threaded() {
-        let text = "this program has more than one thread: set a spawner";
-        return Err(Error::found(ErrorKind::Phase, Stage::Request, "launch", "fork", text));
+        return Err(Error::several_threads("launch", "set a spawner"));
     }
     let (answer, answering) = UnixStream::pair().at(Stage::Clone, "launch process", "socketpair")?;
     let child = match sys::fork().at(Stage::Clone, "launch process", "fork").at_limit(libc::EAGAIN, Limit::Processes)? {

@@ -22,6 +22,7 @@ pub struct SignalStream(OwnedFd);
 
 /// A signal that has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TakenSignal {
     /// Its number.
     pub number: i32,
@@ -31,6 +32,7 @@ pub struct TakenSignal {
 
 /// Who sent a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sender {
     /// The kernel: for Ctrl-C, `Ctrl-\`, a change of the window's size and a hang-up, which a
     /// terminal's driver tells a whole process group.

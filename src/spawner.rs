@@ -25,7 +25,7 @@ use rustix::net::{
 use rustix::process::{WaitOptions, setsid, waitpid};
 
 use crate::crash::{self, Role};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Cause, Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::launch;
 use crate::launch::inheritance::take_roots_ids;
@@ -67,8 +67,7 @@ impl Spawner {
     /// running it is refused ([`ErrorKind::Phase`]).
     pub fn fork() -> Result<Spawner> {
         if !sys::is_single_threaded() {
-            let text = "this program has threads already: call this first in main, or use a spawner program";
-            return Err(Error::found(ErrorKind::Phase, Stage::Request, OBJECT, "fork", text));
+            return Err(Error::several_threads(OBJECT, "call this first in main, or use a spawner program"));
         }
         let (ours, theirs) = socket_pair()?;
         match sys::fork().at(Stage::Request, OBJECT, "fork")? {
@@ -108,8 +107,9 @@ impl Spawner {
         match places.iter().find(|place| place.is_file() && **place != own) {
             Some(place) => Spawner::program(place),
             None => {
-                let text = format!("neither '{}' nor '{}' is there", places[0].display(), places[1].display());
-                Err(Error::found(ErrorKind::NotFound, Stage::Request, "spawner program", "stat", text))
+                let places = places.iter().map(|place| place.display().to_string()).collect();
+                let cause = Cause::NotFoundIn { places };
+                Err(Error::new(ErrorKind::NotFound, Stage::Request, "spawner program", "stat", cause))
             }
         }
     }
@@ -129,7 +129,8 @@ impl Spawner {
                     }
                     Origin::Forked => {
                         let text = "it and its keeper are gone; only a program with one thread can fork another";
-                        Err(Error::found(ErrorKind::Phase, Stage::Request, OBJECT, "sendmsg", text))
+                        let error = Error::process_ended(Stage::Request, OBJECT, "sendmsg", None, text);
+                        Err(error.with_kind(ErrorKind::Phase))
                     }
                 }
             }
@@ -191,18 +192,23 @@ fn start(path: &PathBuf) -> Result<OwnedFd> {
 /// The spawner's first word is its version; a program that is none may never say anything.
 fn shake_hands(socket: &OwnedFd, object: &str) -> Result<()> {
     if !is_readable_by(socket.as_fd(), Some(Instant::now() + HANDSHAKE)).at(Stage::Request, object, "poll")? {
-        let text = format!("it said nothing within {} seconds, so it is no spawner", HANDSHAKE.as_secs());
-        return Err(Error::found(ErrorKind::TimedOut, Stage::Request, object, "handshake", text));
+        let text = "it said nothing, so it is no spawner";
+        return Err(Error::timed_out(Stage::Request, object, "handshake", HANDSHAKE, text));
     }
     let mut version = [0];
     let length =
         retry_on_intr(|| rustix::io::read(socket, &mut version)).at(Stage::Request, object, "read(version)")?;
-    let text = match (length, version[0]) {
+    let cause = match (length, version[0]) {
         (1, PROTOCOL_VERSION) => return Ok(()),
-        (0, _) => "it ended without a word, so it is no spawner".to_owned(),
-        (_, other) => format!("it speaks version {other}, and this library {PROTOCOL_VERSION}"),
+        (0, _) => Cause::ProcessEnded { end: None, meaning: "it ended without a word, so it is no spawner".to_owned() },
+        (_, other) => Cause::Version {
+            of: "protocol".to_owned(),
+            found: other.into(),
+            known: PROTOCOL_VERSION.into(),
+            meaning: None,
+        },
     };
-    Err(Error::found(ErrorKind::Unsupported, Stage::Request, object, "handshake", text))
+    Err(Error::new(ErrorKind::Unsupported, Stage::Request, object, "handshake", cause))
 }
 
 /// The keeper: forks the spawner, and another one when that has been killed. It ends with the

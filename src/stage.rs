@@ -53,10 +53,12 @@ pub enum Stage {
     Remove,
     /// Idle layers and what a crash left behind are cleared away.
     Reap,
+    /// A stage that only a later version knows; found in what that version wrote.
+    Unknown,
 }
 
 impl Stage {
-    /// Every stage, in order.
+    /// Every stage that is passed, in order.
     pub const ALL: [Stage; 19] = [
         Stage::Request,
         Stage::Claim,
@@ -80,6 +82,7 @@ impl Stage {
     ];
 
     /// The name used in errors, records and logs.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Stage::Request => "request",
@@ -101,11 +104,13 @@ impl Stage {
             Stage::Exit => "exit",
             Stage::Remove => "remove",
             Stage::Reap => "reap",
+            Stage::Unknown => "unknown",
         }
     }
 
     /// The stage with this discriminant, as it crosses the pipe between init and the launch
     /// process.
+    #[must_use]
     pub fn from_byte(byte: u8) -> Option<Stage> {
         Stage::ALL.into_iter().find(|stage| *stage as u8 == byte)
     }

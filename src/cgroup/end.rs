@@ -38,17 +38,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(10);
 /// How long dying processes may take to leave a cgroup that is being removed.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How to kill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KillMeans {
-    /// `cgroup.kill` (Linux 5.14, also in the unified tree of a hybrid machine) where there is one,
-    /// else signals.
-    Best,
-    /// Freeze, then a signal to each process: what older kernels need.
-    Signals,
-}
-
-/// How it was done.
+/// How everything in a cgroup was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KilledBy {
     /// One write; the kernel leaves out nobody, processes that fork meanwhile included.
@@ -58,7 +48,8 @@ pub enum KilledBy {
 }
 
 impl Cgroup {
-    /// Sends SIGKILL to every process in the cgroup and below it. They are dying when this returns,
+    /// Sends SIGKILL to every process in the cgroup and below it: by `cgroup.kill` (Linux 5.14, also
+    /// in the unified tree of a hybrid machine) where there is one, else by signals. They are dying when this returns,
     /// not gone; [`remove`] waits for that. On a hybrid machine `cgroup.kill` reaches what is in
     /// the v2 tree, the signals what is in the freezer: a process that joined only some hierarchies
     /// may need both. What was frozen in the cgroup is thawed, because v1 lets nothing die that is
@@ -67,13 +58,13 @@ impl Cgroup {
     /// # Errors
     /// `TimedOut`: new processes kept appearing (signals only). `Privilege`, `System`: the kernel
     /// refused.
-    pub fn kill_all(&self, means: KillMeans) -> Result<KilledBy> {
-        if means == KillMeans::Best && self.kill_by_file()? {
+    pub fn kill_all(&self) -> Result<KilledBy> {
+        if self.kill_by_file()? {
             self.kill_what_the_file_misses()?;
             self.thaw();
             return Ok(KilledBy::CgroupKill);
         }
-        self.kill_by_signals().map(KilledBy::Signals)
+        self.kill_by_signals()
     }
 
     fn kill_by_file(&self) -> Result<bool> {
@@ -99,24 +90,30 @@ impl Cgroup {
         rounds.map_err(|errno| failed(hierarchy, self.path(), "pidfd_send_signal(SIGKILL)", errno))
     }
 
-    /// A frozen process neither forks nor ends, so one round gets all of them. The processes are
+    /// [`Cgroup::kill_all`] as older kernels need it: freeze, then a signal to each process. A
+    /// frozen process neither forks nor ends, so one round gets all of them. The processes are
     /// taken from the hierarchy that freezes.
-    fn kill_by_signals(&self) -> Result<u32> {
+    ///
+    /// # Errors
+    /// As [`Cgroup::kill_all`].
+    pub fn kill_by_signals(&self) -> Result<KilledBy> {
         let freezer = self.directories().find(|(hierarchy, _)| hierarchy.has(Controller::Freezer));
         let v2 = || self.directories().find(|(hierarchy, _)| hierarchy.is_v2());
         let Some((hierarchy, directory)) = freezer.or_else(v2).or_else(|| self.directories().next()) else {
-            return Ok(0);
+            return Ok(KilledBy::Signals(0));
         };
         freeze(hierarchy, directory);
         let outcome = kill_rounds(directory);
         thaw(hierarchy, directory);
-        outcome.map_err(|errno| failed(hierarchy, self.path(), "pidfd_send_signal(SIGKILL)", errno))
+        let rounds = outcome.map(KilledBy::Signals);
+        rounds.map_err(|errno| failed(hierarchy, self.path(), "pidfd_send_signal(SIGKILL)", errno))
     }
 
     /// [`remove`] of this cgroup.
     ///
     /// # Errors
     /// As [`remove`].
+    #[cfg(any(test, feature = "testing"))]
     pub fn remove(self, patience: Duration) -> Result<()> {
         remove(&self.layout().clone(), &self.path().clone(), patience)
     }
@@ -298,7 +295,7 @@ pub(crate) fn end(layout: &Layout, path: &CgroupPath, inode: Option<u64>) -> Res
         return Ok(());
     }
     let Some(cgroup) = Cgroup::open_made(layout, path, inode)? else { return Ok(()) };
-    cgroup.kill_all(KillMeans::Best)?;
+    cgroup.kill_all()?;
     remove(layout, path, REMOVE_PATIENCE)
 }
 
@@ -352,10 +349,10 @@ mod tests {
     fn killing_is_one_write_where_the_kernel_offers_it() {
         let tree = FakeTree::v2("");
         let (cgroup, _) = Cgroup::create(tree.layout(), &path(), &Limits::none()).unwrap();
-        assert_eq!(cgroup.kill_all(KillMeans::Best).unwrap(), KilledBy::CgroupKill);
+        assert_eq!(cgroup.kill_all().unwrap(), KilledBy::CgroupKill);
         assert_eq!(tree.read("/squall/a", "cgroup.kill"), "1");
         tree.remove_file("/squall/a", "cgroup.kill");
-        assert_eq!(cgroup.kill_all(KillMeans::Best).unwrap(), KilledBy::Signals(0));
+        assert_eq!(cgroup.kill_all().unwrap(), KilledBy::Signals(0));
         assert_eq!(tree.read("/squall/a", "cgroup.freeze"), "0");
     }
 

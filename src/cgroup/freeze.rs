@@ -14,7 +14,7 @@ use super::group::Cgroup;
 use super::machine::controller::Controller;
 use super::machine::layout::{Hierarchy, Layout};
 use super::path::CgroupPath;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, Result};
 use crate::stage::Stage;
 
 /// The nearest frozen cgroup among `path` and those above it. Those that do not exist are not
@@ -49,16 +49,13 @@ fn is_frozen_itself(hierarchy: &Hierarchy, path: &CgroupPath) -> bool {
 pub(super) fn refuse(layout: &Layout, path: &CgroupPath) -> Result<()> {
     match frozen(layout, path) {
         None => Ok(()),
-        Some(found) => {
-            let object = format!("cgroup '{path}'");
-            Err(Error::found(ErrorKind::Phase, Stage::Cgroup, object, "read(freezer state)", words(&found)))
-        }
+        Some(found) => Err(Error::frozen(Stage::Cgroup, format!("cgroup '{path}'"), found)),
     }
 }
 
 /// What to say of a frozen cgroup.
 pub fn words(frozen: &CgroupPath) -> String {
-    format!("cgroup '{frozen}' is frozen: nothing in it runs until it is thawed")
+    Cause::Frozen { cgroup: frozen.to_string() }.to_string()
 }
 
 impl Cgroup {
@@ -88,6 +85,7 @@ mod tests {
     use super::*;
     use crate::cgroup::Limits;
     use crate::cgroup::fake::FakeTree;
+    use crate::error::ErrorKind;
 
     fn path(text: &str) -> CgroupPath {
         CgroupPath::new(text).unwrap()

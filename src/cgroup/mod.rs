@@ -1,4 +1,9 @@
-//! Cgroups: making one with its limits, entering it, reading it, ending it.
+//! Cgroups: the limits of a container, where its cgroup lies, and what it has used.
+//!
+//! For a launch: [`Limits`] with [`CpuList`], [`SwapLimit`] and [`DeviceRules`], the [`CgroupPath`]
+//! or, with systemd, the [`Slice`]. For what came of it: [`Adjustment`], [`Usage`]. For the
+//! machine: its [`Layout`], and who should make cgroups there ([`Manager`]). Making a cgroup,
+//! entering it, killing what is in it and removing it is the library's own business.
 //!
 //! Owns everything Squall does below `/sys/fs/cgroup`, on cgroup v1 (controllers alone or mounted
 //! together), hybrid and v2 machines. It never talks to systemd (the crate does so for a [`Scope`],
@@ -6,10 +11,10 @@
 //! caller did not name, except that parents of a new one are made, filled (v1 cpuset) and told to
 //! hand controllers down (v2); they stay.
 //!
-//! The launch process calls [`Layout::detect`], [`Cgroup::create`], [`place`], [`join_monitors`]
-//! and [`oom_eventfd()`]; whoever reads, ends or clears a container calls [`Usage::read`],
-//! [`Cgroup::kill_all`] and [`remove()`]. The monitor is a program of its own and reads and removes
-//! by itself.
+//! The launch process calls [`Layout::detect`], `Cgroup::create`, `place`, `join_monitors` and
+//! `oom_eventfd`; whoever reads, ends or clears a container calls [`Usage::read`],
+//! `Cgroup::kill_all` and `end`. The monitor is a program of its own and reads and removes by
+//! itself.
 //!
 //! Which files of the kernel are used, since when, and what happens without them is in
 //! [`kernel::FEATURES`](crate::kernel::FEATURES). Device rules on v2 take `CONFIG_CGROUP_BPF`, and
@@ -36,23 +41,28 @@ mod scope;
 mod usage;
 
 pub(crate) use end::end;
-pub use end::{KillMeans, KilledBy, remove};
 pub(crate) use freeze::{frozen, frozen_above, words as frozen_words};
-pub use group::Cgroup;
 pub use group::cpuset::findings as cpuset_findings;
-pub use join::{JoinFailure, Joining, join_monitors, place};
 pub use limits::adjustment::{Adjustment, Got};
-pub use limits::cpu_list::{CpuList, CpuListProblem, NUMBER_MAX};
+pub use limits::cpu_list::{CpuList, CpuListProblem};
 pub use limits::device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
 pub use limits::{Field, Limits, SwapLimit, SwapProblem};
 pub use machine::controller::Controller;
 pub(crate) use machine::delegated::is_delegated;
 pub use machine::layout::{Hierarchy, Kind, Layout};
-pub use machine::membership::{Entry, Membership};
-pub use machine::mountinfo::hierarchies_in_mountinfo;
-pub use occupancy::{Occupancy, inode_of, remove_empty};
-pub use oom_eventfd::oom_eventfd;
+pub(crate) use machinery::*;
 pub use path::{CgroupPath, PathProblem};
 pub use preview::{Act, Preview};
 pub use scope::{DEFAULT_SLICE, Manager, Scope, Slice, SliceProblem};
 pub use usage::Usage;
+
+/// What the library does with cgroups, and nobody else; tests have it by the feature `testing`.
+pub(crate) mod machinery {
+    #[cfg(feature = "testing")]
+    pub use super::end::{KilledBy, remove};
+    pub use super::group::Cgroup;
+    pub use super::join::{Joining, join_monitors, place};
+    pub use super::machine::membership::Membership;
+    pub use super::occupancy::{Occupancy, inode_of, remove_empty};
+    pub use super::oom_eventfd::oom_eventfd;
+}

@@ -28,7 +28,8 @@ use crate::stage::Stage;
 pub fn oom_eventfd(layout: &Layout, path: &CgroupPath) -> Result<OwnedFd> {
     let Some(hierarchy) = layout.holder(Controller::Memory).filter(|hierarchy| !hierarchy.is_v2()) else {
         let text = "this machine offers no memory controller of cgroup v1";
-        return Err(Error::found(ErrorKind::Unsupported, Stage::Cgroup, format!("cgroup '{path}'"), "watch", text));
+        let object = format!("cgroup '{path}'");
+        return Err(Error::lacking(Stage::Cgroup, object, "watch", "cgroup controller memory", text));
     };
     let directory =
         file::open_directory(&hierarchy.directory(path)).map_err(|errno| failed(hierarchy, path, "open", errno))?;

@@ -49,6 +49,7 @@ pub struct CgroupPath(String);
 
 /// Why a text names no cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PathProblem {
     /// It does not start with `/`.
     #[error("a cgroup path starts with '/'")]
@@ -89,16 +90,19 @@ impl CgroupPath {
     }
 
     /// The path as text, with its leading `/`.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The last component.
+    #[must_use]
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
     /// The cgroup above, or `None` where that is the root.
+    #[must_use]
     pub fn parent(&self) -> Option<CgroupPath> {
         let (parent, _) = self.0.rsplit_once('/')?;
         (!parent.is_empty()).then(|| CgroupPath(parent.to_owned()))

@@ -25,6 +25,7 @@ use super::path::CgroupPath;
 /// One thing done to the cgroup file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "act", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Act {
     /// A directory is made that is not there.
     Make {
@@ -70,6 +71,7 @@ pub enum Act {
 
 /// What can be known without creating it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Preview {
     /// Everything that is done, in order.
     pub acts: Vec<Act>,

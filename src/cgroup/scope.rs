@@ -28,6 +28,7 @@ const NAME_MAX: usize = 254;
 /// Who makes a container's cgroup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Manager {
     /// Squall itself, in the cgroup file system: at a path that its caller owns, below a cgroup
     /// that was delegated for example.
@@ -47,6 +48,7 @@ pub struct Slice {
 
 /// Why a text names no slice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SliceProblem {
     /// It is no name of a slice.
     #[error(
@@ -81,6 +83,7 @@ impl Slice {
     }
 
     /// Its name.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -109,6 +112,7 @@ impl Scope {
 
     /// The scope to which a container's cgroup belongs, if it is one that [`Scope::container`]
     /// gives.
+    #[must_use]
     pub fn of(container: &CgroupPath) -> Option<Scope> {
         let directory = container.parent().filter(|_| container.name() == CONTAINER)?;
         let id = directory.name().strip_prefix("squall-")?.strip_suffix(".scope")?;
@@ -117,26 +121,31 @@ impl Scope {
     }
 
     /// The name of its slice.
+    #[must_use]
     pub fn slice(&self) -> &str {
         self.slice.name()
     }
 
     /// The name of the unit.
+    #[must_use]
     pub fn unit(&self) -> &str {
         self.directory.name()
     }
 
     /// The unit's own cgroup. No process stays in it: one with processes hands no controllers down.
+    #[must_use]
     pub fn directory(&self) -> &CgroupPath {
         &self.directory
     }
 
     /// The worker's cgroup.
+    #[must_use]
     pub fn container(&self) -> CgroupPath {
         self.below(CONTAINER)
     }
 
     /// The monitor's cgroup.
+    #[must_use]
     pub fn monitor(&self) -> CgroupPath {
         self.below(MONITOR)
     }

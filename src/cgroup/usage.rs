@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file;
 use super::file::value_of;
+#[cfg(any(test, feature = "testing"))]
 use super::group::Cgroup;
 use super::limits::kernel_values::limit_of;
 use super::machine::controller::Controller;
@@ -19,6 +20,7 @@ use super::path::CgroupPath;
 /// Numbers of one cgroup and everything below it. Absent: not known here; for a limit also: none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Usage {
     /// Processor time used, in microseconds (v1 `cpuacct.usage`, v2 `cpu.stat`).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,6 +75,7 @@ pub struct Usage {
 impl Usage {
     /// Reads the numbers of the cgroup `path`; all absent where there is no such cgroup. About
     /// three system calls for each file, a dozen files.
+    #[must_use]
     pub fn read(layout: &Layout, path: &CgroupPath) -> Usage {
         let mut usage = Usage::default();
         for hierarchy in layout.hierarchies().iter().filter(|hierarchy| counts(hierarchy)) {
@@ -135,6 +138,7 @@ impl Usage {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl Cgroup {
     /// The numbers of this cgroup; see [`Usage`].
     pub fn usage(&self) -> Usage {

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{Container, Ended, Running};
 use crate::crash::{self, Role};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::launch;
 use crate::lsm::Confinement;
 use crate::monitor::client::{self, Reply};
+use crate::phase::Phase;
 use crate::request::LaunchSpec;
 use crate::stage::Stage;
 use crate::state::record::{self, EndReason, LaunchRecord};
@@ -35,10 +36,10 @@ impl Created {
     /// ([`Builder::timeout`](crate::request::Builder::timeout)) begins now.
     ///
     /// # Errors
-    /// [`ErrorKind::Phase`] when it was started or has ended already;
-    /// [`ErrorKind::ProgramNotExecutable`] and others of [`Squall::launch`](crate::Squall::launch)
+    /// [`Phase`](crate::ErrorKind::Phase) when it was started or has ended already;
+    /// [`ProgramNotExecutable`](crate::ErrorKind::ProgramNotExecutable) and others of [`Squall::launch`](crate::Squall::launch)
     /// when the kernel refuses the exec: the container has ended then, and is kept with this error
-    /// ([`Exited::start_error`](super::Exited::start_error)); [`ErrorKind::TimedOut`] when the
+    /// ([`Exited::start_error`](super::Exited::start_error)); [`TimedOut`](crate::ErrorKind::TimedOut) when the
     /// monitor does not answer.
     pub fn start(&self) -> Result<Running> {
         crash::point(Role::Caller, Stage::Become);
@@ -55,16 +56,17 @@ impl Created {
     fn why_not(&self) -> Result<Error> {
         let ended = match self.0.wait_for(PATIENCE)? {
             Some(Ended::Exited(exited)) => exited,
-            _ => return Ok(self.refused("nobody watches it: its monitor was killed, and it ends with that")),
+            // Its monitor was killed, and it ends with that.
+            _ => return Ok(self.ended(Phase::Lost)),
         };
         match ended.start_error() {
             Some(error) if ended.exit().start_report.as_deref() != Some("") => Ok(error),
-            _ => Ok(self.refused("it has ended")),
+            _ => Ok(self.ended(Phase::Exited)),
         }
     }
 
-    fn refused(&self, text: &str) -> Error {
-        Error::found(ErrorKind::Phase, Stage::Become, self.0.object(), "start", text)
+    fn ended(&self, found: Phase) -> Error {
+        Error::wrong_phase(Stage::Become, self.0.object(), "start", found, Phase::Created)
     }
 
     /// What can be told of a worker only when it runs goes into its record, as far as that can be

@@ -12,12 +12,14 @@ use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::launch::pid_file;
+use crate::phase::Phase;
 use crate::stage::Stage;
 use crate::state::claim::{self, Notes};
 use crate::state::record;
 
 impl Launching {
     /// Its id.
+    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -73,17 +75,12 @@ impl Launching {
     pub fn abandon(self) -> Result<()> {
         let object = format!("container '{}'", self.id);
         let Some(_held) = claim::hold(&self.directory)? else {
-            return Err(Error::found(ErrorKind::Phase, Stage::Remove, object, "flock", "it is being launched"));
+            return Err(Error::in_use(ErrorKind::Phase, Stage::Remove, object, "its launch process"));
         };
         // Between the look and the lock it may have been launched, and even have ended.
         if record::read_launch(&self.directory)?.is_some() {
-            return Err(Error::found(
-                ErrorKind::Phase,
-                Stage::Remove,
-                object,
-                "open",
-                "it has been launched meanwhile",
-            ));
+            let found = Container::open(&self.id, self.directory.clone())?.phase();
+            return Err(Error::wrong_phase(Stage::Remove, object, "open", found, Phase::Launching));
         }
         crash::point(Role::Caller, Stage::Remove);
         let notes = Notes::read(&self.directory)?;

@@ -20,10 +20,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::cgroup::CgroupPath;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, ProcessEnd, Result};
+use crate::phase::Phase;
 use crate::stage::Stage;
 use crate::state::claim;
 use crate::state::record::{self, Exit, ExitRecord, LaunchRecord, RemovedExits};
@@ -34,6 +33,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A container of a run root, in the phase in which it was found.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Container {
     /// Being launched, or its launch was killed half way: there is no record yet.
     Launching(Launching),
@@ -45,36 +45,6 @@ pub enum Container {
     Exited(Exited),
     /// It has ended while nobody watched, or the machine was restarted: how is not known.
     Lost(Lost),
-}
-
-/// The name of a phase, as `ps` prints it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Phase {
-    /// See [`Container::Launching`].
-    Launching,
-    /// See [`Container::Created`].
-    Created,
-    /// See [`Container::Running`].
-    Running,
-    /// See [`Container::Exited`].
-    Exited,
-    /// See [`Container::Lost`].
-    Lost,
-}
-
-impl Phase {
-    /// Its name, as it is printed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Launching => "launching",
-            Phase::Created => "created",
-            Phase::Running => "running",
-            Phase::Exited => "exited",
-            Phase::Lost => "lost",
-        }
-    }
 }
 
 /// A container without a record.
@@ -140,6 +110,7 @@ impl Container {
     }
 
     /// Its id.
+    #[must_use]
     pub fn id(&self) -> &str {
         match self {
             Container::Launching(launching) => &launching.id,
@@ -148,6 +119,7 @@ impl Container {
     }
 
     /// Its phase.
+    #[must_use]
     pub fn phase(&self) -> Phase {
         match self {
             Container::Launching(_) => Phase::Launching,
@@ -159,6 +131,7 @@ impl Container {
     }
 
     /// What was recorded at its launch.
+    #[must_use]
     pub fn record(&self) -> Option<&LaunchRecord> {
         match self {
             Container::Launching(_) => None,
@@ -171,40 +144,30 @@ impl Container {
 }
 
 fn no_such(id: &str) -> Error {
-    Error::found(
-        ErrorKind::NotFound,
-        Stage::Watch,
-        format!("container '{id}'"),
-        "open",
-        "there is no container of this id",
-    )
+    not_found(id, Cause::NoContainer)
 }
 
 /// It was removed with its end.
 pub(crate) fn removed_with(id: &str, exit: &ExitRecord) -> Error {
-    let how = match exit.exit {
-        Exit::Code { code } => format!("with code {code}"),
-        Exit::Signal { signal, .. } => format!("by signal {signal}"),
+    let end = match exit.exit {
+        Exit::Code { code } => ProcessEnd::Code(code.into()),
+        Exit::Signal { signal, .. } => ProcessEnd::Signal(signal.into()),
     };
-    let text = format!("it has ended {how}, and was removed");
-    Error::found(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", text)
+    not_found(id, Cause::Removed { end: Some(end) })
 }
 
 /// It has been removed, and how it ended is not known (any more).
 fn removed(id: &str) -> Error {
-    let text = "it has ended and was removed";
-    Error::found(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", text)
+    not_found(id, Cause::Removed { end: None })
+}
+
+fn not_found(id: &str, cause: Cause) -> Error {
+    Error::new(ErrorKind::NotFound, Stage::Watch, format!("container '{id}'"), "open", cause)
 }
 
 fn recorded_cgroup(record: &LaunchRecord) -> Result<CgroupPath> {
     CgroupPath::new(record.cgroup.clone()).map_err(|problem| {
-        Error::found(
-            ErrorKind::System,
-            Stage::Watch,
-            format!("container '{}'", record.id),
-            "parse(cgroup)",
-            problem.to_string(),
-        )
+        Error::malformed(Stage::Watch, format!("container '{}'", record.id), "parse(cgroup)", problem)
     })
 }
 
@@ -214,6 +177,7 @@ impl Running {
     }
 
     /// Its record.
+    #[must_use]
     pub fn record(&self) -> &LaunchRecord {
         &self.record
     }
@@ -223,11 +187,13 @@ impl Running {
     }
 
     /// Whether its workload lives.
+    #[must_use]
     pub fn is_alive(&self) -> bool {
         self.record.init.is_alive()
     }
 
     /// Whether its monitor lives.
+    #[must_use]
     pub fn is_watched(&self) -> bool {
         self.record.monitor.is_alive()
     }
@@ -239,11 +205,13 @@ impl Running {
 
 impl Exited {
     /// Its record.
+    #[must_use]
     pub fn record(&self) -> &LaunchRecord {
         &self.record
     }
 
     /// How it ended.
+    #[must_use]
     pub fn exit(&self) -> &ExitRecord {
         &self.exit
     }
@@ -251,12 +219,14 @@ impl Exited {
 
 impl Lost {
     /// Its record.
+    #[must_use]
     pub fn record(&self) -> &LaunchRecord {
         &self.record
     }
 
     /// Its exit status where a kernel from 6.15 on told it to a waiter that held init's pidfd. The
     /// monitor's counters are lost in any case.
+    #[must_use]
     pub fn known(&self) -> Option<&Exit> {
         self.known.as_ref()
     }
@@ -264,6 +234,7 @@ impl Lost {
 
 impl Ended {
     /// Its record.
+    #[must_use]
     pub fn record(&self) -> &LaunchRecord {
         match self {
             Ended::Exited(exited) => exited.record(),

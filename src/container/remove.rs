@@ -51,8 +51,9 @@ fn remove(directory: &Path, record: &LaunchRecord) -> Result<()> {
         return match directory.exists() {
             false => Ok(()),
             true => {
-                let text = "its monitor, or somebody else who removes it, is still at work";
-                Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{}'", record.id), "flock", text))
+                let object = format!("container '{}'", record.id);
+                let by = "its monitor, or by somebody else who removes it";
+                Err(Error::in_use(ErrorKind::Phase, Stage::Remove, object, by))
             }
         };
     };

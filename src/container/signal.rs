@@ -2,10 +2,11 @@
 
 use std::os::fd::AsFd;
 
-use super::Running;
+use super::{Container, Running};
 use crate::cgroup::{self, Cgroup, CgroupPath, Layout};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::monitor::client::{self, Reply};
+use crate::phase::Phase;
 use crate::stage::Stage;
 use crate::sys::{self, Addressee};
 
@@ -13,8 +14,8 @@ impl Running {
     /// Sends a signal to init. SIGKILL thaws a container that is frozen.
     ///
     /// # Errors
-    /// [`ErrorKind::Phase`] when it has ended, or is frozen and the signal would wait until it is
-    /// thawed; [`ErrorKind::TimedOut`] when its monitor does not answer.
+    /// [`Phase`](crate::ErrorKind::Phase) when it has ended, or is frozen and the signal would wait until it is
+    /// thawed; [`TimedOut`](crate::ErrorKind::TimedOut) when its monitor does not answer.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let kills = signal == libc::SIGKILL;
         let layout = Layout::detect()?;
@@ -30,8 +31,9 @@ impl Running {
     }
 
     pub(super) fn silent_monitor(&self, stage: Stage) -> Error {
-        let text = format!("its monitor (pid {}) does not answer: it is stopped, perhaps", self.record.monitor.pid);
-        Error::found(ErrorKind::TimedOut, stage, self.object(), "recv", text)
+        let pid = self.record.monitor.pid;
+        let text = format!("its monitor (pid {pid}) does not answer: it is stopped, perhaps");
+        Error::timed_out(stage, self.object(), "recv", client::PATIENCE, text).of_process(Some(pid))
     }
 
     /// Whatever stopped the monitor: it has the container's end to write down.
@@ -48,10 +50,7 @@ impl Running {
     ) -> Result<()> {
         match frozen(layout, &self.cgroup()?) {
             None => Ok(()),
-            Some(found) => {
-                let text = cgroup::frozen_words(&found);
-                Err(Error::found(ErrorKind::Phase, Stage::Stop, self.object(), "read(freezer state)", text))
-            }
+            Some(found) => Err(Error::frozen(Stage::Stop, self.object(), found)),
         }
     }
 
@@ -82,6 +81,11 @@ impl Running {
     }
 
     fn has_ended(&self) -> Error {
-        Error::found(ErrorKind::Phase, Stage::Stop, self.object(), "signal", "it has ended")
+        let found = match self.refresh() {
+            Ok(Container::Lost(_)) => Phase::Lost,
+            // Its monitor is about to write the record, if it has not.
+            _ => Phase::Exited,
+        };
+        Error::wrong_phase(Stage::Stop, self.object(), "signal", found, Phase::Running)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Ended, KILL_PATIENCE, Running};
-use crate::cgroup::{self, KillMeans, Layout};
+use crate::cgroup::{self, Layout};
 use crate::crash::{self, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::client::{self, Reply};
@@ -56,7 +56,7 @@ impl Running {
         crash::point(Role::Caller, Stage::Stop);
         self.refuse_frozen(layout, cgroup::frozen_above)?;
         if let Some(cgroup) = self.own_cgroup(layout)? {
-            cgroup.kill_all(KillMeans::Best)?;
+            cgroup.kill_all()?;
         }
         // On a hybrid host init may be where the kill does not reach; its pid namespace goes with
         // it.
@@ -66,10 +66,11 @@ impl Running {
     }
 
     fn late(&self) -> Error {
-        let text = match self.is_alive() {
-            true => "it was killed and is not gone yet".to_owned(),
-            false => format!("it is dead, and its monitor (pid {}) does not say how it ended", self.record.monitor.pid),
+        let monitor = self.record.monitor.pid;
+        let (pid, text) = match self.is_alive() {
+            true => (self.record.init.pid, "it was killed and is not gone yet".to_owned()),
+            false => (monitor, format!("it is dead, and its monitor (pid {monitor}) does not say how it ended")),
         };
-        Error::found(ErrorKind::TimedOut, Stage::Stop, self.object(), "wait", text)
+        Error::timed_out(Stage::Stop, self.object(), "wait", KILL_PATIENCE, text).of_process(Some(pid))
     }
 }

@@ -21,6 +21,7 @@ impl Running {
     ///
     /// A monitor that has been killed and not been waited for is still a process, whose pidfd is
     /// readable for ever: it does not count.
+    #[must_use]
     pub fn process(&self) -> Option<OwnedFd> {
         let monitor = if self.is_watched() { self.record.monitor.open() } else { None };
         monitor.or_else(|| self.record.init.open())

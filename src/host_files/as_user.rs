@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, set_capabilities, set_thread_groups};
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, LackedCapability, Result};
 use crate::request::Identity;
 use crate::stage::Stage;
 use crate::sys;
@@ -56,12 +56,11 @@ pub(crate) fn run<T: Send + 'static>(
             result
         }
         Err(RecvTimeoutError::Timeout) => {
-            let seconds = task.patience.as_secs();
-            let text = format!("no answer within {seconds} s: the file system does not answer, perhaps");
-            Err(Error::found(ErrorKind::TimedOut, task.stage, task.object, "open", text))
+            let text = "the file system does not answer, perhaps";
+            Err(Error::timed_out(task.stage, task.object, "open", task.patience, text))
         }
         Err(RecvTimeoutError::Disconnected) => {
-            Err(Error::found(ErrorKind::System, task.stage, task.object, "join", "the thread died"))
+            Err(Error::process_ended(task.stage, task.object, "join", None, "the thread died"))
         }
     }
 }
@@ -76,8 +75,9 @@ fn become_user(user: &Identity, task: &Task) -> Result<()> {
     // thread.
     set_thread_groups(&groups).at(task.stage, &task.object, "setgroups")?;
     if !sys::set_fs_ids(user.uid(), user.gid()) {
-        let text = format!("file-system ids {}:{} were not taken: it needs CAP_SETUID", user.uid(), user.gid());
-        return Err(Error::found(ErrorKind::Privilege, task.stage, &task.object, "setfsuid", text));
+        let purpose = format!("file-system ids {}:{}", user.uid(), user.gid());
+        let lacked = LackedCapability::new("CAP_SETUID", purpose);
+        return Err(Error::lacking_capabilities(task.stage, &task.object, "setfsuid", vec![lacked]));
     }
     if user.uid() == 0 {
         return Ok(());

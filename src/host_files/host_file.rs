@@ -44,6 +44,7 @@ pub(crate) enum Refusal {
 
 impl HostFile {
     /// The path as the spec has it. Of a pid file: that of its directory.
+    #[must_use]
     pub fn path(&self) -> &AbsolutePath {
         &self.path
     }
@@ -51,11 +52,13 @@ impl HostFile {
     /// The path that led here when it was opened, without symbolic links: what an allow-list has to
     /// compare. By it the file itself was found; one that had no name any more was refused. A
     /// rename later changes it, and not what is open here.
+    #[must_use]
     pub fn resolved(&self) -> &AbsolutePath {
         &self.resolved
     }
 
     /// Whether it is a directory.
+    #[must_use]
     pub fn is_directory(&self) -> bool {
         self.is_directory
     }

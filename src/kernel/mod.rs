@@ -42,6 +42,7 @@ pub enum Effort {
 
 /// Something of the kernel that Squall uses.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Feature {
     /// Its name, or that of the call.
     pub name: &'static str,
@@ -132,6 +133,7 @@ pub const FEATURES: [Feature; 12] = {
 
 impl Feature {
     /// Whether it is there as far as looking can tell, and how that is known.
+    #[must_use]
     pub fn look(&self, release: Option<Release>) -> (Presence, String) {
         let presence = match self.effort {
             Effort::Look => (self.probe)(),
@@ -141,6 +143,7 @@ impl Feature {
     }
 
     /// What follows from a try: where there was none, the version is asked.
+    #[must_use]
     pub fn judge(&self, presence: Presence, release: Option<Release>) -> (Presence, String) {
         let since = self.since;
         match (presence, release) {

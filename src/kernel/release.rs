@@ -8,11 +8,13 @@ pub struct Release(pub u32, pub u32);
 
 impl Release {
     /// Of the running kernel; nothing where uname(2) says something unheard of.
+    #[must_use]
     pub fn running() -> Option<Release> {
         Release::parse(&rustix::system::uname().release().to_string_lossy())
     }
 
     /// From a text such as `6.1.0-13-amd64`.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Release> {
         let mut numbers = text.split(|character: char| !character.is_ascii_digit());
         let mut number = || numbers.next()?.parse().ok();

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 use serde_json::Value;
 
 use super::job::Goal;
-use crate::cgroup::{Cgroup, CgroupPath, Controller, KillMeans, Kind, Layout, oom_eventfd};
+use crate::cgroup::{Cgroup, CgroupPath, Controller, Kind, Layout, oom_eventfd};
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::host::{ClockId, nanoseconds};
@@ -135,7 +135,7 @@ impl Watched {
     /// end would never be known.
     pub(super) fn become_monitor(self) -> i32 {
         if self.execute().is_err() {
-            let _ = self.cgroup.kill_all(KillMeans::Best);
+            let _ = self.cgroup.kill_all();
         }
         1
     }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::cgroup::{Cgroup, Joining, Layout, Scope};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::{ClockId, boot_id, check_proc, monotonic_ns, nanoseconds, pid_namespace};
 use crate::layer::{LayerStore, OpenLayer, check_layers, without_repeats};
@@ -382,8 +382,8 @@ fn succeeded(outcome: Outcome, goal: Goal, child: &Cloned) -> Result<()> {
         (Outcome::Ready, Goal::Start) => Stage::Init,
         (Outcome::Vanished(stage), _) => stage,
     };
-    let text = format!("it died before the workload started: {}", undo::end_of(child));
-    Err(Error::found(ErrorKind::System, stage, "init", "wait", text))
+    let text = "it died before the workload started";
+    Err(Error::process_ended(stage, "init", "wait", undo::end_of(child), text))
 }
 
 /// What to note of who `/proc/<pid>` belongs to after exec: the user, unless the worker has hidden
@@ -413,12 +413,7 @@ fn layer_records(layers: &[OpenLayer], sources: &[crate::layer::LayerSource]) ->
 
 fn identify(pid: i32) -> Result<ProcessId> {
     ProcessId::of(pid).ok_or_else(|| {
-        Error::found(
-            ErrorKind::System,
-            Stage::Record,
-            format!("/proc/{pid}/stat"),
-            "read",
-            "the process is not to be seen in /proc",
-        )
+        let object = format!("/proc/{pid}/stat");
+        Error::process_ended(Stage::Record, object, "read", None, "the process is not to be seen in /proc")
     })
 }

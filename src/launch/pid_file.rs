@@ -26,7 +26,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, FileAspect, Result};
+use crate::host::kind_of_file;
 use crate::host_files::as_user::{self, Task};
 use crate::host_files::open_directory_as_user;
 use crate::opened::HostFiles;
@@ -78,7 +79,7 @@ impl Place {
     pub(crate) fn find(path: &AbsolutePath) -> Result<Place> {
         let (parent, name) = split(path);
         if name.is_empty() {
-            return Err(found(path, "check", ErrorKind::Invalid, "it is a directory"));
+            return Err(Error::invalid_field(object(path), "path", "it is a directory"));
         }
         let directory = open_directory(parent).at(Stage::Claim, object(path), "open(directory)")?;
         let place = Place::new(path, directory, None);
@@ -125,9 +126,10 @@ impl Place {
             Err(Errno::NOENT) => return Ok(()),
             other => other.at(Stage::Claim, object(&self.path), "lstat")?,
         };
-        if FileType::from_raw_mode(old.st_mode) != FileType::RegularFile {
-            let text = "something is there that is no regular file; only an old pid file is replaced";
-            return Err(found(&self.path, "lstat", ErrorKind::Exists, text));
+        let kind = FileType::from_raw_mode(old.st_mode);
+        if kind != FileType::RegularFile {
+            let expected = "nothing or a regular file: only an old pid file is replaced";
+            return Err(unfit(&self.path, FileAspect::Type, kind_of_file(kind), expected));
         }
         let directory = fstat(&self.directory).at(Stage::Claim, object(&self.path), "fstat(directory)")?;
         self.check_sticky(&old, &directory)
@@ -139,8 +141,9 @@ impl Place {
         if directory.st_mode & STICKY == 0 || [old.st_uid, directory.st_uid].contains(&uid) {
             return Ok(());
         }
-        let text = format!("user {} has one there, which user {uid} cannot replace in a sticky directory", old.st_uid);
-        Err(found(&self.path, "lstat", ErrorKind::Exists, &text))
+        let found = format!("one of user {}, in a sticky directory", old.st_uid);
+        let expected = format!("nothing, or one that user {uid} can replace");
+        Err(unfit(&self.path, FileAspect::Access, found, expected))
     }
 
     /// Makes the file, still without its name.
@@ -280,6 +283,7 @@ fn object(path: &AbsolutePath) -> String {
     format!("pid file '{path}'")
 }
 
-fn found(path: &AbsolutePath, call: &str, kind: ErrorKind, text: &str) -> Error {
-    Error::found(kind, Stage::Claim, object(path), call, text)
+/// What is there cannot be replaced.
+fn unfit(path: &AbsolutePath, aspect: FileAspect, found: impl Into<String>, expected: impl Into<String>) -> Error {
+    Error::wrong_file(Stage::Claim, object(path), "lstat", aspect, found, expected).with_kind(ErrorKind::Exists)
 }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PATIENCE;
 use crate::crash::{self, Role};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Cause, Context, Error, ErrorKind, Result};
 use crate::stage::Stage;
 use crate::state::record::LaunchRecord;
 use crate::wait::is_readable_by;
@@ -72,10 +72,7 @@ impl Line {
         self.announce(stage);
         let mut word = [0];
         match recv(&self.0, &mut word, RecvFlags::DONTWAIT) {
-            Ok((1.., _)) => {
-                let text = "the caller has given it up";
-                Err(Error::found(ErrorKind::TimedOut, stage, "launch process", "recv", text))
-            }
+            Ok((1.., _)) => Err(Error::new(ErrorKind::TimedOut, stage, "launch process", "recv", Cause::GivenUp)),
             // A caller that has died, or is simply waiting.
             _ => Ok(()),
         }
@@ -151,14 +148,14 @@ fn receive_within(socket: OwnedFd, silence: impl Fn(Stage) -> Duration) -> Resul
     match serde_json::from_slice(&text) {
         Ok(Answer::Launched(record)) => Ok(*record),
         Ok(Answer::Failed(error)) => Err(error),
-        Err(error) => Err(Error::found(ErrorKind::System, at, OBJECT, "parse", error.to_string())),
+        Err(error) => Err(Error::malformed(at, OBJECT, "parse", error)),
     }
 }
 
 fn died(at: Stage) -> Error {
     let text =
         "it died without an answer; `squall ps` tells whether the worker runs, `squall reap` clears what else is left";
-    Error::found(ErrorKind::System, at, "launch process", "read", text)
+    Error::process_ended(at, "launch process", "read", None, text)
 }
 
 fn silent(at: Stage, silence: Duration, pid: Option<u32>) -> Error {
@@ -168,8 +165,9 @@ fn silent(at: Stage, silence: Duration, pid: Option<u32>) -> Error {
         _ => "a file system or device that it needs does not answer, perhaps",
     };
     let place = pid.and_then(waits_in).map_or_else(String::new, |place| format!(" (it waits in the kernel's {place})"));
-    let text = format!("timed out: no progress for {} s: {what}{place}", silence.as_secs());
-    Error::found(ErrorKind::TimedOut, at, "launch process", "read", text)
+    let text = format!("no progress: {what}{place}");
+    let pid = pid.and_then(|pid| pid.try_into().ok());
+    Error::timed_out(at, "launch process", "read", silence, text).of_process(pid)
 }
 
 /// Whether a thread of the process is running, or would if it had a processor.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::init::workload::refused;
 use super::job::Goal;
 use crate::crash::{self, Role};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::host::monotonic_ns;
 use crate::lsm::Confinement;
 use crate::request::LaunchSpec;
@@ -90,7 +90,7 @@ pub(crate) struct Report {
 /// Reads until init has become the workload, or is ready to where that is the goal; or has failed
 /// or died; at most until the deadline.
 pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, goal: Goal, patience: Duration) -> Result<Report> {
-    let bytes = read_to_goal(pipe, goal, Instant::now() + patience)?;
+    let bytes = read_to_goal(pipe, goal, patience)?;
     Ok(parse(&bytes, Some(spec)))
 }
 
@@ -99,10 +99,7 @@ pub(crate) fn read_report(pipe: &OwnedFd, spec: &LaunchSpec, goal: Goal, patienc
 pub(crate) fn start_failure(said: &[u8], spec: Option<&LaunchSpec>) -> Error {
     match parse(said, spec).outcome {
         Outcome::Failed(error) => error,
-        _ => {
-            let text = "init was killed before it became the workload";
-            Error::found(ErrorKind::System, Stage::Become, "init", "wait", text)
-        }
+        _ => Error::process_ended(Stage::Become, "init", "wait", None, "it was killed before it became the workload"),
     }
 }
 
@@ -159,13 +156,14 @@ fn said_in_between(mark: u8, errno: i32, spec: Option<&LaunchSpec>) -> Error {
     }
 }
 
-fn read_to_goal(pipe: &OwnedFd, goal: Goal, deadline: Instant) -> Result<Vec<u8>> {
+fn read_to_goal(pipe: &OwnedFd, goal: Goal, patience: Duration) -> Result<Vec<u8>> {
+    let deadline = Instant::now() + patience;
     const OBJECT: &str = "init's report";
     let mut bytes = Vec::new();
     let mut buffer = [0; 1024];
     loop {
         if !is_readable_by(pipe.as_fd(), Some(deadline)).at(Stage::Clone, OBJECT, "poll")? {
-            return Err(too_slow(&bytes));
+            return Err(too_slow(&bytes, patience));
         }
         match rustix::io::read(pipe.as_fd(), &mut buffer) {
             Ok(0) => return Ok(bytes),
@@ -182,19 +180,20 @@ fn read_to_goal(pipe: &OwnedFd, goal: Goal, deadline: Instant) -> Result<Vec<u8>
     }
 }
 
-fn too_slow(bytes: &[u8]) -> Error {
+fn too_slow(bytes: &[u8], patience: Duration) -> Error {
     let stage = bytes.chunks_exact(STAGE_RECORD).filter_map(|record| Stage::from_byte(record[0])).next_back();
     let stage = stage.unwrap_or(Stage::Clone);
-    Error::found(ErrorKind::TimedOut, stage, "init", "poll", "it did not get any further in time")
+    Error::timed_out(stage, "init", "poll", patience, "it did not get any further in time")
 }
 
 fn cut_short() -> Error {
-    Error::found(ErrorKind::System, Stage::Init, "init", "read", "it ended while reporting an error")
+    Error::process_ended(Stage::Init, "init", "read", None, "it ended while reporting an error")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use crate::monitor::handover::has_started;
 
     fn spec() -> LaunchSpec {

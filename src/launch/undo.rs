@@ -8,7 +8,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::pid_file::{self, Place};
 use crate::cgroup::{self, CgroupPath, Layout};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ProcessEnd, Result};
 use crate::stage::Stage;
 use crate::state::claim::Notes;
 use crate::sys::Cloned;
@@ -96,7 +96,7 @@ fn kill_and_reap(pidfd: BorrowedFd<'_>) -> Result<()> {
     }
     if !child_ends_by(pidfd, Instant::now() + DYING_PATIENCE).at(Stage::Stop, "init", "waitid")? {
         let text = "it was killed and does not die: a file system that it waits for does not answer, perhaps";
-        return Err(Error::found(ErrorKind::TimedOut, Stage::Stop, "init", "waitid", text));
+        return Err(Error::timed_out(Stage::Stop, "init", "waitid", DYING_PATIENCE, text));
     }
     match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
         Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),
@@ -104,18 +104,14 @@ fn kill_and_reap(pidfd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// How init ended, in words; its status is left for the monitor or the undo to collect.
-pub(super) fn end_of(child: &Cloned) -> String {
+/// How init ended; `None` where that cannot be known. Its status is left for the monitor or the undo
+/// to collect.
+pub(super) fn end_of(child: &Cloned) -> Option<ProcessEnd> {
     // The pipe of a dying init closes a moment before it can be waited for.
     let _ = child_ends_by(child.pidfd.as_fd(), Instant::now() + DYING_PATIENCE);
-    match end_of_child(child.pidfd.as_fd()) {
-        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => format!("exit code {code}"),
-            (None, Some(signal)) => format!("signal {signal}"),
-            (None, None) => "of unknown cause".to_owned(),
-        },
-        _ => "of unknown cause".to_owned(),
-    }
+    let status = end_of_child(child.pidfd.as_fd()).ok()??;
+    let code = status.exit_status().map(ProcessEnd::Code);
+    code.or_else(|| status.terminating_signal().map(ProcessEnd::Signal))
 }
 
 /// Whether init has ended, without collecting its status.

@@ -21,7 +21,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use super::job::{Goal, Job};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::host_files::HostFile;
 use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
 use crate::opened::HostFiles;
@@ -223,5 +223,5 @@ impl FileText {
 }
 
 fn malformed(text: &str) -> Error {
-    Error::found(ErrorKind::System, Stage::Request, OBJECT, "parse", text)
+    Error::malformed(Stage::Request, OBJECT, "parse", text)
 }

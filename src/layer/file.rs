@@ -39,6 +39,7 @@ const EROFS_MAX_BLOCK_BITS: u8 = 16;
 /// A file system that can be a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum LayerFormat {
     /// squashfs 4.0
     Squashfs,
@@ -49,6 +50,7 @@ pub enum LayerFormat {
 /// What a layer's file is, whatever it is called: two paths with equal identities are one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LayerIdentity {
     /// Number of the file system's device.
     pub device: u64,
@@ -71,6 +73,7 @@ impl LayerIdentity {
 
 /// A layer's file, open for reading (`O_CLOEXEC`) and checked.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct OpenLayer {
     /// The path it was opened by.
     pub path: LayerPath,

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::OpenLayer;
 use super::pins::file_in_id;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::stage::Stage;
 use crate::sys::{self, LoopStatus};
@@ -77,13 +77,8 @@ impl LoopDevice {
             losses += 1;
             rest(losses);
         }
-        Err(Error::found(
-            ErrorKind::Exhausted,
-            Stage::Layers,
-            object,
-            "ioctl(LOOP_CONFIGURE)",
-            format!("{losses} free loop devices in a row were taken by others"),
-        ))
+        let cause = Cause::LostRace { attempts: losses, prize: "the free loop device".to_owned() };
+        Err(Error::new(ErrorKind::Exhausted, Stage::Layers, object, "ioctl(LOOP_CONFIGURE)", cause))
     }
 
     /// Binds this device, unless somebody else was faster.

@@ -47,8 +47,9 @@ use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, o
 use crate::error::Result;
 use crate::fsmount::NewFilesystem;
 use crate::stage::Stage;
-pub use file::{LayerFormat, LayerIdentity, OpenLayer, check_layers, without_repeats};
-pub use image_roots::ImageRoots;
+pub use file::{LayerFormat, LayerIdentity, OpenLayer};
+pub(crate) use file::{check_layers, without_repeats};
+pub(crate) use image_roots::ImageRoots;
 use loopdev::{BoundDevices, LoopDevice};
 pub(crate) use pins::Look;
 pub use pins::{Trim, TrimmedLayer};

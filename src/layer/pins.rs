@@ -29,6 +29,7 @@ pub enum Trim {
 
 /// A layer that reaping looked at, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct TrimmedLayer {
     /// The layer's directory name.
     pub layer_id: String,

@@ -13,6 +13,7 @@ use std::path::Path;
 
 /// A layer that is mounted or used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct LayerStatus {
     /// What the run root calls it: what its file is, never a path.
     pub layer_id: String,

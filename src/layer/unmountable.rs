@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{FileType, fstat};
 
 use super::LayerFormat;
-use crate::error::{Cause, Context, Error, ErrorKind, Result};
+use crate::error::{Cause, Context, Error, ErrorKind, FileAspect, Result};
 use crate::host::kind_of_file;
 use crate::stage::Stage;
 
@@ -32,9 +32,9 @@ pub(super) fn with_directory(mount: OwnedFd, object: &str, format: LayerFormat) 
     match FileType::from_raw_mode(mode) {
         FileType::Directory => Ok(mount),
         other => {
-            let text =
-                format!("its root is {}, not a directory: a damaged {} file", kind_of_file(other), format.name());
-            Err(Error::found(ErrorKind::System, Stage::Layers, object, "fstat", text))
+            let found = format!("a damaged {} file whose root is {}", format.name(), kind_of_file(other));
+            let expected = "one whose root is a directory";
+            Err(Error::wrong_file(Stage::Layers, object, "fstat", FileAspect::Content, found, expected))
         }
     }
 }

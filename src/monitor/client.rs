@@ -11,7 +11,8 @@ use rustix::net::{
 };
 
 use super::protocol::{Answer, Request, Signal};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
+use crate::phase::Phase;
 use crate::stage::Stage;
 use crate::wait::is_readable_by;
 
@@ -20,7 +21,7 @@ pub(crate) const SOCKET: &str = "monitor.sock";
 
 /// The monitor answers within microseconds; this long a silence means that it cannot run (it is
 /// stopped, or the machine has too much to do).
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What came of asking a monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(crate) enum Reply {
 pub(crate) fn start(directory: &Path, patience: Duration) -> Result<Reply> {
     match ask(directory, Request::Start, Stage::Become, "start", patience) {
         Err(error) if error.errno() == Some(libc::EALREADY) => {
-            Err(error.with_kind(ErrorKind::Phase).explain("it has been started already"))
+            Err(Error::wrong_phase(Stage::Become, error.object(), "start", Phase::Running, Phase::Created))
         }
         other => other,
     }
@@ -58,15 +59,10 @@ pub(crate) fn stop(directory: &Path, signal: i32, grace: Duration) -> Result<Rep
 }
 
 fn named(directory: &Path, signal: i32) -> Result<Signal> {
-    u8::try_from(signal).ok().and_then(Signal::new).ok_or_else(|| {
-        Error::found(
-            ErrorKind::Invalid,
-            Stage::Stop,
-            object(directory),
-            "signal",
-            format!("there is no signal {signal}"),
-        )
-    })
+    u8::try_from(signal)
+        .ok()
+        .and_then(Signal::new)
+        .ok_or_else(|| Error::invalid_field(object(directory), "signal", format!("there is no signal {signal}")))
 }
 
 fn object(directory: &Path) -> String {

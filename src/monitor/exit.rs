@@ -3,9 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The schema that this build writes and reads.
-pub const SCHEMA: u32 = 1;
-
 /// How one container ended. Counters that the host does not have are `None`, never 0.
 ///
 /// When the run root's file system was full, the record ends after `wall_ns`: everything that
@@ -13,7 +10,7 @@ pub const SCHEMA: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExitRecord {
-    /// [`SCHEMA`].
+    /// The version of the file, as [`SCHEMA`](crate::record::SCHEMA) is this version's.
     pub schema: u32,
     /// The container.
     pub id: String,
@@ -130,6 +127,7 @@ pub enum EndReason {
 
 /// What ran out of memory, and at whose limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Oom {
     /// Processes of the container that the kernel killed; the one killed is often not init.
     pub kills: Option<u64>,
@@ -143,6 +141,7 @@ pub struct Oom {
 
 /// Out-of-memory events at one ancestor's limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AncestorOom {
     /// The ancestor, as the handover named it.
     pub cgroup: String,
@@ -152,6 +151,7 @@ pub struct AncestorOom {
 
 /// How full the upper was at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct UpperUse {
     /// Bytes in use.
     pub used_bytes: u64,
@@ -165,6 +165,7 @@ pub struct UpperUse {
 
 /// The monitor about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct MonitorUse {
     /// How often it woke up: once for the exit, else only for requests, their connections,
     /// deadlines and orphans.

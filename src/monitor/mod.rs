@@ -19,14 +19,23 @@
 //! 70 a bug.
 
 pub(crate) mod client;
-pub mod counters;
-pub mod decimal;
-pub mod exit;
+pub(crate) mod exit;
+
+// Of the program: what the library itself has no use for is here for its tests.
+#[cfg(test)]
+mod counters;
+mod decimal;
+#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
 pub mod handover;
+#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
 pub mod list;
-pub mod oom_cause;
+#[cfg(test)]
+mod oom_cause;
+#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
 pub mod protocol;
-pub mod record;
+#[cfg(test)]
+mod record;
+#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
 pub mod step;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -52,13 +61,8 @@ impl Handover<'_> {
         let written = self.write(&mut text);
         if written.is_err() || Handover::decode(text.as_bytes()) != Some(*self) {
             let object = format!("handover of container '{}'", self.id);
-            return Err(Error::found(
-                ErrorKind::Invalid,
-                Stage::Monitor,
-                object,
-                "encode",
-                "cannot be said in its format",
-            ));
+            let error = Error::malformed(Stage::Monitor, object, "encode", "cannot be said in its format");
+            return Err(error.with_kind(ErrorKind::Invalid));
         }
         Ok(text.into_bytes())
     }

@@ -36,7 +36,7 @@ use oci_spec::runtime::{
     LinuxNamespaceType, LinuxSeccomp, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use crate::error::{Error, ErrorKind, Problem, Result};
+use crate::error::{Error, Problem, Result};
 use crate::lsm::Confinement;
 use crate::request::{Identity, LaunchSpec, Network, RootMode};
 use crate::root::staging::ROOT;
@@ -92,7 +92,7 @@ const UMASK: u32 = 0o022;
 /// image lacks before it turns a read-only root read-only.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] when the seccomp profile is not one of OCI's form.
+/// [`Invalid`](crate::ErrorKind::Invalid) when the seccomp profile is not one of OCI's form.
 pub fn document(spec: &LaunchSpec, root: &Path) -> Result<Spec> {
     let seccomp = seccomp(spec)?;
     let build = || -> Built<Spec> {
@@ -237,7 +237,7 @@ fn linux(namespaces: &[LinuxNamespaceType]) -> Built<Linux> {
 
 /// The builders refuse what is missing or out of range, and a validated launch spec is neither.
 fn impossible(error: &OciSpecError) -> Error {
-    Error::found(ErrorKind::System, Stage::Request, "OCI document", "build", error.to_string())
+    Error::malformed(Stage::Request, "OCI document", "build", error)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cgroup::{DeviceRules, Limits, SwapLimit};
+use crate::error::ErrorKind;
 use crate::request::{AppArmor, Builder, Identity, Seccomp, Selinux, SelinuxLabel};
 
 fn minimal() -> Builder {

@@ -14,6 +14,7 @@ pub(super) struct Machine {
 
 /// What is done to cgroups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedCgroups {
     /// The container's, in each hierarchy.
     pub path: String,

@@ -8,6 +8,7 @@ use crate::request::LaunchSpec;
 /// What confines the worker from its exec on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct PlannedConfinement {
     /// `AppArmor` or `SELinux`.
     pub module: &'static str,

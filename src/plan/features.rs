@@ -8,6 +8,7 @@ use crate::request::{LaunchSpec, RootMode, SetuidBits};
 
 /// One choice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedFeature {
     /// What it is about.
     pub name: &'static str,

@@ -9,6 +9,7 @@ use crate::settings::Settings;
 
 /// One layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedLayer {
     /// The file.
     pub path: String,
@@ -29,6 +30,7 @@ pub struct PlannedLayer {
 
 /// The container's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedOverlay {
     /// What takes the writes.
     pub upper: String,

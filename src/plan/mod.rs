@@ -38,6 +38,7 @@ const BUNDLE_ROOT: &str = "rootfs";
 
 /// Everything that a launch would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// The container.
     pub id: String,

@@ -12,6 +12,7 @@ use crate::sys::MountAttr;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedMount {
     /// Where, inside the container.
     pub destination: String,
@@ -27,6 +28,7 @@ pub struct PlannedMount {
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum PlannedMountKind {
     /// A new file system.
     New {

@@ -7,6 +7,7 @@ use crate::request::{LaunchSpec, Network};
 
 /// One namespace of the container's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedNamespace {
     /// Its kind, as OCI has it.
     pub kind: &'static str,

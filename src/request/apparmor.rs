@@ -15,6 +15,7 @@ const UNCONFINED: &str = "unconfined";
 /// launch is refused without it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum AppArmor {
     /// That of [`SquallBuilder::default_apparmor`](crate::SquallBuilder::default_apparmor); without
     /// one as [`AppArmor::Unconfined`].
@@ -65,6 +66,7 @@ impl AppArmorProfile {
     }
 
     /// The name as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -9,6 +9,7 @@ use crate::document::{BadValue, quoted};
 /// Whether the container may write through a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Access {
     /// `ro`
     ReadOnly,
@@ -19,6 +20,7 @@ pub enum Access {
 /// Whether a bind brings the mounts below its source along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Recursion {
     /// `rbind`: with everything mounted below.
     Recursive,
@@ -31,6 +33,7 @@ pub enum Recursion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "OCI's own eight words")]
+#[non_exhaustive]
 pub enum Propagation {
     Private,
     RecursivePrivate,
@@ -46,6 +49,7 @@ pub enum Propagation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the words of mount(8)")]
+#[non_exhaustive]
 pub enum MountFlag {
     NoSuid,
     Suid,
@@ -88,6 +92,7 @@ pub struct MountFlags(BTreeSet<MountFlag>);
 
 impl MountFlags {
     /// Whether a flag was asked for.
+    #[must_use]
     pub fn contains(&self, flag: MountFlag) -> bool {
         self.0.contains(&flag)
     }

@@ -37,6 +37,7 @@ impl Door<'static> {
 
 impl Door<'_> {
     /// A problem with the name that the user knows.
+    #[must_use]
     pub fn rename(&self, problem: Problem) -> Problem {
         let below = |(ours, theirs): &(&str, &str)| {
             let rest = problem.field.strip_prefix(ours)?;
@@ -81,6 +82,7 @@ enum Place {
 /// an empty environment, working directory `/`, a read-only root, no further mounts, the host's
 /// name, no network, no limits.
 #[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
     id: Needed<ContainerId>,
     layers: Option<Vec<LayerPath>>,
@@ -338,6 +340,7 @@ impl Builder {
 
     /// Everything wrong with what was given so far; what is missing is not in it. The first
     /// hundred, then a count.
+    #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let env = self.env.iter().cloned().collect();
         let mut problems = self.problems.clone();

@@ -31,16 +31,19 @@ impl Variable {
     }
 
     /// What stands before the first `=`.
+    #[must_use]
     pub fn name(&self) -> &str {
         self.0.split_once('=').map_or(self.0.as_str(), |(name, _)| name)
     }
 
     /// What stands after the first `=`.
+    #[must_use]
     pub fn value(&self) -> &str {
         self.0.split_once('=').map_or("", |(_, value)| value)
     }
 
     /// The whole variable, `NAME=VALUE`.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -64,6 +67,7 @@ pub struct Environment(Vec<Variable>);
 
 impl Environment {
     /// The variables in order.
+    #[must_use]
     pub fn variables(&self) -> &[Variable] {
         &self.0
     }

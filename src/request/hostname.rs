@@ -34,6 +34,7 @@ impl Hostname {
 
     /// The host name of a container that nobody named a host for: its id, without what ids may have
     /// and host names may not.
+    #[must_use]
     pub fn of_id(id: &ContainerId) -> Hostname {
         let mut name = id.as_str().trim_end_matches(|last: char| !last.is_ascii_alphanumeric()).to_owned();
         while name.contains("..") {
@@ -43,6 +44,7 @@ impl Hostname {
     }
 
     /// The name as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

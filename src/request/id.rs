@@ -32,6 +32,7 @@ impl ContainerId {
     }
 
     /// The id as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -69,22 +69,26 @@ impl Identity {
     }
 
     /// The home directory that the host names for this user, from NSS; nothing where it names none.
+    #[must_use]
     pub fn home_on_host(&self) -> Option<AbsolutePath> {
         let user = User::from_uid(Uid::from_raw(self.uid)).ok()??;
         AbsolutePath::new(user.dir).ok()
     }
 
     /// The user id.
+    #[must_use]
     pub fn uid(&self) -> u32 {
         self.uid
     }
 
     /// The primary group id.
+    #[must_use]
     pub fn gid(&self) -> u32 {
         self.gid
     }
 
     /// All groups, the primary one first; never empty.
+    #[must_use]
     pub fn groups(&self) -> &[u32] {
         &self.groups
     }

@@ -14,6 +14,7 @@ pub(crate) const TMPFS_MODE: u32 = 0o1777;
 /// One mount. Their order counts: a later one may lie below an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Mount {
     /// Something of the host.
     Bind(Bind),
@@ -23,6 +24,7 @@ pub enum Mount {
 
 impl Mount {
     /// Where it is mounted inside the container.
+    #[must_use]
     pub fn destination(&self) -> &Destination {
         match self {
             Mount::Bind(bind) => &bind.destination,
@@ -91,6 +93,7 @@ pub struct Tmpfs {
 
 impl Tmpfs {
     /// A writable tmpfs of this size, with this mode of its top directory.
+    #[must_use]
     pub fn new(destination: Destination, size_bytes: Option<u64>, mode: u32) -> Tmpfs {
         Tmpfs {
             destination,

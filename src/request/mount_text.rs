@@ -10,6 +10,7 @@ use crate::document::{BadValue, quoted};
 /// A mount, and what was said of it that means something to docker and podman and changes nothing
 /// here.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TypedMount {
     /// The mount.
     pub mount: Mount,

@@ -54,16 +54,19 @@ impl AbsolutePath {
     }
 
     /// The root directory.
+    #[must_use]
     pub fn root() -> AbsolutePath {
         AbsolutePath("/".into())
     }
 
     /// The path as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The path.
+    #[must_use]
     pub fn as_path(&self) -> &Path {
         Path::new(&self.0)
     }
@@ -89,11 +92,13 @@ impl LayerPath {
     }
 
     /// The path as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
     /// The path.
+    #[must_use]
     pub fn as_path(&self) -> &Path {
         self.0.as_path()
     }
@@ -119,11 +124,13 @@ impl Destination {
     }
 
     /// The path as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
     /// The path.
+    #[must_use]
     pub fn as_path(&self) -> &Path {
         self.0.as_path()
     }

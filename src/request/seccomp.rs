@@ -12,6 +12,7 @@ use crate::seccomp::{Filter, Profile, brief_warnings};
 /// The filter that a worker gets as the last thing before its program.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Seccomp {
     /// Squall's own for ordinary workers: `seccomp-profiles/default.json`.
     #[default]
@@ -39,6 +40,7 @@ struct Document {
 
 impl ProfileDocument {
     /// The object as it came.
+    #[must_use]
     pub fn value(&self) -> &Value {
         &self.0.value
     }

@@ -13,6 +13,7 @@ const MAX_BYTES: usize = 4095;
 /// them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Selinux {
     /// That of [`SquallBuilder::default_selinux`](crate::SquallBuilder::default_selinux); without
     /// one as [`Selinux::Disable`].
@@ -49,6 +50,7 @@ impl SelinuxLabel {
     }
 
     /// The label as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -26,6 +26,7 @@ const OBJECT: &str = "launch spec";
 /// The container's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum RootMode {
     /// Nothing can be written.
     ReadOnly,
@@ -95,6 +96,7 @@ impl From<HostDirectoryText> for HostDirectory {
 /// The network that a container sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Network {
     /// The host's.
     Host,
@@ -105,6 +107,7 @@ pub enum Network {
 /// What becomes of a container's record when the container has ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OnExit {
     /// It stays until somebody removes it, so that everybody can learn how the container ended.
     #[default]
@@ -117,6 +120,7 @@ pub enum OnExit {
 /// Where the worker's HOME comes from, should its environment not have one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Home {
     /// It has none then.
     #[default]
@@ -134,6 +138,7 @@ pub enum Home {
 /// may set them always: such a program makes no more of anybody than they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum SetuidBits {
     /// EPERM for every call that would set them. A package manager that installs `su` fails by it.
     #[default]
@@ -225,17 +230,20 @@ impl LaunchSpec {
     }
 
     /// The spec as JSON.
+    #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         // Checked text, numbers and lists with text keys: nothing that JSON could not hold.
         serde_json::to_vec(&self.fields).unwrap_or_default()
     }
 
     /// The scope that systemd is asked for; none where the cgroup is made without it.
+    #[must_use]
     pub fn scope(&self) -> Option<Scope> {
         Scope::of(&self.cgroup).filter(|_| self.cgroup_manager == Manager::Systemd)
     }
 
     /// The fields, to change some and check again.
+    #[must_use]
     pub fn into_fields(self) -> Fields {
         self.fields
     }

@@ -35,6 +35,7 @@ impl UidRange {
     }
 
     /// Whether a uid is one of them.
+    #[must_use]
     pub fn contains(self, uid: u32) -> bool {
         (self.first..=self.last).contains(&uid)
     }

@@ -20,6 +20,7 @@ const MAX_DIGITS: usize = 19;
 
 /// A share of CPU time as the kernel takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CpuTime {
     /// Microseconds of CPU time in each period.
     pub quota_us: i64,

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, major, makedev, minor, mknodat, openat, symlinkat};
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, FileAspect, Result};
 use crate::stage::Stage;
 
 /// Where they are.
@@ -89,6 +89,9 @@ fn open_null(directory: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<Own
     )?;
     match is_null(&null).at(Stage::Mounts, OBJECT, "fstat")? {
         true => Ok(null),
-        false => Err(Error::found(ErrorKind::System, Stage::Mounts, OBJECT, "fstat", "it is not the null device")),
+        false => {
+            let (found, expected) = ("another file", "the null device");
+            Err(Error::wrong_file(Stage::Mounts, OBJECT, "fstat", FileAspect::Type, found, expected))
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::binds::Sources;
 use super::devices::{self, DEV};
 use super::mount_steps::{MountStep, What};
 use super::target::{Links, Place, Target, TargetKind, open_target};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, FileAspect, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::fsmount::{NewFilesystem, attach};
 use crate::stage::Stage;
@@ -69,8 +69,8 @@ impl<'a> Mounted<'a> {
             if identity(found.as_fd(), &path)? == identity(mount.as_fd(), &path)? {
                 return Ok((path, found));
             }
-            let text = "it is not the file system that was mounted there";
-            Err(Error::found(ErrorKind::System, Stage::Mounts, path, "fstat", text))
+            let (found, expected) = ("another file system", "the one that was mounted there");
+            Err(Error::wrong_file(Stage::Mounts, path, "fstat", FileAspect::Mount, found, expected))
         };
         let ours = self.ours.into_iter().map(find).collect::<Result<_>>()?;
         Ok(Mounted { root: copy, top: self.top, system: self.system, own: self.own, ours })
@@ -160,8 +160,9 @@ impl<'a> Mounted<'a> {
             _ => return Ok(target),
         };
         let object = format!("mount point '{}'", step.destination);
-        let text = format!("a symbolic link of the image leads it {led_to}");
-        Err(Error::found(ErrorKind::System, Stage::Mounts, object, "fstat", text))
+        let found = format!("behind a symbolic link of the image that leads {led_to}");
+        let expected = "a place in the image itself";
+        Err(Error::wrong_file(Stage::Mounts, object, "fstat", FileAspect::Mount, found, expected))
     }
 
     /// Keeps what the later steps have to know of a mount. Nothing is made in what lies below /dev,
@@ -192,6 +193,6 @@ fn way_below<'p>(directory: &str, path: &'p str) -> Option<&'p str> {
 
 /// The plan makes read-only what it has just mounted.
 fn covered(step: &MountStep) -> Error {
-    let text = "something is mounted over it";
-    Error::found(ErrorKind::System, Stage::Mounts, &step.destination, "mount_setattr(ro)", text)
+    let (found, expected) = ("covered by another mount", "the one that was just made");
+    Error::wrong_file(Stage::Mounts, &step.destination, "mount_setattr(ro)", FileAspect::Mount, found, expected)
 }

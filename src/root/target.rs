@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, FileAspect, Result};
+use crate::host::kind_of_file;
 use crate::stage::Stage;
 
 /// What the mount point has to be.
@@ -182,17 +183,12 @@ fn check_kind(fd: OwnedFd, path: &str, kind: TargetKind) -> Result<Target> {
     if right {
         return Ok(Target { fd, device: stat.st_dev, inode: stat.st_ino });
     }
-    let (is, must) = match kind {
-        TargetKind::Directory => ("not a directory", "the source is one"),
-        TargetKind::File => ("a directory", "the source is not"),
+    let expected = match kind {
+        TargetKind::Directory => "a directory, as the source is one",
+        TargetKind::File => "a file, as the source is no directory",
     };
-    Err(Error::found(
-        ErrorKind::System,
-        Stage::Mounts,
-        mount_point(path),
-        "fstat",
-        format!("the image has {is} there, and {must}"),
-    ))
+    let found = format!("{} in the image", kind_of_file(found));
+    Err(Error::wrong_file(Stage::Mounts, mount_point(path), "fstat", FileAspect::Type, found, expected))
 }
 
 fn mount_point(path: impl fmt::Display) -> String {
@@ -202,8 +198,9 @@ fn mount_point(path: impl fmt::Display) -> String {
 /// Nothing is made, as root, in what the caller has of the host: another worker may have put links
 /// there, and it would stay.
 fn not_ours(path: &str) -> Error {
-    let text = "it does not exist in the caller's bind above it, where nothing is made: make it there first";
-    Error::found(ErrorKind::System, Stage::Mounts, mount_point(path), "mkdirat", text)
+    let found = "missing in the caller's bind above it, where nothing is made";
+    let expected = "one of the caller's own: make it there first";
+    Error::wrong_file(Stage::Mounts, mount_point(path), "mkdirat", FileAspect::Presence, found, expected)
 }
 
 fn refused(path: &str, errno: Errno) -> Error {

@@ -13,9 +13,10 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::{mount_steps, upper_quota};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, FileAspect, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::fsmount::NewFilesystem;
+use crate::host::file_with_access;
 use crate::host_files::HostFile;
 use crate::opened::HostFiles;
 use crate::request::{HostDirectory, LaunchSpec, RootMode};
@@ -66,8 +67,7 @@ fn in_directory(HostDirectory { path, size_bytes }: &HostDirectory, opened: Opti
     };
     let upper = upper.at(Stage::Root, &object, "open")?;
     if flock(&upper, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-        let text = "another container writes to it";
-        return Err(Error::found(ErrorKind::Exists, Stage::Root, object, "flock", text));
+        return Err(Error::in_use(ErrorKind::Exists, Stage::Root, object, "another container, which writes to it"));
     }
     // The bound comes before the first entry, which inherits it.
     match size_bytes {
@@ -92,12 +92,14 @@ fn closed_level(directory: BorrowedFd<'_>, object: &str) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let level = openat(directory, LEVEL, flags, Mode::empty()).at(Stage::Root, object, "openat")?;
     let stat = fstat(&level).at(Stage::Root, object, "fstat")?;
-    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let kind = FileType::from_raw_mode(stat.st_mode);
     let own = rustix::process::geteuid().as_raw();
-    if is_directory && stat.st_uid == own && stat.st_mode & 0o077 == 0 {
+    if kind == FileType::Directory && stat.st_uid == own && stat.st_mode & 0o077 == 0 {
         return Ok(level);
     }
-    let text =
-        format!("expected a directory of uid {own} that nobody else can enter (0700), in which upper and work lie");
-    Err(Error::found(ErrorKind::Exists, Stage::Root, object, "fstat", text))
+    let found = file_with_access(stat.st_mode, stat.st_uid);
+    let expected = format!("a directory of uid {own} that nobody else can enter (0700), in which upper and work lie");
+    let aspect = if kind == FileType::Directory { FileAspect::Access } else { FileAspect::Type };
+    let error = Error::wrong_file(Stage::Root, object, "fstat", aspect, found, expected);
+    Err(error.with_kind(ErrorKind::Exists))
 }

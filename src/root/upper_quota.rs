@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{Dir, fstat, fstatfs};
 use rustix::io::Errno;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, FileAspect, Result};
 use crate::stage::Stage;
 use crate::sys;
 
@@ -60,7 +60,7 @@ pub(crate) fn check(directory: BorrowedFd<'_>, object: &str) -> Result<()> {
     let magic = fstatfs(directory).at(Stage::Root, object, "fstatfs")?.f_type as u64;
     let Some(lack) = lack_of(magic, || sys::project_quota_is_on(directory).map_err(errno_of)) else { return Ok(()) };
     let text = format!("its size cannot be bounded: {}", lack.text());
-    Err(Error::found(ErrorKind::Unsupported, Stage::Root, object, "quotactl_fd(Q_GETINFO)", text))
+    Err(Error::lacking(Stage::Root, object, "quotactl_fd(Q_GETINFO)", "project quota", text))
 }
 
 /// Bounds what is written into a directory from now on, together with what is in it since an
@@ -72,8 +72,9 @@ pub(crate) fn bound(directory: BorrowedFd<'_>, size_bytes: u64, object: &str) ->
     let ours = project_for(directory, object)?;
     if sys::project_of(directory).at(Stage::Root, object, "ioctl(FS_IOC_FSGETXATTR)")? != ours {
         if !is_empty(directory).at(Stage::Root, object, "getdents64")? {
-            let text = "there is something in it that no bound has counted: give an empty directory";
-            return Err(Error::found(ErrorKind::Exists, Stage::Root, object, "getdents64", text));
+            let (found, expected) = ("a directory with content that no bound has counted", "an empty one");
+            let error = Error::wrong_file(Stage::Root, object, "getdents64", FileAspect::Content, found, expected);
+            return Err(error.with_kind(ErrorKind::Exists));
         }
         sys::set_project(directory, ours).at(Stage::Root, object, "ioctl(FS_IOC_FSSETXATTR)")?;
     }

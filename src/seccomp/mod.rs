@@ -37,7 +37,7 @@ pub use crate::sys::instruction::Instruction;
 pub use filter::Filter;
 #[cfg(fuzzing)]
 pub use filter::cross_check::CrossCheck;
-pub use filter::interpreter::{CallData, Fault, interpret};
+pub use filter::interpreter::Fault;
 pub(crate) use filter::refused;
 pub use profile::Profile;
 pub use profile::action::Action;
@@ -46,3 +46,9 @@ pub use profile::warning::{Warning, brief as brief_warnings};
 pub use text::explanation::{Explanation, Reason};
 pub use text::listing::{Case, Conditional, Group, Listing};
 pub use text::number::parse as parse_number;
+
+/// For tests alone, by the feature `testing`.
+#[cfg(feature = "testing")]
+pub(crate) mod machinery {
+    pub use super::filter::interpreter::{CallData, interpret};
+}

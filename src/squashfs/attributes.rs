@@ -27,6 +27,7 @@ pub struct Attributes {
 
 impl Attributes {
     /// The mode, root as owner and group, the start of 1970, no extended attributes.
+    #[must_use]
     pub fn new(mode: u32) -> Attributes {
         Attributes { mode, ..Attributes::default() }
     }

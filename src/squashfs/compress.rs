@@ -6,6 +6,7 @@ use std::fmt;
 /// `CONFIG_SQUASHFS_…` in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
+#[non_exhaustive]
 pub enum CompressorId {
     /// zlib streams (RFC 1950). `CONFIG_SQUASHFS_ZLIB`, in every kernel that has squashfs in
     /// practice.

@@ -9,6 +9,7 @@ use crate::error::ErrorKind;
 
 /// What a [`SquashfsError`] is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Object {
     /// The image as a whole.
     Image,
@@ -44,11 +45,13 @@ impl SquashfsError {
     }
 
     /// What the call was about.
+    #[must_use]
     pub fn object(&self) -> &Object {
         &self.object
     }
 
     /// What is wrong.
+    #[must_use]
     pub fn fault(&self) -> &Fault {
         &self.fault
     }
@@ -56,6 +59,7 @@ impl SquashfsError {
     /// What a caller can do about it: [`ErrorKind::Invalid`] for entries and options that no image
     /// can hold, [`ErrorKind::Exhausted`] for a limit of the format or a full disk,
     /// [`ErrorKind::System`] for other failed reads and writes.
+    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match &self.fault {
             Fault::TooManyIds | Fault::TooManyInodes | Fault::TableTooLarge | Fault::DirectoryTooLarge => {

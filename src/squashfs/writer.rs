@@ -48,6 +48,7 @@ impl Default for Options {
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// The length of the image with its padding, in bytes: a multiple of 4096.
     pub bytes: u64,

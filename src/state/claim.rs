@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use super::run_root::RunRoot;
 use crate::cgroup::CgroupPath;
 use crate::crash::{self, Role};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Cause, Context, Error, ErrorKind, Result};
 use crate::host::{absent, boot_id};
 use crate::request::{AbsolutePath, ContainerId, Identity, LaunchSpec};
 use crate::stage::Stage;
+use crate::state::record;
 
 /// The file with the notes: a line of JSON each, which is only ever added to. So a note is there as
 /// a whole or not at all, and a file system that has become full takes nothing of what was noted
@@ -149,8 +150,9 @@ impl Claim {
         match renameat_with(rustix::fs::CWD, unnamed, rustix::fs::CWD, &claim.path, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(claim),
             Err(Errno::EXIST) => {
-                let text = "there is a container of this id";
-                Err(Error::found(ErrorKind::Exists, Stage::Claim, object, "renameat2", text))
+                let holder = record::read_launch(&claim.path).ok().flatten();
+                let cause = Cause::IdTaken { init_pid: holder.map(|record| record.init.pid) };
+                Err(Error::new(ErrorKind::Exists, Stage::Claim, object, "renameat2", cause))
             }
             Err(errno) => Err(errno).at(Stage::Claim, object, "renameat2"),
         }
@@ -205,7 +207,8 @@ fn make_and_lock(run_root: &RunRoot, id: &ContainerId, object: &str) -> Result<(
             return Ok((unnamed, directory));
         }
     }
-    Err(Error::found(ErrorKind::Exhausted, Stage::Claim, object, "mkdir", "others kept taking its directory away"))
+    let cause = Cause::LostRace { attempts: ATTEMPTS, prize: "its directory away".to_owned() };
+    Err(Error::new(ErrorKind::Exhausted, Stage::Claim, object, "mkdir", cause))
 }
 
 fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {

@@ -27,7 +27,7 @@ use rustix::fs::{FlockOperation, XattrFlags, flock, getxattr, setxattr};
 use serde::{Deserialize, Serialize};
 
 use super::run_root::RunRoot;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Cause, Context, Error, ErrorKind, Result};
 use crate::host::create_private_directory;
 use crate::request::{Access, Identity, LaunchSpec, Mount, RootMode, UidRange};
 use crate::stage::Stage;
@@ -57,6 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a container with a user of its own is given of the host's files besides its volumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct OwnUser {
     /// Files that belong to the user: it is not given to another container while one of them is
     /// there.
@@ -67,6 +68,7 @@ pub struct OwnUser {
 
 impl OwnUser {
     /// These files, and no streams.
+    #[must_use]
     pub fn of_files(files: Vec<PathBuf>) -> OwnUser {
         OwnUser { files, streams: Vec::new() }
     }
@@ -201,8 +203,9 @@ impl Users {
         let mut uids = std::iter::successors(Some(start), |uid| Some(self.range.after(*uid)));
         let all = self.range.len() as usize;
         uids.by_ref().take(all).find(|uid| self.is_free(*uid)).ok_or_else(|| {
-            let text = format!("each of the uids {} belongs to a container or to its files", self.range);
-            Error::found(ErrorKind::Exhausted, Stage::Claim, self.object(), "choose", text)
+            let limit = format!("uids of {}", self.range);
+            let cause = Cause::LimitReached { limit, value: self.range.len().into() };
+            Error::new(ErrorKind::Exhausted, Stage::Claim, self.object(), "choose", cause)
         })
     }
 
@@ -275,8 +278,7 @@ impl Users {
         if lock_by(directory.as_fd(), Instant::now() + PATIENCE).at(Stage::Claim, self.object(), "flock")? {
             return Ok(directory);
         }
-        let text = format!("somebody has held them for {} s", PATIENCE.as_secs());
-        Err(Error::found(ErrorKind::TimedOut, Stage::Claim, self.object(), "flock", text))
+        Err(Error::timed_out(Stage::Claim, self.object(), "flock", PATIENCE, "somebody has held them all the time"))
     }
 
     fn directory(&self) -> PathBuf {

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::record::RemovedExits;
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::host::create_private_directory;
+use crate::error::{Context, Error, ErrorKind, FileAspect, Result};
+use crate::host::{create_private_directory, file_with_access};
 use crate::request::ContainerId;
 use crate::stage::Stage;
 
@@ -37,16 +37,11 @@ impl RunRoot {
         if path.is_absolute() {
             return Ok(RunRoot(path));
         }
-        Err(Error::found(
-            ErrorKind::Invalid,
-            Stage::Request,
-            format!("run root '{}'", path.display()),
-            "check",
-            "it has to be an absolute path",
-        ))
+        Err(Error::invalid_field(format!("run root '{}'", path.display()), "path", "it has to be absolute"))
     }
 
     /// Its path.
+    #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -78,12 +73,16 @@ impl RunRoot {
         let object = format!("run root '{}'", self.0.display());
         create_private_directory(&self.0).at(Stage::Claim, &object, "mkdir")?;
         let metadata = fs::symlink_metadata(&self.0).at(Stage::Claim, &object, "lstat")?;
-        let found = |text: &str| Error::found(ErrorKind::Privilege, Stage::Claim, object.clone(), "lstat", text);
-        if !metadata.is_dir() {
-            return Err(found("it is not a directory"));
-        }
-        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-            return Err(found("it belongs to somebody else, or others may write to it"));
+        let own = rustix::process::geteuid().as_raw();
+        let aspect = match metadata.is_dir() {
+            false => Some(FileAspect::Type),
+            true => (metadata.uid() != own || metadata.mode() & 0o022 != 0).then_some(FileAspect::Access),
+        };
+        if let Some(aspect) = aspect {
+            let found = file_with_access(metadata.mode(), metadata.uid());
+            let expected = format!("a directory of uid {own} that nobody else can write to");
+            let error = Error::wrong_file(Stage::Claim, object, "lstat", aspect, found, expected);
+            return Err(error.with_kind(ErrorKind::Privilege));
         }
         create_private_directory(&self.layers()).at(Stage::Claim, &object, "mkdir(layers)")?;
         create_private_directory(&self.containers()).at(Stage::Claim, &object, "mkdir(containers)")

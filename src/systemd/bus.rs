@@ -1,8 +1,6 @@
 //! The call over D-Bus. zbus rather than cgroups-rs, which has no way to learn when a unit is there
 //! or whether it has failed.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use zbus::MatchRule;
 use zbus::blocking::MessageIterator;
@@ -12,7 +10,7 @@ use zbus::zvariant::{OwnedObjectPath, Value};
 
 use super::BUS;
 use crate::cgroup::Scope;
-use crate::error::ErrorKind;
+use crate::error::{Cause, ErrorKind};
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
@@ -47,9 +45,9 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+impl From<Refusal> for Cause {
+    fn from(Refusal { name, text }: Refusal) -> Cause {
+        Cause::Systemd { name, text }
     }
 }
 

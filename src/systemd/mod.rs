@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cgroup::{Layout, Manager, Scope};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::stage::Stage;
 
 /// Where the bus is that systemd listens on. Not from the environment, which is not trusted.
@@ -32,6 +32,7 @@ impl Manager {
     /// it runs, the machine has cgroup v2 alone, and this program was built with the feature
     /// `systemd`, because every cgroup that systemd has not delegated is its own there; otherwise
     /// Squall itself.
+    #[must_use]
     pub fn of_this_machine() -> Manager {
         match Layout::detect() {
             Ok(layout) if Manager::no_scopes(&layout).is_none() => Manager::Systemd,
@@ -40,6 +41,7 @@ impl Manager {
     }
 
     /// Why systemd cannot be asked for a scope on this machine; `None` where it can be.
+    #[must_use]
     pub fn no_scopes(layout: &Layout) -> Option<String> {
         let alone = layout.hierarchies().len() == 1 && layout.unified().is_some();
         let found = |path: &str| Path::new(path).exists();
@@ -60,11 +62,17 @@ impl Manager {
 /// # Errors
 /// `Unsupported`: [`Manager::no_scopes`] says why not.
 pub(crate) fn check(scope: &Scope) -> Result<()> {
-    Manager::no_scopes(&Layout::detect()?).map_or(Ok(()), |reason| failed(scope, ErrorKind::Unsupported, reason))
+    Manager::no_scopes(&Layout::detect()?).map_or(Ok(()), |reason| Err(no_scope(scope, reason)))
 }
 
-fn failed(scope: &Scope, kind: ErrorKind, text: String) -> Result<()> {
-    Err(Error::found(kind, Stage::Cgroup, format!("unit '{scope}'"), "StartTransientUnit", text))
+const CALL: &str = "StartTransientUnit";
+
+fn object(scope: &Scope) -> String {
+    format!("unit '{scope}'")
+}
+
+fn no_scope(scope: &Scope, reason: String) -> Error {
+    Error::lacking(Stage::Cgroup, object(scope), CALL, "systemd", reason)
 }
 
 /// Has systemd make the scope with this process in it, and goes into the monitor's cgroup there.
@@ -73,20 +81,19 @@ fn failed(scope: &Scope, kind: ErrorKind, text: String) -> Result<()> {
 /// `Exists`: there is such a unit. `TimedOut`, `Privilege`, `System`: systemd did not answer, or
 /// refused. `Unsupported`: its cgroups are not where ours are.
 pub(crate) fn enter(layout: &Layout, scope: &Scope) -> Result<()> {
-    let failed = |kind, text| failed(scope, kind, text);
-    start(scope).or_else(|(kind, text)| failed(kind, text))?;
+    start(scope)?;
     let found = crate::cgroup::Membership::of_self(layout)?;
     match layout.unified().and_then(|unified| found.path_in(unified)) {
         Some(path) if path == scope.directory().as_str() => crate::cgroup::join_monitors(layout, &scope.monitor()),
         path => {
             let path = path.unwrap_or("nowhere");
-            failed(ErrorKind::Unsupported, format!("systemd put it at '{path}', and not at '{}'", scope.directory()))
+            Err(no_scope(scope, format!("systemd put it at '{path}', and not at '{}'", scope.directory())))
         }
     }
 }
 
 #[cfg(feature = "systemd")]
-fn start(scope: &Scope) -> std::result::Result<(), (ErrorKind, String)> {
+fn start(scope: &Scope) -> Result<()> {
     use crate::child_task::{Failure, apart};
     use crate::sys::{ParentDeath, on_parent_death};
 
@@ -98,13 +105,15 @@ fn start(scope: &Scope) -> std::result::Result<(), (ErrorKind, String)> {
     });
     match asked {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(refusal)) => Err((refusal.kind(), refusal.to_string())),
-        Err(late @ Failure::Late(_)) => Err((ErrorKind::TimedOut, format!("systemd: {late}"))),
-        Err(failure) => Err((ErrorKind::System, failure.to_string())),
+        Ok(Err(refusal)) => Err(Error::new(refusal.kind(), Stage::Cgroup, object(scope), CALL, refusal.into())),
+        Err(Failure::Late(patience)) => {
+            Err(Error::timed_out(Stage::Cgroup, object(scope), CALL, patience, "systemd does not answer"))
+        }
+        Err(failure) => Err(Error::process_ended(Stage::Cgroup, object(scope), CALL, None, failure.to_string())),
     }
 }
 
 #[cfg(not(feature = "systemd"))]
-fn start(_: &Scope) -> std::result::Result<(), (ErrorKind, String)> {
+fn start(_: &Scope) -> Result<()> {
     Ok(())
 }

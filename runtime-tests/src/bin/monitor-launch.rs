@@ -25,11 +25,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::{ClockId, clock_gettime};
 
-use squall::monitor::PROGRAM;
-use squall::monitor::handover::{CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch};
-use squall::monitor::list::List;
-use squall::monitor::protocol::Signal;
-use squall::monitor::step::Terms;
+use squall::testing::monitor::PROGRAM;
+use squall::testing::monitor::handover::{CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, OomKind, OomWatch};
+use squall::testing::monitor::list::List;
+use squall::testing::monitor::protocol::Signal;
+use squall::testing::monitor::step::Terms;
 
 #[derive(Default)]
 struct Options {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use squall::cgroup::*;
+use squall::testing::cgroup::*;
 
 use crate::ground::{Ground, PATIENCE, everything};
 use crate::inside::enter;

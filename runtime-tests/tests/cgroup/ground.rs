@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use squall::cgroup::*;
 use squall::error::Error;
+use squall::testing::cgroup::*;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const ROLE: &str = "SQUALL_CGTEST_ROLE";

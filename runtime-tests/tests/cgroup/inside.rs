@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use squall::cgroup::*;
+use squall::testing::cgroup::*;
 
 use crate::cost::measure;
 use crate::ground::{GROUP, LAYOUT, ROLE};

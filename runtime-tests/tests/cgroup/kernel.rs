@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use squall::cgroup::*;
 use squall::error::ErrorKind;
+use squall::testing::cgroup::*;
 
 use crate::ground::{Ground, PATIENCE, everything};
 
@@ -80,11 +81,13 @@ fn what_the_kernel_rounds_is_reported() {
     let ground = Ground::new("rounding");
     let limits = Limits { memory_bytes: Some((64 << 20) + 5000), cpu_shares: Some(1_000_000), ..Limits::none() };
     let (_, adjustments) = ground.create(&limits).unwrap();
-    let memory = Adjustment { field: Field::MemoryBytes, asked: "67113864".into(), got: Got::Value("67112960".into()) };
-    assert!(adjustments.contains(&memory), "{adjustments:?}");
+    let reported = |field, asked: &str, got: &str| {
+        let got = Got::Value(got.into());
+        adjustments.iter().any(|one| one.field == field && one.asked == asked && one.got == got)
+    };
+    assert!(reported(Field::MemoryBytes, "67113864", "67112960"), "{adjustments:?}");
     if !ground.layout.holder(Controller::Cpu).unwrap().is_v2() {
-        let shares = Adjustment { field: Field::CpuShares, asked: "1000000".into(), got: Got::Value("262144".into()) };
-        assert!(adjustments.contains(&shares), "{adjustments:?}");
+        assert!(reported(Field::CpuShares, "1000000", "262144"), "{adjustments:?}");
     }
 }
 
@@ -172,15 +175,15 @@ fn waiting_inside(ground: &Ground) -> Child {
 
 #[test]
 fn the_pids_limit_is_reached_and_everything_is_killed_and_removed() {
-    for (name, means) in [("kill", KillMeans::Best), ("signals", KillMeans::Signals)] {
+    for (name, by_file) in [("kill", true), ("signals", false)] {
         let ground = Ground::new(name);
         let (cgroup, _) = ground.create(&Limits { pids: Some(12), ..Limits::none() }).unwrap();
         let output = ground.run("fork");
         assert!(String::from_utf8_lossy(&output.stdout).contains("refused"), "{output:?}");
         let usage = cgroup.usage();
         assert!(usage.pids_refused.unwrap() >= 1 && usage.pids_current.unwrap() >= 5, "{usage:?}");
-        let how = cgroup.kill_all(means).unwrap();
-        assert_eq!(matches!(how, KilledBy::CgroupKill), means == KillMeans::Best, "{how:?}");
+        let how = if by_file { cgroup.kill_all() } else { cgroup.kill_by_signals() }.unwrap();
+        assert_eq!(how == KilledBy::CgroupKill, by_file, "{how:?}");
         cgroup.remove(PATIENCE).unwrap();
     }
 }
@@ -190,7 +193,7 @@ fn the_pids_limit_is_reached_and_everything_is_killed_and_removed() {
 fn one_version_alone_joins_kills_and_removes() {
     let all = Layout::detect().unwrap();
     for (name, v2) in [("v1-alone", false), ("v2-alone", true)] {
-        for means in [KillMeans::Best, KillMeans::Signals] {
+        for by_file in [true, false] {
             let some: Vec<_> = all.hierarchies().iter().filter(|hierarchy| hierarchy.is_v2() == v2).cloned().collect();
             if some.is_empty() {
                 eprintln!("skipped: this machine has no hierarchy of that version");
@@ -207,8 +210,8 @@ fn one_version_alone_joins_kills_and_removes() {
             if !cpuset {
                 fs::write(format!("{below}/cgroup.procs"), children[0].id().to_string()).unwrap();
             }
-            let how = cgroup.kill_all(means).unwrap();
-            assert_eq!(how == KilledBy::CgroupKill, v2 && means == KillMeans::Best, "{how:?}");
+            let how = if by_file { cgroup.kill_all() } else { cgroup.kill_by_signals() }.unwrap();
+            assert_eq!(how == KilledBy::CgroupKill, v2 && by_file, "{how:?}");
             for child in &mut children {
                 // In v1 the group that is frozen is not the one below, so its process may be
                 // reached through another hierarchy only.

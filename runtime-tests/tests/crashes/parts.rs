@@ -87,6 +87,7 @@ fn remove(args: &[String]) {
         Container::Created(created) => created.kill_tree().and_then(Ended::remove),
         Container::Running(running) => running.kill_tree().and_then(Ended::remove),
         Container::Launching(launching) => launching.abandon(),
+        other => panic!("{other:?}"),
     });
 }
 

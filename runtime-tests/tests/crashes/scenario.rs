@@ -338,9 +338,6 @@ fn check_end(scene: &Scene, about: &About, verdict: &mut Verdict) {
         Ok(Some(Container::Running(running))) => {
             verdict.other.push(format!("it still runs: {:?}", running.record().init));
         }
-        Ok(Some(Container::Created(created))) => {
-            verdict.other.push(format!("it is still there: {:?}", created.record().init));
-        }
         // What never ran tells no code of the worker's.
         Ok(Some(Container::Exited(exited))) if about.may_be_created && exited.exit().started_unix_ns.is_none() => {}
         Ok(Some(Container::Exited(exited))) => match exited.exit().exit {
@@ -358,6 +355,7 @@ fn check_end(scene: &Scene, about: &About, verdict: &mut Verdict) {
                 verdict.false_exits.push("it is said to be lost, and runs".to_owned());
             }
         }
+        Ok(Some(other)) => verdict.other.push(format!("it is still there: {:?}", other.phase())),
     }
 }
 

@@ -13,8 +13,8 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
 };
-use squall::monitor::exit::ExitRecord;
-use squall::monitor::protocol::{Answer, Request, Status};
+use squall::record::ExitRecord;
+use squall::testing::monitor::protocol::{Answer, Request, Status};
 
 /// The hierarchies that a container is in: those of v1 that count something and the tree of v2
 /// beside them, or v2 alone.

@@ -11,8 +11,8 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, Signal as Kill, kill_process};
-use squall::monitor::exit::{EndReason, Exit};
-use squall::monitor::protocol::{Answer, Progress, Request, Signal};
+use squall::record::{EndReason, Exit};
+use squall::testing::monitor::protocol::{Answer, Progress, Request, Signal};
 
 use crate::container::{Client, Launch, hierarchies, stop};
 

@@ -17,7 +17,7 @@
 //! | every mount of the host makes a create slower, many times over | [`the_mount_table_of_the_host_is_not_read_for_every_controller`] |
 //! | no fallback below Linux 5.12 | `runtime_tests::needs`: the tests refuse such a machine |
 //! | without a mount namespace's path the root is a chroot | `namespaces::entering_the_mount_namespace_lands_in_the_containers_root` |
-//! | absent capability sets drop nothing | `identity::every_capability_set_is_empty_whoever_the_user_is`, unit tests of `squall::oci` |
+//! | absent capability sets drop nothing | `identity::every_capability_set_is_empty_whoever_the_user_is`, unit tests of `oci` |
 //! | a death of init before the workload is not told from the workload's | [`a_death_of_init_before_the_workload_is_an_error_that_names_the_stage`] |
 
 use std::collections::BTreeMap;

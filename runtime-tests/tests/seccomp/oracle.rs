@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use squall::seccomp::{Action, CallData, Instruction, Profile, Reason, interpret};
+use squall::seccomp::{Action, Instruction, Profile, Reason};
+use squall::testing::seccomp::{CallData, interpret};
 
 /// Debian's interpreter: another one on the PATH does not see Debian's modules.
 const PYTHON: &str = "/usr/bin/python3";

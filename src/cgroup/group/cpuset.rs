@@ -204,6 +204,7 @@ fn exclusive_below(directory: &str, file: &str, exclusive: &str) -> Vec<(String,
 
 /// What of the cpusets at the top of this machine a person should know: what is seen, and what to
 /// do about it.
+#[must_use]
 pub fn findings(hierarchy: &Hierarchy, parent: &CgroupPath) -> Vec<(String, String)> {
     if !needs_values(hierarchy) {
         return Vec::new();

@@ -24,7 +24,7 @@ use super::machine::controller::Controller;
 use super::machine::layout::{Hierarchy, Layout};
 use super::occupancy::inode_of;
 use super::path::CgroupPath;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::stage::Stage;
 use apply::{Target, devices_not_enforced};
 use directory::{Existing, Made};
@@ -97,13 +97,9 @@ impl Cgroup {
             }
         }
         if cgroup.directories.is_empty() {
-            return Err(Error::found(
-                ErrorKind::NotFound,
-                Stage::Cgroup,
-                format!("cgroup '{path}'"),
-                "open",
-                "no hierarchy has it",
-            ));
+            let places = layout.hierarchies().iter().map(|hierarchy| hierarchy.directory(path)).collect();
+            let object = format!("cgroup '{path}'");
+            return Err(Error::new(ErrorKind::NotFound, Stage::Cgroup, object, "open", Cause::NotFoundIn { places }));
         }
         Ok(cgroup)
     }
@@ -114,6 +110,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// As [`Cgroup::create`]; values written before the refused one stay.
+    #[cfg(any(test, feature = "testing"))]
     pub fn set_limits(&self, limits: &Limits) -> Result<Vec<Adjustment>> {
         supported(&self.layout, &self.path, limits)?;
         let mut adjustments = Vec::new();
@@ -127,6 +124,7 @@ impl Cgroup {
     }
 
     /// The layout it was made in.
+    #[cfg(any(test, feature = "testing"))]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -200,8 +198,8 @@ pub(super) fn supported(layout: &Layout, path: &CgroupPath, limits: &Limits) -> 
         return Err(Error::invalid(format!("cgroup '{path}'"), problems));
     }
     let needed: Vec<_> = needed(limits).collect();
-    let unsupported = |text: String| {
-        Err(Error::found(ErrorKind::Unsupported, Stage::Cgroup, format!("cgroup '{path}'"), "create", text))
+    let lacking = |feature: String, text: String| {
+        Err(Error::lacking(Stage::Cgroup, format!("cgroup '{path}'"), "create", feature, text))
     };
     for (controller, field) in &needed {
         if layout.holder(*controller).is_none() {
@@ -209,12 +207,14 @@ pub(super) fn supported(layout: &Layout, path: &CgroupPath, limits: &Limits) -> 
                 [] => "and no cgroup hierarchy is mounted: in a chroot mount the machine's /sys there (mount --rbind)",
                 _ => "which this machine does not offer",
             };
-            return unsupported(format!("{field} needs the cgroup controller '{controller}', {lack}"));
+            let feature = format!("cgroup controller {controller}");
+            return lacking(feature, format!("{field} needs the cgroup controller '{controller}', {lack}"));
         }
     }
     if limits.memory_oom_group && layout.holder(Controller::Memory).is_some_and(|memory| !memory.is_v2()) {
         let field = Field::MemoryOomGroup;
-        return unsupported(format!("{field} is one of cgroup v2, and this machine has its memory controller on v1"));
+        let text = format!("{field} is one of cgroup v2, and this machine has its memory controller on v1");
+        return lacking("cgroup v2".to_owned(), text);
     }
     Ok(needed)
 }

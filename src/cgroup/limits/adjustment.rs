@@ -11,6 +11,7 @@ use super::Field;
 
 /// A limit that was not applied as asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Adjustment {
     /// Which limit.
     pub field: Field,
@@ -23,6 +24,7 @@ pub struct Adjustment {
 /// What there is instead of what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Got {
     /// The kernel took another value: rounded to pages, forced into its range.
     Value(String),

@@ -22,6 +22,7 @@ pub struct CpuList(Vec<(u16, u16)>);
 
 /// Why a text is no list of processors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CpuListProblem {
     /// There is nothing in it, or nothing between two commas.
     #[error("a list of processors holds numbers and ranges such as '0-3,7', and nothing is empty")]
@@ -46,6 +47,7 @@ impl CpuList {
     }
 
     /// How many processors or nodes the list holds.
+    #[must_use]
     pub fn count(&self) -> usize {
         self.0.iter().map(|(from, to)| usize::from(to - from) + 1).sum()
     }

@@ -28,6 +28,7 @@ pub const STANDARD: [&str; 10] = [
 /// The device nodes of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum DeviceRules {
     /// Whatever the parent cgroup allows; nothing is written.
     Inherit,
@@ -67,6 +68,7 @@ pub struct DeviceRuleProblem(String);
 
 impl DeviceRule {
     /// The rule as the kernel takes it.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

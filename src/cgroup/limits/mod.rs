@@ -64,6 +64,7 @@ pub struct Limits {
 /// Memory and swap together, in the meaning of OCI and docker: the sum, not the swap alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
+#[non_exhaustive]
 pub enum SwapLimit {
     /// At most this many bytes of memory and swap; equal to the memory limit means no swap at all.
     Total(u64),
@@ -100,6 +101,7 @@ impl From<SwapLimit> for i64 {
 /// A field of [`Limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Field {
     /// [`Limits::cpu_quota_us`]
     CpuQuotaUs,
@@ -129,6 +131,7 @@ pub enum Field {
 
 impl Field {
     /// The field's name in [`Limits`].
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Field::CpuQuotaUs => "cpu_quota_us",
@@ -155,6 +158,7 @@ impl std::fmt::Display for Field {
 
 impl Limits {
     /// No limit at all, device rules included.
+    #[must_use]
     pub fn none() -> Limits {
         Limits { devices: DeviceRules::Inherit, ..Limits::default() }
     }
@@ -162,6 +166,7 @@ impl Limits {
     /// Every value that no kernel could take, for the door that the request came through. What
     /// depends on the kernel or on the parent cgroup (a quota under 1000 us, a processor that is
     /// not there) shows when it is written.
+    #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let zero = |field: Field, value: Option<u64>| {
             (value == Some(0)).then(|| problem(field, "0 is no limit; leave it out for none"))

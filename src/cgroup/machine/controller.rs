@@ -6,6 +6,7 @@ use std::fmt;
 
 /// A controller of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Controller {
     /// Processor time and weight.
     Cpu,
@@ -27,6 +28,7 @@ pub enum Controller {
 
 impl Controller {
     /// The name in cgroup v1.
+    #[must_use]
     pub fn v1_name(self) -> &'static str {
         match self {
             Controller::Cpu => "cpu",
@@ -41,6 +43,7 @@ impl Controller {
     }
 
     /// The name in cgroup v2, where it is a controller there.
+    #[must_use]
     pub fn v2_name(self) -> Option<&'static str> {
         match self {
             Controller::Cpu => Some("cpu"),

@@ -104,22 +104,26 @@ impl Layout {
     }
 
     /// Every hierarchy.
+    #[must_use]
     pub fn hierarchies(&self) -> &[Hierarchy] {
         &self.hierarchies
     }
 
     /// Where `/proc` is.
+    #[must_use]
     pub fn procfs(&self) -> &Path {
         &self.procfs
     }
 
     /// The v2 hierarchy, also the one of a hybrid machine.
+    #[must_use]
     pub fn unified(&self) -> Option<&Hierarchy> {
         self.hierarchies.iter().find(|hierarchy| hierarchy.is_v2())
     }
 
     /// The hierarchy in which `controller` works. The kernel gives each controller to one hierarchy
     /// only.
+    #[must_use]
     pub fn holder(&self, controller: Controller) -> Option<&Hierarchy> {
         self.hierarchies.iter().find(|hierarchy| hierarchy.has(controller))
     }
@@ -127,11 +131,13 @@ impl Layout {
 
 impl Hierarchy {
     /// Whether this is cgroup v2.
+    #[must_use]
     pub fn is_v2(&self) -> bool {
         matches!(self.kind, Kind::V2 { .. })
     }
 
     /// Whether `controller` works here.
+    #[must_use]
     pub fn has(&self, controller: Controller) -> bool {
         match &self.kind {
             Kind::V1 { controllers, .. } => controllers.iter().any(|name| name == controller.v1_name()),
@@ -142,11 +148,13 @@ impl Hierarchy {
     }
 
     /// The directory of the cgroup `path`.
+    #[must_use]
     pub fn directory(&self, path: &CgroupPath) -> String {
         self.below(path.as_str())
     }
 
     /// What `/proc/<pid>/cgroup` shows for a process in the cgroup `path`.
+    #[must_use]
     pub fn membership_of(&self, path: &CgroupPath) -> String {
         format!("{}{path}", self.root.trim_end_matches('/'))
     }

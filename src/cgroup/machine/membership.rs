@@ -49,6 +49,7 @@ impl Membership {
     ///
     /// # Errors
     /// `NotFound` where there is no such process, `System` where `/proc` cannot be read.
+    #[cfg(any(test, feature = "testing"))]
     pub fn of(layout: &Layout, pid: u32) -> Result<Membership> {
         Membership::read(layout.procfs(), &pid.to_string())
     }

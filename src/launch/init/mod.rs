@@ -28,7 +28,7 @@ use rustix::process::{fchdir, umask};
 use super::report::Reporter;
 use crate::cgroup::Layout;
 use crate::crash;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Cause, Context, Error, ErrorKind, Result};
 use crate::layer::LayerMount;
 use crate::lsm::Confinement;
 use crate::oci;
@@ -135,7 +135,7 @@ fn wait_for_cgroups(init: &Init<'_>) -> Result<()> {
 fn wait_for_admission(admission: &OwnedFd) -> Result<()> {
     let mut byte = [0];
     match rustix::io::retry_on_intr(|| rustix::io::read(admission, &mut byte)).at(Stage::Join, "admission", "read")? {
-        0 => Err(Error::found(ErrorKind::System, Stage::Join, "admission", "read", "the launch process has ended")),
+        0 => Err(Error::process_ended(Stage::Join, "admission", "read", None, "the launch process has ended")),
         _ => Ok(()),
     }
 }
@@ -175,7 +175,7 @@ fn workload(init: &Init<'_>, home: Option<String>, report: &Rc<OwnedFd>) -> Resu
     let step = init.step.try_clone().at(Stage::Init, "squall-step", "fcntl(F_DUPFD)")?;
     let strings = |strings: Vec<String>| -> Result<Vec<CString>> {
         let texts: std::result::Result<_, _> = strings.into_iter().map(CString::new).collect();
-        texts.map_err(|_| Error::found(ErrorKind::Invalid, Stage::Become, "argument", "check", "it holds a NUL byte"))
+        texts.map_err(|_| Error::invalid_field("workload", "argument", "it holds a NUL byte"))
     };
     let environment = spec.env.variables().iter().map(|variable| variable.as_str().to_owned()).chain(home).collect();
     let confinement = Confinement::of(spec)
@@ -271,6 +271,9 @@ fn run_libcontainer(init: &Init<'_>, root: OwnedFd, working_directory: &OwnedFd,
     };
     match container_init_process(&args, &mut main_sender, &mut init_receiver) {
         Err(error) => Err(failed("container_init_process")(&error)),
-        Ok(()) => Err(Error::found(ErrorKind::System, Stage::Init, OBJECT, "container_init_process", "it returned")),
+        Ok(()) => {
+            let cause = Cause::Libcontainer("it returned".to_owned());
+            Err(Error::new(ErrorKind::System, Stage::Init, OBJECT, "container_init_process", cause))
+        }
     }
 }

@@ -18,7 +18,8 @@ use rustix::io::Errno;
 use super::exec_stub;
 use super::interpreter;
 use super::interpreter::Problem;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Cause, Context, Error, ErrorKind, FileAspect};
+use crate::host::kind_of_file;
 use crate::launch::report::Reporter;
 use crate::launch::rlimits;
 use crate::seccomp::Filter;
@@ -110,8 +111,9 @@ impl Workload {
             }
         }
         Err(denied.unwrap_or_else(|| {
-            let text = format!("not in any directory of PATH={}", String::from_utf8_lossy(self.search_path()));
-            Error::found(ErrorKind::ProgramNotFound, Stage::Become, object(name), "search", text)
+            let path = String::from_utf8_lossy(self.search_path());
+            let cause = Cause::NotFoundIn { places: path.split(':').map(str::to_owned).collect() };
+            Error::new(ErrorKind::ProgramNotFound, Stage::Become, object(name), "search(PATH)", cause)
         }))
     }
 
@@ -133,12 +135,14 @@ fn check(path: CString, name: &CStr) -> Result<CString, Error> {
     access(&path, Access::EXEC_OK).map_err(|errno| closed_to(&path, name, errno))?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(&path, flags, Mode::empty()).map_err(|errno| unreadable(&path, errno))?;
-    let not_executable =
-        |text: &str| Error::found(ErrorKind::ProgramNotExecutable, Stage::Become, object(&path), "stat", text);
-    match rustix::fs::fstat(&file).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-        Ok(FileType::Directory) => return Err(not_executable("it is a directory")),
-        Ok(FileType::RegularFile) => {}
-        _ => return Err(not_executable("it is not a regular file")),
+    let stat = rustix::fs::fstat(&file).at(Stage::Become, object(&path), "fstat")?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        other => {
+            let (found, expected) = (kind_of_file(other), "a program");
+            let error = Error::wrong_file(Stage::Become, object(&path), "stat", FileAspect::Type, found, expected);
+            return Err(error.with_kind(ErrorKind::ProgramNotExecutable));
+        }
     }
     match interpreter::problem(&file.into()) {
         None => Ok(path),

@@ -79,11 +79,8 @@ fn start(squall: &Squall, arguments: &Start) -> Result<i32> {
         match squall.attach(id)? {
             Container::Created(created) => drop(created.start()?),
             Container::Running(_) => {}
-            Container::Launching(_) => return Err(not_started(id)),
-            Container::Exited(_) | Container::Lost(_) => {
-                let object = format!("container '{id}'");
-                return Err(Error::found(ErrorKind::Phase, Stage::Become, object, "start", "it has ended"));
-            }
+            Container::Launching(_) => return Err(not_launched(id)),
+            other => return Err(wrong_phase(Stage::Become, &other, "start", Phase::Created)),
         }
         say!("{id}");
         Ok(())
@@ -173,7 +170,7 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
                 document["start_error"] = json!(error.to_string());
             }
         }
-        Container::Launching(_) | Container::Lost(_) => {}
+        _ => {}
     }
     if arguments.json {
         say!("{document}");
@@ -252,7 +249,7 @@ fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, L
         Found::There(Container::Running(running)) => running.wait()?,
         Found::There(Container::Exited(exited)) => Ended::Exited(exited),
         Found::There(Container::Lost(lost)) => Ended::Lost(lost),
-        Found::There(Container::Launching(_)) => return Err(not_started(id)),
+        Found::There(_) => return Err(not_launched(id)),
     };
     Ok(match ended {
         Ended::Exited(exited) => Ok(exited.exit().clone()),
@@ -267,7 +264,11 @@ pub fn report_out_of_memory(id: &str, exit: &ExitRecord) {
     }
 }
 
-fn not_started(id: &str) -> Error {
+fn wrong_phase(stage: Stage, container: &Container, call: &str, needed: Phase) -> Error {
+    Error::wrong_phase(stage, format!("container '{}'", container.id()), call, container.phase(), needed)
+}
+
+fn not_launched(id: &str) -> Error {
     let text = "it is being launched, or its launch died half way (then `squall reap` clears it)";
     Error::found(ErrorKind::Phase, Stage::Watch, format!("container '{id}'"), "attach", text)
 }
@@ -280,8 +281,8 @@ fn stop(squall: &Squall, arguments: &Stop) -> Result<i32> {
         match find(squall, id)? {
             Found::There(Container::Created(created)) => drop(created.stop()?),
             Found::There(Container::Running(running)) => drop(running.stop(signal, grace)?),
-            Found::There(Container::Launching(_)) => return Err(not_started(id)),
             Found::There(Container::Exited(_) | Container::Lost(_)) | Found::Removed(_) => {}
+            Found::There(_) => return Err(not_launched(id)),
         }
         say!("{id}");
         Ok(())
@@ -294,11 +295,8 @@ fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
         match squall.attach(id)? {
             Container::Created(created) => created.signal(signal)?,
             Container::Running(running) => running.signal(signal)?,
-            Container::Exited(_) | Container::Lost(_) => {
-                let object = format!("container '{id}'");
-                return Err(Error::found(ErrorKind::Phase, Stage::Stop, object, "signal", "it has ended"));
-            }
-            Container::Launching(_) => return Err(not_started(id)),
+            Container::Launching(_) => return Err(not_launched(id)),
+            other => return Err(wrong_phase(Stage::Stop, &other, "signal", Phase::Running)),
         }
         say!("{id}");
         Ok(())
@@ -345,7 +343,7 @@ fn remove_one(squall: &Squall, id: &str, force: bool) -> Result<()> {
             let text = "it runs: stop it first, or use --force";
             Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{id}'"), "remove", text))
         }
-        Container::Launching(_) => Err(not_started(id)),
+        _ => Err(not_launched(id)),
     }
 }
 

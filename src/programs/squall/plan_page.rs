@@ -101,6 +101,11 @@ fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// What this page has no words for (yet).
+fn as_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 fn mount_line(mount: &PlannedMount) -> String {
     let attributes = mount.attributes.join(",");
     let links = if mount.follows_links { "" } else { "  [no links]" };
@@ -114,6 +119,7 @@ fn mount_line(mount: &PlannedMount) -> String {
         PlannedMountKind::Cgroup { source } => format!("bind of {source}  {attributes}"),
         PlannedMountKind::Link { to } => format!("link to {to}"),
         PlannedMountKind::MakeReadOnly => "turns read-only".to_owned(),
+        other => as_json(other),
     };
     format!("{:28}  {}{links}", mount.destination, what.trim_end())
 }
@@ -143,5 +149,6 @@ fn act_line(act: &Act) -> String {
         }
         Act::Join { file } => format!("write  {file}  <pid of init>"),
         Act::Born { directory } => format!("clone  init is born in {directory}"),
+        other => as_json(other),
     }
 }

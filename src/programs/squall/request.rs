@@ -8,7 +8,7 @@ use squall::request::{
     AbsolutePath, AppArmor, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec,
     Network, OnExit, RootMode, Seccomp, Selinux, SetuidBits, UidRange, storm, values,
 };
-use squall::{DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
+use squall::{Cause, DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
 
 use crate::args::Run;
 use crate::mounts::Mounts;
@@ -93,13 +93,8 @@ pub fn launch_spec(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     if run.tty {
         let text =
             "a terminal for the worker is not supported yet: leave -t out, and the worker has the caller's streams";
-        return Err(Error::found(
-            ErrorKind::Unsupported,
-            Stage::Request,
-            DOOR.object,
-            "check",
-            format!("--tty: {text}"),
-        ));
+        let cause = Cause::Lacking { feature: "--tty".to_owned(), meaning: format!("--tty: {text}") };
+        return Err(Error::new(ErrorKind::Unsupported, Stage::Request, DOOR.object, "check", cause));
     }
     match &run.spec {
         Some(path) => from_storm(path, run),
@@ -171,12 +166,12 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     builder = mounts.into_iter().fold(builder, |builder, (_, mount)| builder.mount(mount));
     match (&run.hostname, network) {
         (Some(hostname), _) => builder = builder.hostname(hostname),
-        // With the host's network the host's name is the right one.
-        (None, Network::Host) => {}
         (None, Network::None) => {
             let name = ContainerId::new(&id).map(|id| Hostname::of_id(&id));
             builder = name.into_iter().fold(builder, |builder, name| builder.hostname(name.as_str()));
         }
+        // With the host's network the host's name is the right one.
+        (None, _) => {}
     }
     if let Some(path) = run.pidfile.as_ref().and_then(|path| flags.value("--pidfile", values::host_path(path))) {
         builder = builder.pid_file(path);

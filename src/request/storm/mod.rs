@@ -163,7 +163,7 @@ impl StormCommand {
         match rustix::fs::lstat(self.pid_file.as_path()) {
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::system(Stage::Request, object, "lstat", errno)),
-            Ok(_) => Err(Error::found(ErrorKind::Exists, Stage::Request, object, "lstat", "exists already")),
+            Ok(_) => Err(Error::there_already(ErrorKind::Exists, Stage::Request, object, "lstat")),
         }
     }
 

@@ -33,6 +33,7 @@ impl CallData {
 
 /// What the kernel would not have taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// No such instruction is used in filters of system calls.
     #[error("instruction {at} has the unknown code {code:#x}")]

@@ -29,11 +29,13 @@ impl Filter {
     }
 
     /// The program.
+    #[must_use]
     pub fn program(&self) -> &[Instruction] {
         &self.program
     }
 
     /// Flags for seccomp(2).
+    #[must_use]
     pub fn flags(&self) -> Flags {
         self.flags
     }

@@ -16,6 +16,7 @@ pub(in crate::seccomp) const MAX_MESSAGE: u64 = u16::MAX as u64;
 /// What happens to a call, strictest first: the order in which the kernel prefers one answer of
 /// several filters to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Action {
     /// The whole process is killed by SIGSYS (`SCMP_ACT_KILL_PROCESS`).
     KillProcess,

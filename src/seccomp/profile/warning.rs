@@ -8,6 +8,7 @@ use serde::Serialize;
 /// to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "warning", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Warning {
     /// A call that does not exist on this architecture, or that Squall's table does not know:
     /// skipped.

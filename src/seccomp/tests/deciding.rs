@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::{Action, CallData, Profile, Reason, Warning, interpret};
+use super::super::filter::interpreter::{CallData, interpret};
+use super::super::{Action, Profile, Reason, Warning};
 use super::{NO_ARGS, denying, number, profile};
 use crate::seccomp::profile::architecture::NATIVE;
 use crate::seccomp::profile::call::CLONE3;

@@ -14,6 +14,7 @@ use crate::seccomp::profile::{Profile, call};
 /// What decides a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Reason {
     /// A rule.
     Rule {
@@ -40,6 +41,7 @@ pub enum Reason {
 
 /// What happens to a call, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Explanation {
     /// The call's number.
     pub number: u32,
@@ -56,12 +58,14 @@ pub struct Explanation {
 impl Profile {
     /// The number of a call that a person gave by its name, or by its number in decimal or with
     /// `0x`.
+    #[must_use]
     pub fn call_number(text: &str) -> Option<u32> {
         call::parse(text)
     }
 
     /// What happens to a call with these arguments, and why, from the rules themselves;
     /// [`crate::seccomp::Filter::decide`] asks the program.
+    #[must_use]
     pub fn explain(&self, number: u32, args: &[u64; 6]) -> Explanation {
         let explanation =
             |action, reason| Explanation { number, name: call::name_of(number), args: *args, action, reason };

@@ -13,6 +13,7 @@ use crate::seccomp::profile::{Profile, call};
 
 /// Calls that are treated alike, whatever their arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Group {
     /// What is done.
     pub action: Action,
@@ -22,6 +23,7 @@ pub struct Group {
 
 /// Calls whose arguments decide.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Conditional {
     /// The calls' names.
     pub calls: Vec<&'static str>,
@@ -33,6 +35,7 @@ pub struct Conditional {
 
 /// One case of a conditional treatment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Case {
     /// The conditions: `arg0 == 0x10 and arg2 != 0x9`.
     pub when: String,
@@ -42,6 +45,7 @@ pub struct Case {
 
 /// All of a profile in readable form. Calls that rules do not decide are not listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Listing {
     /// Calls that rules decide without looking at arguments, the strictest action last.
     pub unconditional: Vec<Group>,
@@ -59,6 +63,7 @@ pub struct Listing {
 
 impl Profile {
     /// The profile in readable form.
+    #[must_use]
     pub fn listing(&self) -> Listing {
         let treatments = Treatments::of(self);
         let mut listing = Listing {

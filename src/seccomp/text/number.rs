@@ -1,6 +1,7 @@
 //! A 64-bit number as people write it on a command line.
 
 /// A number in decimal or, after `0x`, in hexadecimal.
+#[must_use]
 pub fn parse(text: &str) -> Option<u64> {
     let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => (digits, 16),

@@ -31,7 +31,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cgroup::Adjustment;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Cause, Context, Error, ErrorKind, Result};
 use crate::layer::{LayerSource, digest_in_name};
 pub use crate::monitor::exit::*;
 use crate::monitor::handover::{RESERVED_NAME, STARTED_NAME};
@@ -124,6 +124,7 @@ pub struct LaunchRecord {
 
 impl LaunchRecord {
     /// The uid that the worker runs as, by the spec; `None` where that is not to be found in it.
+    #[must_use]
     pub fn uid(&self) -> Option<u32> {
         self.spec.pointer("/user/uid")?.as_u64()?.try_into().ok()
     }
@@ -131,6 +132,7 @@ impl LaunchRecord {
     /// The image by its content: the chain id of OCI's image specification over the layers'
     /// digests, where every layer's file is named by its digest, as in Storm's image store. Nothing
     /// otherwise: hashing the files would cost more than the launch.
+    #[must_use]
     pub fn image_digest(&self) -> Option<String> {
         let mut digests = self.layers.iter().map(|layer| digest_in_name(&layer.path));
         let first = digests.next()??;
@@ -211,13 +213,15 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// A record of a later schema may lack what this version has to know; another one is damaged.
 fn unreadable(path: &Path, bytes: &[u8], error: &serde_json::Error) -> Error {
     let written: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let (kind, text) = match written["schema"].as_u64() {
-        Some(schema) if schema > u64::from(SCHEMA) => {
-            (ErrorKind::Unsupported, format!("schema {schema} is newer than this program's {SCHEMA}: {error}"))
+    let object = path.display().to_string();
+    match written["schema"].as_u64() {
+        Some(found) if found > u64::from(SCHEMA) => {
+            let meaning = Some(error.to_string());
+            let cause = Cause::Version { of: "schema".to_owned(), found, known: SCHEMA.into(), meaning };
+            Error::new(ErrorKind::Unsupported, Stage::Watch, object, "parse", cause)
         }
-        _ => (ErrorKind::System, error.to_string()),
-    };
-    Error::found(kind, Stage::Watch, path.display().to_string(), "parse", text)
+        _ => Error::malformed(Stage::Watch, object, "parse", error),
+    }
 }
 
 /// A file that is written whole: under another name first, then renamed. Its room is taken when it

@@ -36,7 +36,7 @@ pub fn mount_root(ground: &Ground) -> Outcome<()> {
 /// The document of a container.
 pub fn document(ground: &Ground, id: &str, argv: &[&str]) -> Outcome<Value> {
     let spec = container::spec(ground, id, &ground.layers, argv)?;
-    Ok(serde_json::to_value(squall::oci::document(&spec, &root(ground))?)?)
+    Ok(serde_json::to_value(squall::testing::oci::document(&spec, &root(ground))?)?)
 }
 
 /// A bundle of it.

@@ -1,5 +1,5 @@
 //! Two ways to the same container: ours, and libcontainer's own `ContainerBuilder` with the
-//! document of `squall::oci`.
+//! document of `squall::testing::oci`.
 //!
 //! Everything that the kernel says of both is compared, from within the container and from the
 //! host. What differs on purpose stands in [`intended`] with its reason; any other difference fails
@@ -17,8 +17,8 @@ use std::fs;
 
 use runtime_tests::{Bed, cases};
 use squall::cgroup::{Limits, SwapLimit};
-use squall::oci;
 use squall::request::{Builder, Identity, LaunchSpec, Network, RootMode};
+use squall::testing::oci;
 
 pub use builder::ROLES;
 use facts::{Caller, Facts, seen_from_outside};

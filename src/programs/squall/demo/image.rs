@@ -7,9 +7,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::PROBE;
+use squall::Stage;
 use squall::error::{Context, Error, ErrorKind, Result};
 use squall::squashfs::{Attributes, DeviceKind, Options, SquashfsError, Writer};
-use squall::stage::Stage;
 
 /// Where the probe stands in the image.
 pub(super) const PROGRAM: &str = "/probe";

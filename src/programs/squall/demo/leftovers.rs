@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::worker::run_root;
+use squall::Stage;
 use squall::cgroup::Layout;
 use squall::error::{Context, Result};
 use squall::record::ProcessId;
-use squall::stage::Stage;
 
 /// Objects that carry the demonstration's name, or were its processes.
 #[derive(Debug, Serialize)]

@@ -11,12 +11,12 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
 use super::image::{Image, PROGRAM};
+use squall::Stage as LaunchStage;
 use squall::cgroup::{CgroupPath, Controller, Layout, Limits, Usage};
 use squall::error::{Context, Error, ErrorKind, Result};
 use squall::layer::Trim;
 use squall::record::{ExitRecord, LaunchRecord, ProcessId};
 use squall::request::{Identity, LaunchSpec, Seccomp};
-use squall::stage::Stage as LaunchStage;
 use squall::{Container, Ended, Running, Squall, Stdio};
 
 /// The unprivileged user that every worker is.
@@ -230,7 +230,8 @@ fn end(container: Container) -> Result<()> {
         Container::Running(running) => running.kill_tree()?.remove(),
         Container::Exited(exited) => exited.remove(),
         Container::Lost(lost) => lost.remove(),
-        Container::Launching(created) => created.abandon(),
+        Container::Launching(launching) => launching.abandon(),
+        other => Err(missing(other.id())),
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::finding::Finding;
 use crate::demo::trial::{self, Trial};
+use squall::Stage;
 use squall::child_task::{self, Failure};
 use squall::error::{Error, ErrorKind};
-use squall::stage::Stage;
 
 /// How long it may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

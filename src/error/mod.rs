@@ -8,15 +8,21 @@
 //! layers: layer 2 '/srv/images/base.sqsh': mount(squashfs): Invalid argument: not a squashfs file or a damaged one
 //! ```
 
+mod cause;
+mod written;
+
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::one_line::OneLine;
+use crate::phase::Phase;
 use crate::stage::Stage;
+pub use cause::{Cause, FileAspect, LackedCapability, Problem, ProcessEnd};
 
-/// What a caller can do about an error.
+/// What a caller can do about an error. A kind of a later version reads as [`ErrorKind::System`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -45,76 +51,16 @@ pub enum ErrorKind {
     System,
 }
 
-/// One thing wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// The field and its place in the document: `ociRuntimeConfig.mounts[3].options`, `--memory`.
-    pub field: String,
-    /// What is wrong, and what would be right.
-    pub reason: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.reason)
-    }
-}
-
-/// Why a call failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Cause {
-    /// The kernel's answer, with what it means here where that is known.
-    Errno {
-        /// The number.
-        errno: i32,
-        /// What it means at this call, where that is known.
-        meaning: Option<String>,
-    },
-    /// The request is refused for these reasons.
-    Problems(Vec<Problem>),
-    /// A check of ours failed: what was found, and what was expected.
-    Found(String),
-    /// An error of libcontainer, its chain of causes joined. It has no errno to give: it crosses a
-    /// socket as text in that crate.
-    Libcontainer(String),
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Cause::Errno { errno, meaning } => {
-                let text = io::Error::from_raw_os_error(*errno).to_string();
-                let text = text.split(" (os error").next().unwrap_or_default();
-                match meaning {
-                    Some(meaning) => write!(f, "{text}: {meaning}"),
-                    None => f.write_str(text),
-                }
-            }
-            Cause::Problems(problems) => {
-                for (index, problem) in problems.iter().enumerate() {
-                    let separator = if index == 0 { "" } else { "; " };
-                    write!(f, "{separator}{problem}")?;
-                }
-                Ok(())
-            }
-            Cause::Found(text) | Cause::Libcontainer(text) => f.write_str(text),
-        }
-    }
-}
-
 /// A failed operation. `Display` prints one line: stage, object, call, cause; whatever names it
 /// holds, a terminal only shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
     stage: Stage,
     object: String,
     call: String,
-    cause: Cause,
+    cause: Box<Cause>,
     /// Errors of taking back what had been done before this one.
-    #[serde(default)]
     left: Vec<Error>,
 }
 
@@ -132,20 +78,25 @@ impl fmt::Display for Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// An error of this kind and cause.
+    pub fn new(
+        kind: ErrorKind,
+        stage: Stage,
+        object: impl Into<String>,
+        call: impl Into<String>,
+        cause: Cause,
+    ) -> Error {
+        Error { kind, stage, object: object.into(), call: call.into(), cause: Box::new(cause), left: Vec::new() }
+    }
+
     /// A system call's failure. The kind follows from the errno; [`Error::with_kind`] overrides it.
     pub fn system(stage: Stage, object: impl Into<String>, call: impl Into<String>, errno: impl Into<Errno>) -> Error {
         let errno = errno.into().0;
-        Error {
-            kind: kind_of(errno),
-            stage,
-            object: object.into(),
-            call: call.into(),
-            cause: Cause::Errno { errno, meaning: limit_of_any_call(errno).map(str::to_owned) },
-            left: Vec::new(),
-        }
+        let cause = Cause::Errno { errno, meaning: limit_of_any_call(errno).map(str::to_owned) };
+        Error::new(kind_of(errno), stage, object, call, cause)
     }
 
-    /// A check of ours that failed.
+    /// A failure that no other cause says, in words.
     pub fn found(
         kind: ErrorKind,
         stage: Stage,
@@ -153,26 +104,130 @@ impl Error {
         call: impl Into<String>,
         text: impl Into<String>,
     ) -> Error {
-        Error {
-            kind,
-            stage,
-            object: object.into(),
-            call: call.into(),
-            cause: Cause::Found(text.into()),
-            left: Vec::new(),
-        }
+        Error::new(kind, stage, object, call, Cause::Found(text.into()))
     }
 
     /// A request with these problems; `object` names the door it came through.
     pub fn invalid(object: impl Into<String>, problems: Vec<Problem>) -> Error {
-        Error {
-            kind: ErrorKind::Invalid,
-            stage: Stage::Request,
-            object: object.into(),
-            call: "check".into(),
-            cause: Cause::Problems(problems),
-            left: Vec::new(),
-        }
+        Error::new(ErrorKind::Invalid, Stage::Request, object, "check", Cause::Problems(problems))
+    }
+
+    /// A request of which one field is wrong.
+    pub(crate) fn invalid_field(
+        object: impl Into<String>,
+        field: impl Into<String>,
+        reason: impl fmt::Display,
+    ) -> Error {
+        Error::invalid(object, vec![Problem { field: field.into(), reason: reason.to_string() }])
+    }
+
+    /// A container in another phase than is needed.
+    pub fn wrong_phase(
+        stage: Stage,
+        object: impl Into<String>,
+        call: impl Into<String>,
+        found: Phase,
+        needed: Phase,
+    ) -> Error {
+        Error::new(ErrorKind::Phase, stage, object, call, Cause::WrongPhase { found, needed })
+    }
+
+    /// A frozen cgroup in the way.
+    pub(crate) fn frozen(stage: Stage, object: impl Into<String>, cgroup: impl fmt::Display) -> Error {
+        let cause = Cause::Frozen { cgroup: cgroup.to_string() };
+        Error::new(ErrorKind::Phase, stage, object, "read(freezer state)", cause)
+    }
+
+    /// Something that another process holds.
+    pub(crate) fn in_use(kind: ErrorKind, stage: Stage, object: impl Into<String>, by: impl Into<String>) -> Error {
+        Error::new(kind, stage, object, "flock", Cause::InUse { by: by.into() })
+    }
+
+    /// A deadline that passed, this long after the waiting began.
+    pub(crate) fn timed_out(
+        stage: Stage,
+        object: impl Into<String>,
+        call: impl Into<String>,
+        after: Duration,
+        meaning: impl Into<String>,
+    ) -> Error {
+        let after_ms = after.as_millis().try_into().unwrap_or(u64::MAX);
+        let cause = Cause::TimedOut { after_ms, pid: None, meaning: meaning.into() };
+        Error::new(ErrorKind::TimedOut, stage, object, call, cause)
+    }
+
+    /// A process that ended too early.
+    pub(crate) fn process_ended(
+        stage: Stage,
+        object: impl Into<String>,
+        call: impl Into<String>,
+        end: Option<ProcessEnd>,
+        meaning: impl Into<String>,
+    ) -> Error {
+        let cause = Cause::ProcessEnded { end, meaning: meaning.into() };
+        Error::new(ErrorKind::System, stage, object, call, cause)
+    }
+
+    /// A file that is not as it has to be; the kind is [`ErrorKind::System`] until
+    /// [`Error::with_kind`].
+    pub(crate) fn wrong_file(
+        stage: Stage,
+        object: impl Into<String>,
+        call: impl Into<String>,
+        aspect: FileAspect,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Error {
+        let cause = Cause::WrongFile { aspect, found: found.into(), expected: expected.into() };
+        Error::new(ErrorKind::System, stage, object, call, cause)
+    }
+
+    /// Something that the host or its kernel lacks.
+    pub(crate) fn lacking(
+        stage: Stage,
+        object: impl Into<String>,
+        call: impl Into<String>,
+        feature: impl Into<String>,
+        meaning: impl Into<String>,
+    ) -> Error {
+        let cause = Cause::Lacking { feature: feature.into(), meaning: meaning.into() };
+        Error::new(ErrorKind::Unsupported, stage, object, call, cause)
+    }
+
+    /// Something that is there although it must not be.
+    pub(crate) fn there_already(
+        kind: ErrorKind,
+        stage: Stage,
+        object: impl Into<String>,
+        call: impl Into<String>,
+    ) -> Error {
+        Error::wrong_file(stage, object, call, FileAspect::Presence, "there already", "nothing").with_kind(kind)
+    }
+
+    /// Capabilities that this process lacks.
+    pub(crate) fn lacking_capabilities(
+        stage: Stage,
+        object: impl Into<String>,
+        call: impl Into<String>,
+        missing: Vec<LackedCapability>,
+    ) -> Error {
+        Error::new(ErrorKind::Privilege, stage, object, call, Cause::LackingCapabilities(missing))
+    }
+
+    /// A file or message of ours that cannot be read.
+    pub(crate) fn malformed(
+        stage: Stage,
+        object: impl Into<String>,
+        call: impl Into<String>,
+        reason: impl fmt::Display,
+    ) -> Error {
+        Error::new(ErrorKind::System, stage, object, call, Cause::Malformed { reason: reason.to_string() })
+    }
+
+    /// A fork that is refused, because this program has more than one thread.
+    pub(crate) fn several_threads(object: impl Into<String>, meaning: impl Into<String>) -> Error {
+        let cause = Cause::SeveralThreads { meaning: meaning.into() };
+        Error::new(ErrorKind::Phase, Stage::Request, object, "fork", cause)
     }
 
     /// An error of libcontainer.
@@ -187,17 +242,11 @@ impl Error {
             }
             source = cause.source();
         }
-        Error {
-            kind: ErrorKind::System,
-            stage: Stage::Init,
-            object: object.into(),
-            call: call.into(),
-            cause: Cause::Libcontainer(text),
-            left: Vec::new(),
-        }
+        Error::new(ErrorKind::System, Stage::Init, object, call, Cause::Libcontainer(text))
     }
 
     /// The same error with another kind.
+    #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Error {
         self.kind = kind;
         self
@@ -205,8 +254,16 @@ impl Error {
 
     /// The same error with what the errno means here.
     pub fn explain(mut self, text: impl Into<String>) -> Error {
-        if let Cause::Errno { meaning, .. } = &mut self.cause {
+        if let Cause::Errno { meaning, .. } = &mut *self.cause {
             *meaning = Some(text.into());
+        }
+        self
+    }
+
+    /// The same error with the process that was waited for in vain.
+    pub(crate) fn of_process(mut self, waited_for: Option<i32>) -> Error {
+        if let Cause::TimedOut { pid, .. } = &mut *self.cause {
+            *pid = waited_for;
         }
         self
     }
@@ -218,41 +275,48 @@ impl Error {
     }
 
     /// What a caller can do about it.
+    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
     /// Where it happened.
+    #[must_use]
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
     /// What it happened to.
+    #[must_use]
     pub fn object(&self) -> &str {
         &self.object
     }
 
     /// The call that failed.
+    #[must_use]
     pub fn call(&self) -> &str {
         &self.call
     }
 
     /// Why it failed.
+    #[must_use]
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
     /// The errno, where a system call failed.
+    #[must_use]
     pub fn errno(&self) -> Option<i32> {
-        match self.cause {
+        match *self.cause {
             Cause::Errno { errno, .. } => Some(errno),
             _ => None,
         }
     }
 
     /// Every problem of a refused request; empty for other kinds.
+    #[must_use]
     pub fn problems(&self) -> &[Problem] {
-        match &self.cause {
+        match &*self.cause {
             Cause::Problems(problems) => problems,
             _ => &[],
         }
