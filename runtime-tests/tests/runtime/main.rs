@@ -33,6 +33,7 @@ mod restart;
 mod scopes;
 mod seccomp;
 mod second_opinion;
+mod selinux;
 mod services;
 mod spawner;
 mod spellings;
@@ -81,6 +82,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         seccomp::CASES,
         oracle::CASES,
         second_opinion::CASES,
+        selinux::CASES,
         services::CASES,
         scopes::CASES,
         spawner::CASES,
