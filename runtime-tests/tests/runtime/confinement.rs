@@ -1,6 +1,8 @@
 //! An AppArmor profile and an SELinux label: applied where the host has them, refused before
 //! anything is touched where it has not.
 
+pub mod selinux;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

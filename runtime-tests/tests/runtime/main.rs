@@ -33,7 +33,6 @@ mod restart;
 mod scopes;
 mod seccomp;
 mod second_opinion;
-mod selinux;
 mod services;
 mod spawner;
 mod spellings;
@@ -50,6 +49,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         mounts::CASES,
         binds::CASES,
         confinement::CASES,
+        confinement::selinux::CASES,
         inheritance::CASES,
         streams::CASES,
         attacks::CASES,
@@ -82,7 +82,6 @@ fn every_case() -> Vec<runtime_tests::Case> {
         seccomp::CASES,
         oracle::CASES,
         second_opinion::CASES,
-        selinux::CASES,
         services::CASES,
         scopes::CASES,
         spawner::CASES,

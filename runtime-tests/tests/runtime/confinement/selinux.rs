@@ -1,5 +1,5 @@
 //! An SELinux label, where the host's policy has the types of `vagrant/squall_test.cil` and is
-//! enforced: the machine `selinux` of `vagrant/`. What is refused elsewhere is in `confinement`.
+//! enforced: the machine `selinux` of `vagrant/`. What is refused elsewhere is in the module above.
 
 use std::fs;
 use std::path::Path;
