@@ -61,11 +61,17 @@ impl Call {
         self
     }
 
-    /// Through another program, which executes it: `nice -n 7 …`.
+    /// Through another program, which executes it: `nice -n 7 …`. Its environment is the call's.
     pub fn under(self, wrapper: &[&str]) -> Call {
         let Some((program, args)) = wrapper.split_first() else { return self };
         let mut command = Command::new(program);
         command.args(args).arg(self.command.get_program()).args(self.command.get_args());
+        for (key, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
         Call { command, ..self }
     }
 

@@ -72,6 +72,7 @@ pub fn main(groups: &[&[Case]]) -> ! {
 
 /// In the test's own process.
 fn run_here(case: &Case) {
+    take_every_signal();
     if let Err(missing) = needs::check() {
         panic!("{missing}");
     }
@@ -81,6 +82,22 @@ fn run_here(case: &Case) {
     (case.run)(&bed);
     let after = host::open_fds("self");
     assert_eq!(after, before, "leak: descriptors of the test's own process (left: after, right: before)");
+}
+
+/// Lets no signal be ignored but SIGPIPE, which Rust's runtime ignores: `nohup` and a shell's `&`
+/// start programs that ignore HUP, INT and QUIT, and `squall` would have that from the test.
+fn take_every_signal() {
+    for signal in (1..=libc::SIGRTMAX()).filter(|signal| *signal != libc::SIGPIPE) {
+        // SAFETY: the structure is plain data, read only where the call has filled it, and SIG_DFL
+        // is a valid disposition; where something else than SIG_IGN stands, nothing is changed.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let known = libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0;
+            if known && action.sa_sigaction == libc::SIG_IGN {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+    }
 }
 
 /// In the harness: starts the test's process, waits for it, and looks for what it left.

@@ -1,6 +1,8 @@
 //! An AppArmor profile and an SELinux label: applied where the host has them, refused before
 //! anything is touched where it has not.
 
+pub mod selinux;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -27,8 +29,8 @@ cases![
 /// A profile that nobody loads.
 const UNKNOWN: &str = "squall-test-that-nobody-loads";
 
-/// A label that no host of these tests has a policy for.
-const LABEL: &str = "system_u:system_r:container_t:s0:c1,c2";
+/// A label of a type that no host's policy has.
+const LABEL: &str = "system_u:system_r:squall_unknown_t:s0:c1,c2";
 
 /// As the kernel says it.
 fn apparmor_is_on() -> bool {

@@ -14,6 +14,7 @@ cases![
     every_kind_of_leak_fails_a_test_and_is_named,
     what_a_test_left_is_cleared_away_also_where_it_fails,
     a_test_that_fails_says_why,
+    a_test_ignores_no_signal_although_its_caller_does,
 ];
 
 /// Tests that leak: in the second harness only.
@@ -31,6 +32,7 @@ pub fn leaking() -> &'static [Case] {
             assert_eq!(sleeping(), 0);
         }),
         case("leaves_nothing_and_fails", |_| panic!("the moon is full")),
+        case("says_what_it_ignores", |_| panic!("ignored: {}", host::status(std::process::id(), "SigIgn"))),
     ];
     if std::env::var_os(LEAKING).is_some() { LEAKS } else { &[] }
 }
@@ -111,10 +113,22 @@ fn a_test_that_fails_says_why(_: &Bed) {
     assert!(!output.contains("leak:"), "{output}");
 }
 
+/// As `nohup` or a shell's `&` start the harness.
+fn a_test_ignores_no_signal_although_its_caller_does(_: &Bed) {
+    let output = second_harness_under(&["env", "--ignore-signal=HUP,INT,QUIT,TERM,RTMAX"], "says_what_it_ignores");
+    let ignored = output.split("ignored: ").nth(1).and_then(|rest| u64::from_str_radix(rest.get(..16)?, 16).ok());
+    let ignored = ignored.unwrap_or_else(|| panic!("{output}"));
+    assert_eq!([1, 2, 3, 15, 64].map(|signal| ignored >> (signal - 1) & 1), [0; 5], "{output}");
+}
+
 fn second_harness(filter: &str) -> String {
+    second_harness_under(&[], filter)
+}
+
+fn second_harness_under(wrapper: &[&str], filter: &str) -> String {
     let mut harness = Command::new(std::env::current_exe().unwrap());
     harness.arg(filter).env(LEAKING, "1").env(leaks::PATIENCE_MS, "500").env_remove(runtime_tests::harness::CASE);
-    let output = Call::new(harness).output();
+    let output = Call::new(harness).under(wrapper).output();
     assert_eq!(output.code(), 101, "{output}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

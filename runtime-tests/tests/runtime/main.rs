@@ -51,6 +51,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         mounts::CASES,
         binds::CASES,
         confinement::CASES,
+        confinement::selinux::CASES,
         inheritance::CASES,
         streams::CASES,
         attacks::CASES,
