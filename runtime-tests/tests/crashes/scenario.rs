@@ -177,7 +177,8 @@ impl Scenario {
     /// Plays it, with this fault at this point.
     ///
     /// Which of two things the monitor sees first, the end of its client or that of init, differs
-    /// from time to time: where a point was not passed for that reason, it is played again.
+    /// from time to time: where a point was not passed for that reason, it is played again. A point
+    /// that is not passed again either was one of a rare order: the case is counted as missed.
     pub fn run(self, point: &str, fault: Fault) -> Verdict {
         const TRIES: u32 = 8;
         for _ in 1..TRIES {
@@ -196,7 +197,6 @@ impl Scenario {
             let played = monitor::play(&scene, self, Some((point, fault)));
             if !played.struck {
                 verdict.missed = true;
-                verdict.other.push(format!("the point was not passed: {:?}", played.points));
             }
             played.ended
         } else {

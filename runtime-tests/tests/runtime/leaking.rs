@@ -108,7 +108,7 @@ fn what_a_test_left_is_cleared_away_also_where_it_fails(bed: &Bed) {
 }
 
 fn a_test_that_fails_says_why(_: &Bed) {
-    let output = second_harness("leaves_nothing");
+    let output = second_harness("leaves_nothing_and_fails");
     assert!(output.contains("the moon is full") && output.contains("0 passed; 1 failed"), "{output}");
     assert!(!output.contains("leak:"), "{output}");
 }
