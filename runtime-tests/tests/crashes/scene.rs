@@ -169,12 +169,14 @@ impl Scene {
     /// Waits for whoever is still at work: a launch goes on without its caller.
     pub fn wait_for_parts(&self) {
         let run_root = runtime_tests::bed::text(&self.bed.run_root());
-        let works = |pid: &u32| {
-            fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|text| String::from_utf8_lossy(&text).contains(&run_root))
+        // The init of a container that is created has its launcher's words, and is no part.
+        let waits = |pid: u32| matches!(self.container(), Ok(Some(Container::Created(created))) if created.record().init.pid as u32 == pid);
+        let works = |pid: u32| {
+            let words = fs::read(format!("/proc/{pid}/cmdline"));
+            words.is_ok_and(|text| String::from_utf8_lossy(&text).contains(&run_root)) && !waits(pid)
         };
         let deadline = Instant::now() + PATIENCE;
-        while host::processes().iter().any(works) && Instant::now() < deadline {
+        while host::processes().into_iter().any(works) && Instant::now() < deadline {
             host::pause();
         }
     }
