@@ -25,17 +25,17 @@ pub(crate) mod exit;
 #[cfg(test)]
 mod counters;
 mod decimal;
-#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
+#[cfg_attr(not(feature = "testing"), allow(dead_code))]
 pub mod handover;
-#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
+#[cfg_attr(not(feature = "testing"), allow(dead_code))]
 pub mod list;
 #[cfg(test)]
 mod oom_cause;
-#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
+#[cfg_attr(not(feature = "testing"), allow(dead_code))]
 pub mod protocol;
 #[cfg(test)]
 mod record;
-#[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
+#[cfg_attr(not(feature = "testing"), allow(dead_code))]
 pub mod step;
 
 use crate::error::{Error, ErrorKind, Result};

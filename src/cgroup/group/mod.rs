@@ -110,7 +110,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// As [`Cgroup::create`]; values written before the refused one stay.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(feature = "testing")]
     pub fn set_limits(&self, limits: &Limits) -> Result<Vec<Adjustment>> {
         supported(&self.layout, &self.path, limits)?;
         let mut adjustments = Vec::new();
