@@ -148,7 +148,7 @@ mod systemd;
 pub mod testing;
 mod wait;
 
-pub use container::{Container, Created, Delivery, Ended, Exited, Launching, Lost, Running};
+pub use container::{Container, Created, Delivery, Ended, Exited, Launching, Lost, Paused, Running};
 pub use error::{Cause, Context, Error, ErrorKind, FileAspect, LackedCapability, Problem, ProcessEnd, Result};
 pub use host_files::HostFile;
 pub use layer::Trim;

@@ -13,6 +13,8 @@ pub enum Phase {
     Created,
     /// See [`Container::Running`](crate::Container::Running).
     Running,
+    /// See [`Container::Paused`](crate::Container::Paused).
+    Paused,
     /// See [`Container::Exited`](crate::Container::Exited).
     Exited,
     /// See [`Container::Lost`](crate::Container::Lost).
@@ -27,6 +29,7 @@ impl Phase {
             Phase::Launching => "launching",
             Phase::Created => "created",
             Phase::Running => "running",
+            Phase::Paused => "paused",
             Phase::Exited => "exited",
             Phase::Lost => "lost",
         }

@@ -128,7 +128,7 @@ impl Squall {
     fn used_layers(&self) -> Result<BTreeMap<String, Use>> {
         let mut used: BTreeMap<String, Use> = BTreeMap::new();
         for container in self.containers()?.containers {
-            if !matches!(container.phase(), Phase::Created | Phase::Running) {
+            if !matches!(container.phase(), Phase::Created | Phase::Running | Phase::Paused) {
                 continue;
             }
             let Some(record) = container.record() else { continue };
@@ -148,6 +148,7 @@ fn reap_container(container: Container, trim: Trim) -> Result<Reaped> {
         Container::Running(running) if running.record().monitor.is_alive() => (false, "it runs"),
         Container::Running(_) => (false, "it runs, unwatched: its monitor is gone"),
         Container::Created(_) => (false, "it waits to be started"),
+        Container::Paused(_) => (false, "it is paused"),
         Container::Exited(_) => (false, "its record stays until it is removed"),
         Container::Lost(_) => (true, "it ended unwatched"),
         Container::Launching(launching) if claim::is_held(launching.directory())? => (false, "it is being launched"),

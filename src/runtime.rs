@@ -1,6 +1,7 @@
 //! The way in: a [`Squall`] knows a run root and how launches are forked.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -411,13 +412,14 @@ impl Squall {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(listing),
             Err(error) => return Err(error).at(Stage::Watch, directory.display(), "opendir"),
         };
+        let layout = OnceCell::new();
         for entry in entries {
             let entry = entry.at(Stage::Watch, directory.display(), "readdir")?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if claim::is_unnamed(&name) {
                 continue;
             }
-            match Container::open(&name, entry.path()) {
+            match Container::open_among(&name, entry.path(), &layout) {
                 Ok(container) => listing.containers.push(container),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => listing.unreadable.push((name, error)),

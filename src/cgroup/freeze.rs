@@ -1,20 +1,23 @@
-//! Frozen cgroups: finding the one that holds processes, refusing to put more into it, and thawing
-//! a container's own.
+//! Frozen cgroups: finding the one that holds processes, refusing to put more into it, freezing and
+//! thawing a container's own.
 //!
 //! What is frozen by cgroup v1 neither runs nor dies: a launch below it would hang, and so would
 //! its end. In v2 a frozen process can be killed. Only a container's own cgroup is ever thawed;
 //! those above it belong to somebody else.
 
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
-use std::os::fd::BorrowedFd;
 
 use super::file;
 use super::group::Cgroup;
 use super::machine::controller::Controller;
 use super::machine::layout::{Hierarchy, Layout};
 use super::path::CgroupPath;
-use crate::error::{Cause, Error, Result};
+use crate::error::{Cause, Context, Error, Result};
 use crate::stage::Stage;
 
 /// The nearest frozen cgroup among `path` and those above it. Those that do not exist are not
@@ -58,7 +61,43 @@ pub fn words(frozen: &CgroupPath) -> String {
     Cause::Frozen { cgroup: frozen.to_string() }.to_string()
 }
 
+/// Whether this very cgroup is frozen, by whichever hierarchy.
+pub fn is_frozen(layout: &Layout, path: &CgroupPath) -> bool {
+    let freezes = |hierarchy: &&Hierarchy| hierarchy.is_v2() || hierarchy.has(Controller::Freezer);
+    layout.hierarchies().iter().filter(freezes).any(|hierarchy| is_frozen_itself(hierarchy, path))
+}
+
+/// How long processes may take to stand still. One that waits in the kernel, for a device or a
+/// network file system, does not before that answers.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks at the freezer of cgroup v1, which has nothing to wait on. A process stands
+/// still within some 0.1 ms, unless it is in the kernel.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 impl Cgroup {
+    /// Makes the processes of this cgroup, and of all below it, stand still; returns when they do.
+    /// Where they do not within five seconds, they are thawed again. `object` is whose they are.
+    pub fn freeze(&self, object: &str) -> Result<()> {
+        let stands = |(hierarchy, directory): (&Hierarchy, BorrowedFd<'_>)| match hierarchy.is_v2() {
+            true => freeze_v2(directory),
+            false => freeze_v1(directory),
+        };
+        let freezers =
+            || self.directories().filter(|(hierarchy, _)| !hierarchy.is_v2() && hierarchy.has(Controller::Freezer));
+        let unified = || self.directories().filter(|(hierarchy, _)| hierarchy.is_v2());
+        let Some(freezer) = freezers().next().or_else(|| unified().next()) else {
+            let text = "neither the freezer of cgroup v1 nor a tree of cgroup v2 is mounted";
+            return Err(Error::lacking(Stage::Watch, object, "freeze", "freezer", text));
+        };
+        if stands(freezer).at(Stage::Watch, object, "write(freezer state)")? {
+            return Ok(());
+        }
+        self.thaw();
+        let text = "a process of it does not stand still: it waits in the kernel, perhaps; all run again";
+        Err(Error::timed_out(Stage::Watch, object, "read(freezer state)", PATIENCE, text))
+    }
+
     /// Lets the processes of this cgroup run again. One that is not frozen stays as it is, and what
     /// is frozen further up stays frozen.
     pub fn thaw(&self) {
@@ -73,6 +112,44 @@ pub(super) fn thaw(hierarchy: &Hierarchy, directory: BorrowedFd<'_>) {
         let _ = set(directory, "cgroup.freeze", "0");
     } else if hierarchy.has(Controller::Freezer) {
         let _ = set(directory, "freezer.state", "THAWED");
+    }
+}
+
+/// Whether all stand still in time.
+fn freeze_v1(directory: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+    let deadline = Instant::now() + PATIENCE;
+    set(directory, "freezer.state", "FROZEN")?;
+    loop {
+        // Looking is what makes the kernel look.
+        if file::read_short(directory, "freezer.state")?.as_str().trim_end() == "FROZEN" {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::park_timeout(LOOK_AGAIN);
+    }
+}
+
+/// Whether all stand still in time.
+fn freeze_v2(directory: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+    let deadline = Instant::now() + PATIENCE;
+    let events = file::open(directory, "cgroup.events", OFlags::RDONLY)?;
+    set(directory, "cgroup.freeze", "1")?;
+    loop {
+        // Polling reports what changed since this read.
+        if file::value_of(file::show(&events)?.as_str(), "frozen") == Some(1) {
+            return Ok(true);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
     }
 }
 

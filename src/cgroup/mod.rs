@@ -41,7 +41,7 @@ mod scope;
 mod usage;
 
 pub(crate) use end::end;
-pub(crate) use freeze::{frozen, frozen_above, words as frozen_words};
+pub(crate) use freeze::{frozen, frozen_above, is_frozen, words as frozen_words};
 pub use group::cpuset::findings as cpuset_findings;
 pub use limits::adjustment::{Adjustment, Got};
 pub use limits::cpu_list::{CpuList, CpuListProblem};

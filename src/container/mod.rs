@@ -7,6 +7,7 @@
 mod created;
 mod delivery;
 mod launching;
+mod pause;
 mod remove;
 mod signal;
 mod stats;
@@ -15,12 +16,14 @@ mod wait;
 
 pub use created::Created;
 pub use delivery::Delivery;
+pub use pause::Paused;
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cgroup::CgroupPath;
+use crate::cgroup::{CgroupPath, Layout};
 use crate::error::{Cause, Error, ErrorKind, ProcessEnd, Result};
 use crate::phase::Phase;
 use crate::stage::Stage;
@@ -41,6 +44,8 @@ pub enum Container {
     Created(Created),
     /// Its workload runs.
     Running(Running),
+    /// Its workload has been started, and all its processes stand still.
+    Paused(Paused),
     /// Its workload has ended, and how is known.
     Exited(Exited),
     /// It has ended while nobody watched, or the machine was restarted: how is not known.
@@ -90,6 +95,11 @@ pub enum Ended {
 impl Container {
     /// The container with this directory, in its present phase.
     pub(crate) fn open(id: &str, directory: PathBuf) -> Result<Container> {
+        Container::open_among(id, directory, &OnceCell::new())
+    }
+
+    /// As [`Container::open`], one of several: the layout of the cgroups is read once for all.
+    pub(crate) fn open_among(id: &str, directory: PathBuf, layout: &OnceCell<Layout>) -> Result<Container> {
         if !directory.is_dir() {
             return Err(no_such(id));
         }
@@ -105,8 +115,7 @@ impl Container {
                 Err(no_such(id))
             };
         };
-        let running = Running { directory, record: Arc::new(record) };
-        running.refresh()
+        Running { directory, record: Arc::new(record) }.refresh_among(layout)
     }
 
     /// Its id.
@@ -125,6 +134,7 @@ impl Container {
             Container::Launching(_) => Phase::Launching,
             Container::Created(_) => Phase::Created,
             Container::Running(_) => Phase::Running,
+            Container::Paused(_) => Phase::Paused,
             Container::Exited(_) => Phase::Exited,
             Container::Lost(_) => Phase::Lost,
         }
@@ -137,6 +147,7 @@ impl Container {
             Container::Launching(_) => None,
             Container::Created(created) => Some(created.record()),
             Container::Running(running) => Some(&running.record),
+            Container::Paused(paused) => Some(paused.record()),
             Container::Exited(exited) => Some(&exited.record),
             Container::Lost(lost) => Some(&lost.record),
         }

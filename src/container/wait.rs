@@ -1,11 +1,13 @@
 //! Waiting for a container's end, and looking at what has become of it.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Container, Created, Ended, Exited, Lost, Running, no_such, removed};
+use crate::cgroup::Layout;
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::host::{boot_id, pid_namespace};
@@ -32,6 +34,16 @@ impl Running {
     /// The exit record is looked for a second time after monitor and init were found dead: the
     /// monitor writes it before it ends.
     pub fn refresh(&self) -> Result<Container> {
+        self.refresh_among(&OnceCell::new())
+    }
+
+    /// As [`Running::refresh`], one of several.
+    pub(super) fn refresh_among(&self, layout: &OnceCell<Layout>) -> Result<Container> {
+        self.look(|running| running.alive(layout))
+    }
+
+    /// What has become of it; one that lives is told by `alive`.
+    fn look(&self, alive: impl Fn(&Running) -> Result<Container>) -> Result<Container> {
         if let Some(exit) = self.own_exit()? {
             return Ok(Container::Exited(self.exited(exit)));
         }
@@ -41,11 +53,11 @@ impl Running {
         // Pids of another pid namespace tell nothing here, so nothing is concluded from them.
         let foreign = pid_namespace()? != self.record.pid_namespace;
         if foreign || self.is_watched() || self.is_alive() {
-            return Ok(self.alive());
+            return alive(self);
         }
         let gone = self.is_gone()?;
         if !gone && claim::is_held(&self.directory)? {
-            return Ok(self.alive());
+            return alive(self);
         }
         match self.own_exit()? {
             Some(exit) => Ok(Container::Exited(self.exited(exit))),
@@ -54,9 +66,12 @@ impl Running {
         }
     }
 
-    /// Running, or created where nobody has started it.
-    fn alive(&self) -> Container {
-        self.started().map_or_else(|| Container::Created(Created(self.clone())), Container::Running)
+    /// Running or paused, or created where nobody has started it.
+    fn alive(&self, layout: &OnceCell<Layout>) -> Result<Container> {
+        match self.started() {
+            Some(running) => running.running_or_paused(layout),
+            None => Ok(Container::Created(Created(self.clone()))),
+        }
     }
 
     /// With the time of its start; nothing where nobody has started it.
@@ -107,14 +122,14 @@ impl Running {
         // soon.
         let open = OpenExit::of(&self.directory);
         loop {
-            let found = self.refresh();
-            if !matches!(found, Ok(Container::Created(_) | Container::Running(_) | Container::Exited(_)))
+            let found = self.look(|running| Ok(Container::Running(running.clone())));
+            if !matches!(found, Ok(Container::Running(_) | Container::Exited(_)))
                 && let Some(exit) = open.as_ref().and_then(|open| open.read(&self.record))
             {
                 return Ok(Some(Ended::Exited(self.exited(exit))));
             }
             match found? {
-                Container::Created(_) | Container::Running(_) => {}
+                Container::Created(_) | Container::Running(_) | Container::Paused(_) => {}
                 Container::Exited(exited) => return Ok(Some(Ended::Exited(exited))),
                 Container::Lost(lost) => return Ok(Some(Ended::Lost(lost))),
                 Container::Launching(launching) => return Err(no_such(&launching.id)),

@@ -285,6 +285,7 @@ fn phase_words(found: Phase) -> &'static str {
         Phase::Launching => "it is being launched",
         Phase::Created => "it is created and not started",
         Phase::Running => "it runs",
+        Phase::Paused => "it is paused",
         Phase::Exited | Phase::Lost => "it has ended",
     }
 }

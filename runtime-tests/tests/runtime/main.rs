@@ -26,6 +26,7 @@ mod namespaces;
 mod opened;
 mod oracle;
 mod packages;
+mod pausing;
 mod pid_file;
 mod plan;
 mod programs;
@@ -76,6 +77,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         refusals::CASES,
         spellings::CASES,
         packages::CASES,
+        pausing::CASES,
         exhaustion::CASES,
         corrupt::CASES,
         erofs::CASES,

@@ -31,7 +31,7 @@ pub enum Command {
     /// Create a container whose worker waits to be started
     Create(Box<Run>),
     /// Start containers that were created
-    Start(Start),
+    Start(Several),
     /// Show what `run` would do (dry run); needs no privilege
     Plan(Box<Plan>),
     /// List containers
@@ -44,6 +44,11 @@ pub enum Command {
     Stop(Stop),
     /// Send a signal to the first process of a container
     Kill(Kill),
+    /// Make all processes of containers stand still
+    Pause(Several),
+    /// Let paused containers run again
+    #[command(visible_alias = "unpause")]
+    Resume(Several),
     /// Remove ended containers
     Rm(Rm),
     /// Display resource usage of containers
@@ -233,7 +238,7 @@ pub struct Ids {
 }
 
 #[derive(Debug, Args)]
-pub struct Start {
+pub struct Several {
     /// Container names
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,

@@ -11,7 +11,7 @@ use squall::{
     Container, Ended, Error, ErrorKind, Lost, Phase, Problem, Result, Squall, Stage, Trim, serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Start, Stats, Stop};
+use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stats, Stop};
 use crate::{print, request, run_and_plan, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
@@ -41,6 +41,8 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Run(arguments) => run_and_plan::run(&squall, &arguments, monitor_cgroup),
         Command::Create(arguments) => run_and_plan::create(&squall, *arguments, monitor_cgroup),
         Command::Start(arguments) => start(&squall, &arguments),
+        Command::Pause(arguments) => pause(&squall, &arguments),
+        Command::Resume(arguments) => resume(&squall, &arguments),
         Command::Plan(arguments) => run_and_plan::plan(&squall, &arguments, monitor_cgroup),
         Command::Ps(arguments) => list(&squall, &arguments),
         Command::Inspect(arguments) => inspect(&squall, &arguments),
@@ -74,13 +76,41 @@ pub fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
 }
 
 /// What has been started already is left as it is, as podman and docker have it.
-fn start(squall: &Squall, arguments: &Start) -> Result<i32> {
+fn start(squall: &Squall, arguments: &Several) -> Result<i32> {
     Ok(for_each(&arguments.ids, |id| {
         match squall.attach(id)? {
             Container::Created(created) => drop(created.start()?),
-            Container::Running(_) => {}
+            Container::Running(_) | Container::Paused(_) => {}
             Container::Launching(_) => return Err(not_launched(id)),
             other => return Err(wrong_phase(Stage::Become, &other, "start", Phase::Created)),
+        }
+        say!("{id}");
+        Ok(())
+    }))
+}
+
+/// What is paused already is left as it is.
+fn pause(squall: &Squall, arguments: &Several) -> Result<i32> {
+    Ok(for_each(&arguments.ids, |id| {
+        match squall.attach(id)? {
+            Container::Running(running) => drop(running.pause()?),
+            Container::Paused(_) => {}
+            Container::Launching(_) => return Err(not_launched(id)),
+            other => return Err(wrong_phase(Stage::Watch, &other, "pause", Phase::Running)),
+        }
+        say!("{id}");
+        Ok(())
+    }))
+}
+
+/// What runs already is left as it is.
+fn resume(squall: &Squall, arguments: &Several) -> Result<i32> {
+    Ok(for_each(&arguments.ids, |id| {
+        match squall.attach(id)? {
+            Container::Paused(paused) => drop(paused.resume()?),
+            Container::Running(_) => {}
+            Container::Launching(_) => return Err(not_launched(id)),
+            other => return Err(wrong_phase(Stage::Watch, &other, "resume", Phase::Paused)),
         }
         say!("{id}");
         Ok(())
@@ -107,9 +137,7 @@ fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
     let containers = listing.containers;
     let shown: Vec<&Container> = containers
         .iter()
-        .filter(|container| {
-            arguments.all || matches!(container.phase(), Phase::Launching | Phase::Created | Phase::Running)
-        })
+        .filter(|container| arguments.all || !matches!(container.phase(), Phase::Exited | Phase::Lost))
         .collect();
     if arguments.json {
         let rows: Vec<Value> = shown.into_iter().map(summary).collect();
@@ -124,7 +152,7 @@ fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
 fn summary(container: &Container) -> Value {
     let record = container.record();
     let pid = match container {
-        Container::Created(_) | Container::Running(_) => record.map(|record| record.init.pid),
+        Container::Created(_) | Container::Running(_) | Container::Paused(_) => record.map(|record| record.init.pid),
         _ => None,
     };
     let age = record.map(|record| {
@@ -165,6 +193,7 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
     match &container {
         Container::Created(created) => document["watched"] = json!(created.is_watched()),
         Container::Running(running) => document["watched"] = json!(running.is_watched()),
+        Container::Paused(paused) => document["watched"] = json!(paused.is_watched()),
         Container::Exited(exited) => {
             if let Some(error) = exited.start_error() {
                 document["start_error"] = json!(error.to_string());
@@ -247,6 +276,7 @@ fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, L
         Found::Removed(exit) => return Ok(Ok(*exit)),
         Found::There(Container::Created(created)) => created.wait()?,
         Found::There(Container::Running(running)) => running.wait()?,
+        Found::There(Container::Paused(paused)) => paused.wait()?,
         Found::There(Container::Exited(exited)) => Ended::Exited(exited),
         Found::There(Container::Lost(lost)) => Ended::Lost(lost),
         Found::There(_) => return Err(not_launched(id)),
@@ -281,6 +311,7 @@ fn stop(squall: &Squall, arguments: &Stop) -> Result<i32> {
         match find(squall, id)? {
             Found::There(Container::Created(created)) => drop(created.stop()?),
             Found::There(Container::Running(running)) => drop(running.stop(signal, grace)?),
+            Found::There(Container::Paused(paused)) => drop(paused.stop(signal, grace)?),
             Found::There(Container::Exited(_) | Container::Lost(_)) | Found::Removed(_) => {}
             Found::There(_) => return Err(not_launched(id)),
         }
@@ -295,6 +326,7 @@ fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
         match squall.attach(id)? {
             Container::Created(created) => created.signal(signal)?,
             Container::Running(running) => running.signal(signal)?,
+            Container::Paused(paused) => paused.signal(signal)?,
             Container::Launching(_) => return Err(not_launched(id)),
             other => return Err(wrong_phase(Stage::Stop, &other, "signal", Phase::Running)),
         }
@@ -338,8 +370,9 @@ fn remove_one(squall: &Squall, id: &str, force: bool) -> Result<()> {
         // Nothing of it has run.
         Container::Created(created) => created.kill_tree()?.remove(),
         Container::Running(running) if force => running.kill_tree()?.remove(),
+        Container::Paused(paused) if force => paused.kill_tree()?.remove(),
         Container::Launching(launching) if force => launching.abandon(),
-        Container::Running(_) => {
+        Container::Running(_) | Container::Paused(_) => {
             let text = "it runs: stop it first, or use --force";
             Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{id}'"), "remove", text))
         }
@@ -351,7 +384,12 @@ fn stats(squall: &Squall, arguments: &Stats) -> Result<i32> {
     const INTERVAL: Duration = Duration::from_secs(1);
     let mut before: Option<(squall::cgroup::Usage, Instant)> = None;
     loop {
-        let Container::Running(running) = squall.attach(&arguments.id)? else {
+        let running = match squall.attach(&arguments.id)? {
+            Container::Running(running) => Some(running),
+            Container::Paused(paused) => Some(paused.into_running()),
+            _ => None,
+        };
+        let Some(running) = running else {
             if before.is_some() {
                 return Ok(0);
             }

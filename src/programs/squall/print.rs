@@ -85,6 +85,7 @@ pub fn row(container: &Container) -> [String; 6] {
     let pid = match container {
         Container::Created(created) => created.record().init.pid.to_string(),
         Container::Running(running) => running.record().init.pid.to_string(),
+        Container::Paused(paused) => paused.record().init.pid.to_string(),
         _ => "-".to_owned(),
     };
     let digest =

@@ -228,6 +228,7 @@ fn end(container: Container) -> Result<()> {
     match container {
         Container::Created(created) => created.kill_tree()?.remove(),
         Container::Running(running) => running.kill_tree()?.remove(),
+        Container::Paused(paused) => paused.kill_tree()?.remove(),
         Container::Exited(exited) => exited.remove(),
         Container::Lost(lost) => lost.remove(),
         Container::Launching(launching) => launching.abandon(),
