@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Container, Ended, Running};
+use crate::cgroup::{self, Layout};
 use crate::crash::{self, Role};
 use crate::error::{Error, Result};
 use crate::launch;
@@ -36,20 +37,24 @@ impl Created {
     /// ([`Builder::timeout`](crate::request::Builder::timeout)) begins now.
     ///
     /// # Errors
-    /// [`Phase`](crate::ErrorKind::Phase) when it was started or has ended already;
-    /// [`ProgramNotExecutable`](crate::ErrorKind::ProgramNotExecutable) and others of [`Squall::launch`](crate::Squall::launch)
-    /// when the kernel refuses the exec: the container has ended then, and is kept with this error
-    /// ([`Exited::start_error`](super::Exited::start_error)); [`TimedOut`](crate::ErrorKind::TimedOut) when the
-    /// monitor does not answer.
+    /// [`Phase`](crate::ErrorKind::Phase) when it was started or has ended already, or is frozen;
+    /// [`ProgramNotExecutable`](crate::ErrorKind::ProgramNotExecutable) and others of
+    /// [`Squall::launch`](crate::Squall::launch) when the kernel refuses the exec: the container has
+    /// ended then, and is kept with this error
+    /// ([`Exited::start_error`](super::Exited::start_error));
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) when the monitor does not answer.
     pub fn start(&self) -> Result<Running> {
         crash::point(Role::Caller, Stage::Become);
+        if let Some(frozen) = cgroup::frozen(&Layout::detect()?, &self.0.cgroup()?) {
+            return Err(Error::frozen(Stage::Become, self.0.object(), frozen));
+        }
         match client::start(&self.0.directory, PATIENCE)? {
             Reply::Done => {}
             Reply::Silent => return Err(self.0.silent_monitor(Stage::Become)),
             Reply::Gone => return Err(self.why_not()?),
         }
         // It may have ended by now, and been removed with that.
-        Ok(self.with_what_is_known_now(self.0.started().unwrap_or_else(|| self.0.clone())))
+        Ok(self.0.started().unwrap_or_else(|| self.0.clone()))
     }
 
     /// Why its monitor is gone.
@@ -67,19 +72,6 @@ impl Created {
 
     fn ended(&self, found: Phase) -> Error {
         Error::wrong_phase(Stage::Become, self.0.object(), "start", found, Phase::Created)
-    }
-
-    /// What can be told of a worker only when it runs goes into its record, as far as that can be
-    /// written: a caller that is killed here leaves a container that lacks nothing else.
-    fn with_what_is_known_now(&self, running: Running) -> Running {
-        let confinement = spec_of(self.record()).as_ref().and_then(Confinement::of);
-        let Some(words) = confinement.and_then(|confinement| confinement.in_force(self.record().init.pid)) else {
-            return running;
-        };
-        let mut record = running.record().clone();
-        record.confined_by = Some(words);
-        let _ = record::replace_launch(&running.directory, &record);
-        Running::new(running.directory, record)
     }
 
     /// Sends a signal to init. Before the start nothing but SIGKILL and SIGSTOP has an effect: it is
@@ -138,6 +130,21 @@ impl super::Exited {
         }
         let said = self.exit.start_report.as_deref().map(bytes_of).unwrap_or_default();
         Some(launch::start_failure(&said, spec_of(&self.record).as_ref()))
+    }
+}
+
+impl Running {
+    /// With what can be told of a created one only since it was started; nothing where nobody has
+    /// started it.
+    pub(super) fn started(&self) -> Option<Running> {
+        if self.record.started_boot_ns != 0 {
+            return Some(self.clone());
+        }
+        let started_boot_ns = record::read_start(&self.directory)?;
+        let confinement = spec_of(&self.record).as_ref().and_then(Confinement::of);
+        let confined_by = confinement.and_then(|confinement| confinement.in_force(self.record.init.pid));
+        let record = LaunchRecord { started_boot_ns, confined_by, ..(*self.record).clone() };
+        Some(Running::new(self.directory.clone(), record))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::{Context, Result};
 use crate::host::{boot_id, pid_namespace};
 use crate::stage::Stage;
 use crate::state::claim;
-use crate::state::record::{self, Exit, ExitRecord, LaunchRecord, OpenExit, RemovedExits};
+use crate::state::record::{self, Exit, ExitRecord, OpenExit, RemovedExits};
 use crate::sys;
 use crate::wait::is_readable_by;
 
@@ -72,16 +72,6 @@ impl Running {
             Some(running) => running.running_or_paused(layout),
             None => Ok(Container::Created(Created(self.clone()))),
         }
-    }
-
-    /// With the time of its start; nothing where nobody has started it.
-    pub(super) fn started(&self) -> Option<Running> {
-        if self.record.started_boot_ns != 0 {
-            return Some(self.clone());
-        }
-        let started_boot_ns = record::read_start(&self.directory)?;
-        let record = LaunchRecord { started_boot_ns, ..(*self.record).clone() };
-        Some(Running::new(self.directory.clone(), record))
     }
 
     /// Whether its directory has been removed; what has its id now is another container.

@@ -19,6 +19,7 @@ cases![
     what_the_kernel_refuses_at_the_exec_is_the_error_of_the_start_and_stays_known,
     what_is_wrong_before_the_exec_is_refused_at_the_creation,
     its_time_begins_with_the_start,
+    a_frozen_one_is_not_started,
     without_its_monitor_it_ends_and_is_lost,
     its_layers_and_its_name_are_in_use,
     of_several_starts_at_once_one_is_the_start,
@@ -132,6 +133,20 @@ fn its_time_begins_with_the_start(bed: &Bed) {
     worker.wait();
     let exit = &worker.inspect()["exit"];
     assert!(exit["reason"] == "timeout" && exit["wall_ns"].as_u64().unwrap() >= 1_000_000_000, "{exit}");
+}
+
+fn a_frozen_one_is_not_started(bed: &Bed) {
+    let worker = create(bed, &[], &["exit", "3"]);
+    let directories = host::cgroup_directories(&worker.cgroup());
+    let find = |name: &str| directories.iter().map(|one| one.join(name)).find(|file| file.exists());
+    let v1 = find("freezer.state").map(|file| (file, "FROZEN", "THAWED"));
+    let (file, frozen, thawed) = v1.or_else(|| Some((find("cgroup.freeze")?, "1", "0"))).unwrap();
+    fs::write(&file, frozen).unwrap();
+    let refused = bed.squall(&["start", &worker.id]).output();
+    assert!(refused.code() == 125 && refused.stderr.contains("is frozen"), "{refused}");
+    fs::write(&file, thawed).unwrap();
+    bed.squall(&["start", &worker.id]).ok();
+    assert_eq!(worker.wait(), 3);
 }
 
 fn without_its_monitor_it_ends_and_is_lost(bed: &Bed) {

@@ -10,8 +10,7 @@
 //! Two files, both written whole and renamed into place: `record.json` by the launch process, when
 //! the workload runs or is ready to, and `exit.json` by the monitor, when it has ended. Whoever
 //! reads finds either a whole file or none. When a container that was created is started, its
-//! monitor says so in a third file, `started`; who started it adds to `record.json` what can only
-//! be known from then on.
+//! monitor says so in a third file, `started`.
 
 mod lenient;
 mod removed;
@@ -193,12 +192,6 @@ pub(crate) fn is_end_of(exit: &ExitRecord, launch: &LaunchRecord) -> bool {
 pub(crate) fn read_start(directory: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(directory.join(OsStr::from_bytes(STARTED_NAME.to_bytes()))).ok()?;
     text.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// Writes `record.json` anew, where something more is known.
-pub(crate) fn replace_launch(directory: &Path, record: &LaunchRecord) -> io::Result<()> {
-    let text = serde_json::to_vec(record)?;
-    Draft::reserve(directory.join("record.json"), text.len(), 0o600)?.finish(&text)
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
