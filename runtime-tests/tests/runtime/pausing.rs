@@ -90,18 +90,22 @@ fn what_is_paused_can_be_stopped_killed_and_removed(bed: &Bed) {
 }
 
 fn its_deadline_comes_although_it_is_paused(bed: &Bed) {
-    let worker = paused(bed, &["--timeout", "1"], &["exit-on-signal", "600000"]);
+    let seconds = host::bound(Duration::from_secs(3)).as_secs().to_string();
+    let worker = paused(bed, &["--timeout", &seconds], &["exit-on-signal", "600000"]);
     worker.wait();
     assert_eq!(worker.inspect()["exit"]["reason"], "timeout");
 }
 
 fn whoever_waits_for_a_paused_one_learns_the_end(bed: &Bed) {
-    let worker = paused(bed, &[], &["exit-after", "100", "7"]);
+    let worker = bed.start(&[], &["exit-on-signal", "600000"]);
+    until("it takes signals", || (host::status(worker.pid(), "SigCgt").as_str() > "0000000000000440").then_some(()));
+    bed.squall(&["pause", &worker.id]).ok();
     let waiter = bed.squall(&["wait", &worker.id]).into_command().stdout(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300)); // time passing is what is tested
     assert_eq!(worker.phase(), "paused");
     bed.squall(&["unpause", &worker.id]).ok();
-    assert_eq!(waiter.wait_with_output().unwrap().stdout, b"7\n");
+    bed.squall(&["kill", "--signal", "TERM", &worker.id]).ok();
+    assert_eq!(waiter.wait_with_output().unwrap().stdout, b"15\n");
 }
 
 fn pausing_and_resuming_can_be_repeated_and_names_what_cannot_be_paused(bed: &Bed) {
