@@ -18,11 +18,21 @@ const DOUBT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Waits until a descriptor can be read; false when the deadline came first.
 pub(crate) fn is_readable_by(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool> {
+    is_ready_by(fd, PollFlags::IN, deadline)
+}
+
+/// Waits until a file of the kernel says something else than when it was read last; false when the
+/// deadline came first.
+pub(crate) fn changes_by(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool> {
+    is_ready_by(fd, PollFlags::PRI, Some(deadline))
+}
+
+fn is_ready_by(fd: BorrowedFd<'_>, events: PollFlags, deadline: Option<Instant>) -> Result<bool> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout =
             left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
-        match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], timeout.as_ref()) {
+        match poll(&mut [PollFd::from_borrowed_fd(fd, events)], timeout.as_ref()) {
             Err(Errno::INTR) => {}
             other => return other.map(|ready| ready > 0),
         }

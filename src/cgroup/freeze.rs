@@ -5,10 +5,9 @@
 //! its end. In v2 a frozen process can be killed. Only a container's own cgroup is ever thawed;
 //! those above it belong to somebody else.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 
@@ -19,12 +18,12 @@ use super::machine::layout::{Hierarchy, Layout};
 use super::path::CgroupPath;
 use crate::error::{Cause, Context, Error, Result};
 use crate::stage::Stage;
+use crate::wait::changes_by;
 
 /// The nearest frozen cgroup among `path` and those above it. Those that do not exist are not
 /// frozen.
 pub fn frozen(layout: &Layout, path: &CgroupPath) -> Option<CgroupPath> {
-    let freezes = |hierarchy: &&Hierarchy| hierarchy.is_v2() || hierarchy.has(Controller::Freezer);
-    let lines = layout.hierarchies().iter().filter(freezes).map(|hierarchy| nearest(hierarchy, Some(path.clone())));
+    let lines = freezing(layout).map(|hierarchy| nearest(hierarchy, Some(path.clone())));
     lines.flatten().max_by_key(|found| found.as_str().len())
 }
 
@@ -63,16 +62,19 @@ pub fn words(frozen: &CgroupPath) -> String {
 
 /// Whether this very cgroup is frozen, by whichever hierarchy.
 pub fn is_frozen(layout: &Layout, path: &CgroupPath) -> bool {
-    let freezes = |hierarchy: &&Hierarchy| hierarchy.is_v2() || hierarchy.has(Controller::Freezer);
-    layout.hierarchies().iter().filter(freezes).any(|hierarchy| is_frozen_itself(hierarchy, path))
+    freezing(layout).any(|hierarchy| is_frozen_itself(hierarchy, path))
+}
+
+/// The hierarchies in which a cgroup can be frozen.
+fn freezing(layout: &Layout) -> impl Iterator<Item = &Hierarchy> {
+    layout.hierarchies().iter().filter(|hierarchy| hierarchy.is_v2() || hierarchy.has(Controller::Freezer))
 }
 
 /// How long processes may take to stand still. One that waits in the kernel, for a device or a
 /// network file system, does not before that answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two looks at the freezer of cgroup v1, which has nothing to wait on. A process stands
-/// still within some 0.1 ms, unless it is in the kernel.
+/// Between two looks at the freezer of cgroup v1, which has nothing to wait on.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 impl Cgroup {
@@ -141,14 +143,8 @@ fn freeze_v2(directory: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
         if file::value_of(file::show(&events)?.as_str(), "frozen") == Some(1) {
             return Ok(true);
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if !changes_by(events.as_fd(), deadline)? {
             return Ok(false);
-        }
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
         }
     }
 }

@@ -40,9 +40,9 @@ pub fn run(cli: Cli) -> Result<i32> {
     match cli.command {
         Command::Run(arguments) => run_and_plan::run(&squall, &arguments, monitor_cgroup),
         Command::Create(arguments) => run_and_plan::create(&squall, *arguments, monitor_cgroup),
-        Command::Start(arguments) => start(&squall, &arguments),
-        Command::Pause(arguments) => pause(&squall, &arguments),
-        Command::Resume(arguments) => resume(&squall, &arguments),
+        Command::Start(arguments) => Ok(start(&squall, &arguments)),
+        Command::Pause(arguments) => Ok(pause(&squall, &arguments)),
+        Command::Resume(arguments) => Ok(resume(&squall, &arguments)),
         Command::Plan(arguments) => run_and_plan::plan(&squall, &arguments, monitor_cgroup),
         Command::Ps(arguments) => list(&squall, &arguments),
         Command::Inspect(arguments) => inspect(&squall, &arguments),
@@ -75,46 +75,43 @@ pub fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
     Ok(path.as_path().to_owned())
 }
 
-/// What has been started already is left as it is, as podman and docker have it.
-fn start(squall: &Squall, arguments: &Several) -> Result<i32> {
-    Ok(for_each(&arguments.ids, |id| {
+/// Does something with each container and says its id, whatever comes of the others.
+fn with_each(squall: &Squall, ids: &[String], act: impl Fn(Container) -> Result<()>) -> i32 {
+    for_each(ids, |id| {
         match squall.attach(id)? {
-            Container::Created(created) => drop(created.start()?),
-            Container::Running(_) | Container::Paused(_) => {}
             Container::Launching(_) => return Err(not_launched(id)),
-            other => return Err(wrong_phase(Stage::Become, &other, "start", Phase::Created)),
+            container => act(container)?,
         }
         say!("{id}");
         Ok(())
-    }))
+    })
+}
+
+/// What has been started already is left as it is, as podman and docker have it.
+fn start(squall: &Squall, arguments: &Several) -> i32 {
+    with_each(squall, &arguments.ids, |container| match container {
+        Container::Created(created) => created.start().map(drop),
+        Container::Running(_) | Container::Paused(_) => Ok(()),
+        other => Err(wrong_phase(Stage::Become, &other, "start", Phase::Created)),
+    })
 }
 
 /// What is paused already is left as it is.
-fn pause(squall: &Squall, arguments: &Several) -> Result<i32> {
-    Ok(for_each(&arguments.ids, |id| {
-        match squall.attach(id)? {
-            Container::Running(running) => drop(running.pause()?),
-            Container::Paused(_) => {}
-            Container::Launching(_) => return Err(not_launched(id)),
-            other => return Err(wrong_phase(Stage::Watch, &other, "pause", Phase::Running)),
-        }
-        say!("{id}");
-        Ok(())
-    }))
+fn pause(squall: &Squall, arguments: &Several) -> i32 {
+    with_each(squall, &arguments.ids, |container| match container {
+        Container::Running(running) => running.pause().map(drop),
+        Container::Paused(_) => Ok(()),
+        other => Err(wrong_phase(Stage::Watch, &other, "pause", Phase::Running)),
+    })
 }
 
 /// What runs already is left as it is.
-fn resume(squall: &Squall, arguments: &Several) -> Result<i32> {
-    Ok(for_each(&arguments.ids, |id| {
-        match squall.attach(id)? {
-            Container::Paused(paused) => drop(paused.resume()?),
-            Container::Running(_) => {}
-            Container::Launching(_) => return Err(not_launched(id)),
-            other => return Err(wrong_phase(Stage::Watch, &other, "resume", Phase::Paused)),
-        }
-        say!("{id}");
-        Ok(())
-    }))
+fn resume(squall: &Squall, arguments: &Several) -> i32 {
+    with_each(squall, &arguments.ids, |container| match container {
+        Container::Paused(paused) => paused.resume().map(drop),
+        Container::Running(_) => Ok(()),
+        other => Err(wrong_phase(Stage::Watch, &other, "resume", Phase::Paused)),
+    })
 }
 
 /// The error for a container that ended while nobody watched it.
@@ -322,16 +319,11 @@ fn stop(squall: &Squall, arguments: &Stop) -> Result<i32> {
 
 fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
     let signal = signal_number(&arguments.signal)?;
-    Ok(for_each(&arguments.ids, |id| {
-        match squall.attach(id)? {
-            Container::Created(created) => created.signal(signal)?,
-            Container::Running(running) => running.signal(signal)?,
-            Container::Paused(paused) => paused.signal(signal)?,
-            Container::Launching(_) => return Err(not_launched(id)),
-            other => return Err(wrong_phase(Stage::Stop, &other, "signal", Phase::Running)),
-        }
-        say!("{id}");
-        Ok(())
+    Ok(with_each(squall, &arguments.ids, |container| match container {
+        Container::Created(created) => created.signal(signal),
+        Container::Running(running) => running.signal(signal),
+        Container::Paused(paused) => paused.signal(signal),
+        other => Err(wrong_phase(Stage::Stop, &other, "signal", Phase::Running)),
     }))
 }
 
