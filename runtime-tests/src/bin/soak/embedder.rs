@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio as ProcessStdio};
 use std::time::Duration;
 
@@ -33,15 +34,19 @@ pub struct Embedder {
     answers: BufReader<ChildStdout>,
     pub spawner: Known,
     pub keeper: Option<Known>,
+    /// What the spawner program is started by.
+    name: PathBuf,
 }
 
 impl Embedder {
     /// Starts it and waits until its spawner is there.
     pub fn start(ground: &Ground, door: Door, id: &str) -> Outcome<Embedder> {
         let kind = if door == Door::Forked { FORKED } else { PROGRAM };
+        let name = ground.spawner_name(id);
+        std::os::unix::fs::symlink(ground.bed.program(), &name)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.env(KIND, kind).env(MARK, ground.mark(id));
-        command.args([ground.bed.run_root(), ground.bed.monitors().into(), ground.bed.program().into()]);
+        command.args([ground.bed.run_root(), ground.bed.monitors().into(), name.clone()]);
         command
             .stdin(ProcessStdio::piped())
             .stdout(ProcessStdio::piped())
@@ -61,7 +66,7 @@ impl Embedder {
             }
             _ => (None, first),
         };
-        Ok(Embedder { child, answers, spawner, keeper })
+        Ok(Embedder { child, answers, spawner, keeper, name })
     }
 
     /// Orders a launch.
@@ -89,6 +94,7 @@ impl Embedder {
     /// Has it end, and its spawner with it.
     pub fn close(&mut self) -> Outcome<()> {
         drop(self.child.stdin.take());
+        let _ = std::fs::remove_file(&self.name);
         if self.child.try_wait()?.is_some() {
             return Ok(());
         }

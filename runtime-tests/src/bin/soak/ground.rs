@@ -69,6 +69,11 @@ impl Ground {
         format!("{}/{id}.", self.bed.tag())
     }
 
+    /// What a cycle's spawner program is started by: its path carries the mark.
+    pub fn spawner_name(&self, id: &str) -> PathBuf {
+        self.bed.directory().join(format!("{id}.squall"))
+    }
+
     /// A command that has nothing to do with launching.
     pub fn squall(&self, args: &[&str]) -> Call {
         self.bed.squall(args)

@@ -10,7 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// In the environment of every program that a cycle starts: the bed's tag and the container's id.
-/// Workers and monitors do not inherit it.
+/// Workers and monitors do not inherit it. A spawner program has no environment: there it is in the
+/// name that it is started by.
 pub const MARK: &str = "SQUALL_SOAK";
 
 /// A child of a process of ours. Its pidfd is opened first; then it has to be that process's child
@@ -74,12 +75,16 @@ fn pid_of(pidfd: &OwnedFd) -> Option<u32> {
     text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
 }
 
-/// The processes that carry this mark in their environment.
+/// The processes that carry this mark, in their environment or their name.
 pub fn marked(mark: &str) -> Vec<u32> {
-    let wanted = format!("{MARK}={mark}");
+    let variable = format!("{MARK}={mark}");
+    let strings = |pid: &u32, file: &str| {
+        let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).split('\0').map(str::to_owned).collect::<Vec<_>>()
+    };
     let carries = |pid: &u32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(wanted.as_bytes()))
+        strings(pid, "cmdline").first().is_some_and(|name| name.contains(mark))
+            || strings(pid, "environ").iter().any(|it| it.starts_with(&variable))
     };
     host::processes().into_iter().filter(carries).collect()
 }
