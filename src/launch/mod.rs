@@ -24,6 +24,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
+use serde_json::Value;
 
 use crate::cgroup::{Cgroup, Joining, Layout, Scope};
 use crate::error::{Context, Error, Result};
@@ -43,6 +44,7 @@ use crate::state::record::{
 use crate::sys::{self, Cloned, Fork};
 use crate::systemd;
 use init::Init;
+use init::worker::Worker;
 pub(crate) use job::{Goal, Job};
 use pid_file::Place;
 use progress::{Answer, Line};
@@ -63,8 +65,8 @@ pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
     // threads in the fork.
     let _silence = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
     let code = match launch(&job, &line) {
-        Ok(watched) => {
-            line.answer(&Answer::Launched(Box::new(watched.record_without(&job.spec))));
+        Ok((record, watched)) => {
+            line.answer(&Answer::Launched(Box::new(record)));
             watched.become_monitor()
         }
         Err(error) => {
@@ -124,7 +126,7 @@ impl Stopwatch {
     }
 }
 
-fn launch(job: &Job, line: &Line) -> Result<handoff::Watched> {
+fn launch(job: &Job, line: &Line) -> Result<(LaunchRecord, handoff::Watched)> {
     let mut undo = Undo::default();
     let launched = steps(job, line, &mut undo);
     launched.map_err(|error| {
@@ -134,7 +136,7 @@ fn launch(job: &Job, line: &Line) -> Result<handoff::Watched> {
 }
 
 /// The launch, as a straight line. What a step made is told to `undo` at once.
-fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
+fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<(LaunchRecord, handoff::Watched)> {
     let mut clock = Stopwatch::since(job.called_ns);
     let created_unix_ns = nanoseconds(ClockId::Realtime);
 
@@ -209,19 +211,16 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let (admission, admission_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "admission", "pipe2")?;
     let joining = if cgroup.clone_into_fd().is_some() { Joining::AfterCloneInto } else { Joining::Everywhere };
     let procs = cgroup.procs_fds(joining)?;
-    let init = Init {
+    let worker = Worker {
         spec,
-        layout: &layout,
         admission: &admission,
-        layers: &layers,
-        sources: &sources,
-        above: above.as_ref(),
         step: &step,
         stdio: stdio.each_ref().map(AsFd::as_fd),
-        masked: &masked,
         filter: job.filter.as_ref(),
         root_filter: root_filter.as_ref(),
     };
+    let init =
+        Init { worker, layout: &layout, layers: &layers, sources: &sources, above: above.as_ref(), masked: &masked };
     let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd())
         .at(Stage::Clone, "init", "clone3")
         .at_limit(libc::EAGAIN, Limit::Processes)
@@ -277,9 +276,9 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     };
     let room = text_of(&record).len() + ROOM_FOR_THE_REST;
     let draft = Draft::reserve(claim.path.join("record.json"), room, 0o600).at(Stage::Record, "record.json", "open")?;
-    let prepared = handoff::Prepared::make(claim, spec, job.goal)?;
+    let prepared = handoff::Prepared::make(claim.into(), &format!("container '{}'", spec.id), job.goal)?;
     if spec.on_exit == OnExit::Remove {
-        undo.removed_exit(removed.keep(prepared.claim.directory.as_fd(), spec.id.as_str())?);
+        undo.removed_exit(removed.keep(prepared.directory.open.as_fd(), spec.id.as_str())?);
     }
     // Of one that is only created, its monitor admits init.
     let held_back = match job.goal {
@@ -316,9 +315,22 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     record.launch_microseconds = microseconds(Duration::from_nanos(clock.last - clock.began));
     record.stages = clock.stages;
     draft.finish(&text_of(&record)).at(Stage::Record, "record.json", "write")?;
-    let upper = above.map(|above| above.upper);
-    let gate = held_back.map(|admission| handoff::Gate { admission, report });
-    Ok(handoff::Watched { record, spec: spec.clone(), prepared, child, cgroup, layout, upper, oom, gate })
+    let container = handoff::Whole { cgroup, upper: above.map(|above| above.upper), oom };
+    let watched = handoff::Watched {
+        id: record.id.clone(),
+        boot_id: record.boot_id.clone(),
+        created_unix_ns,
+        started_boot_ns: record.started_boot_ns,
+        timeout: spec.timeout,
+        on_exit: spec.on_exit,
+        prepared,
+        child,
+        container: Some(container),
+        gate: held_back.map(|admission| handoff::Gate { admission, report }),
+    };
+    // The caller knows its own spec.
+    let answer = if *spec == job.spec { LaunchRecord { spec: Value::Null, ..record } } else { record };
+    Ok((answer, watched))
 }
 
 /// What a record grows by after its room was taken: the time of each stage and the last note.

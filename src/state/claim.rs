@@ -127,6 +127,20 @@ pub(crate) struct Claim {
     notes: File,
 }
 
+/// A directory that is held by the process that watches what it is about.
+#[derive(Debug)]
+pub(crate) struct LockedDirectory {
+    pub(crate) path: PathBuf,
+    /// Open and locked.
+    pub(crate) open: OwnedFd,
+}
+
+impl From<Claim> for LockedDirectory {
+    fn from(claim: Claim) -> LockedDirectory {
+        LockedDirectory { path: claim.path, open: claim.directory }
+    }
+}
+
 impl Claim {
     /// Claims the spec's id.
     pub(crate) fn make(run_root: &RunRoot, spec: &LaunchSpec) -> Result<Claim> {

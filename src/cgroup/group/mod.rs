@@ -124,7 +124,6 @@ impl Cgroup {
     }
 
     /// The layout it was made in.
-    #[cfg(any(test, feature = "testing"))]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }

@@ -76,7 +76,7 @@ impl Workload {
             Err(error) => return error,
         };
         reporter.ready();
-        if let Err(error) = super::wait_for_admission(&self.admission) {
+        if let Err(error) = super::worker::wait_for_admission(&self.admission) {
             return error;
         }
         reporter.enter(Stage::Become);
