@@ -148,7 +148,9 @@ mod systemd;
 pub mod testing;
 mod wait;
 
-pub use container::{Container, Created, Delivery, Ended, Exited, Launching, Lost, Paused, Running};
+pub use container::{
+    Container, Created, Delivery, Ended, ExecEnd, ExecSession, Exited, Launching, Lost, Paused, Running,
+};
 pub use error::{Cause, Context, Error, ErrorKind, FileAspect, LackedCapability, Problem, ProcessEnd, Result};
 pub use host_files::HostFile;
 pub use layer::Trim;

@@ -12,20 +12,20 @@ use rustix::process::Pid;
 
 use crate::cgroup::CgroupPath;
 use crate::child_task::{self, Failure};
-use crate::container::{Container, Created, Running, removed_with};
+use crate::container::{Container, Created, ExecSession, Running, removed_with};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::monotonic_ns;
 use crate::host_files::check_streams;
 use crate::launch;
-use crate::launch::{Goal, Job, progress, wire};
+use crate::launch::{ExecJob, Goal, Job, Order, progress, wire};
 use crate::layer::{ImageRoots, check_layers, without_repeats};
 use crate::lsm::{self, Confinement};
 use crate::opened::{HostFiles, OpenedSpec};
 use crate::plan::Plan;
 use crate::privilege;
-use crate::request::{AppArmor, AppArmorProfile, ContainerId, LaunchSpec, Selinux, SelinuxLabel, UidRange};
+use crate::request::{AppArmor, AppArmorProfile, ContainerId, ExecSpec, LaunchSpec, Selinux, SelinuxLabel, UidRange};
 use crate::settings::Settings;
 use crate::settings::default_limits::DefaultLimits;
 use crate::spawner::Spawner;
@@ -354,14 +354,49 @@ impl Squall {
         notes.extend(spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")));
         let job =
             Job { called_ns, goal, spec: spec.clone(), own_user, files, stdio: stdio.streams, filter, notes, settings };
-        let mut record = match &self.launcher {
-            Launcher::Direct => launch_directly(job),
-            Launcher::Spawner(spawner) => launch_by(spawner, &job),
-        }?;
+        let mut record = self.carry_out(Order::Launch(Box::new(job)))?;
         if record.spec.is_null() {
             record.spec = serde_json::to_value(spec).expect("a spec is plain data");
         }
         Ok(Running::new(self.settings.run_root.container(&spec.id), record))
+    }
+
+    /// Executes a further program in a running container: in its namespaces, root and cgroup, with
+    /// its user, groups, environment, working directory and seccomp filter where the spec says
+    /// nothing else; without capabilities, with no_new_privs. Returns when the program has been
+    /// executed. It is watched by a monitor of its own: how it ends is known
+    /// ([`ExecSession::wait`]) whatever becomes of its caller.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for what is wrong with the spec, before anything is touched;
+    /// [`ErrorKind::Phase`] when the container has ended or is frozen, also where that happens
+    /// meanwhile; [`ErrorKind::ProgramNotFound`] and [`ErrorKind::ProgramNotExecutable`] for the
+    /// program; [`ErrorKind::Privilege`], [`ErrorKind::Exhausted`] and [`ErrorKind::TimedOut`] as for
+    /// [`Squall::launch`].
+    pub fn exec(&self, container: &Running, spec: &ExecSpec, stdio: Stdio) -> Result<ExecSession> {
+        let called_ns = monotonic_ns();
+        let (record, directory) = (container.record(), container.directory());
+        let spec = spec.applied_to(&LaunchSpec::from_json(record.spec.to_string().as_bytes())?)?;
+        check_streams(&stdio.streams, &format!("container '{}'", record.id))?;
+        privilege::check(spec.network)?;
+        let order = Order::Exec(Box::new(ExecJob {
+            called_ns,
+            filter: spec.seccomp.filter()?,
+            spec,
+            container: record.clone(),
+            directory: directory.to_owned(),
+            stdio: stdio.streams,
+            settings: self.settings.clone(),
+        }));
+        let record = self.carry_out(order)?;
+        Ok(ExecSession::new(directory, record))
+    }
+
+    fn carry_out(&self, order: Order) -> Result<LaunchRecord> {
+        match &self.launcher {
+            Launcher::Direct => carry_out_directly(order),
+            Launcher::Spawner(spawner) => carry_out_by(spawner, &order),
+        }
     }
 
     /// Dry run of [`Squall::launch`]: what it would do with this spec. Touches nothing, and needs
@@ -472,7 +507,7 @@ fn check_layers_apart(spec: &LaunchSpec) -> Result<()> {
     })
 }
 
-fn launch_directly(job: Job) -> Result<LaunchRecord> {
+fn carry_out_directly(order: Order) -> Result<LaunchRecord> {
     if !sys::is_single_threaded() {
         return Err(Error::several_threads("launch", "set a spawner"));
     }
@@ -480,20 +515,20 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
     let child = match sys::fork().at(Stage::Clone, "launch process", "fork").at_limit(libc::EAGAIN, Limit::Processes)? {
         Fork::Child => {
             drop(answer);
-            launch::run(job, answering.into())
+            launch::run(order, answering.into())
         }
         Fork::Parent(child) => child,
     };
-    drop((answering, job));
+    drop((answering, order));
     progress::receive(answer.into()).inspect_err(|_| {
         // It has nothing more to do, unless it hangs; a monitor, in contrast, is left alone.
         Pid::from_raw(child).map(|child| child_task::collect(child, Duration::from_secs(1)));
     })
 }
 
-fn launch_by(spawner: &Spawner, job: &Job) -> Result<LaunchRecord> {
+fn carry_out_by(spawner: &Spawner, order: &Order) -> Result<LaunchRecord> {
     let stream = UnixStream::from(spawner.request()?);
-    let sent = wire::send_job(&stream, job);
+    let sent = wire::send_order(&stream, order);
     let answer = progress::receive(stream.into());
     match (sent, answer) {
         (Ok(()), answer) => answer,

@@ -6,6 +6,7 @@
 
 mod created;
 mod delivery;
+mod exec;
 mod launching;
 mod pause;
 mod remove;
@@ -16,6 +17,7 @@ mod wait;
 
 pub use created::Created;
 pub use delivery::Delivery;
+pub use exec::{ExecEnd, ExecSession};
 pub use pause::Paused;
 
 use std::cell::OnceCell;
@@ -194,7 +196,13 @@ impl Running {
     }
 
     pub(super) fn object(&self) -> String {
-        format!("container '{}'", self.record.id)
+        let is_session = self.directory.parent().is_some_and(|parent| parent.ends_with(claim::EXEC));
+        let what = if is_session { "exec session" } else { "container" };
+        format!("{what} '{}'", self.record.id)
+    }
+
+    pub(crate) fn directory(&self) -> &PathBuf {
+        &self.directory
     }
 
     /// Whether its workload lives.

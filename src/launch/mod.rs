@@ -7,6 +7,7 @@
 //! which keeps its pid and with it the parenthood of init. On failure it takes back every step and
 //! reports.
 
+mod enter;
 pub(crate) mod handoff;
 pub(crate) mod inheritance;
 mod init;
@@ -45,7 +46,7 @@ use crate::sys::{self, Cloned, Fork};
 use crate::systemd;
 use init::Init;
 use init::worker::Worker;
-pub(crate) use job::{Goal, Job};
+pub(crate) use job::{ExecJob, Goal, Job, Order};
 use pid_file::Place;
 use progress::{Answer, Line};
 pub(crate) use report::start_failure;
@@ -57,14 +58,18 @@ use undo::Undo;
 /// own launcher allows a busy mount.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Launches and watches; does not return. The caller of the fork gets one [`Answer`] through
-/// `answer`.
-pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
+/// Does what is asked for, and watches what it has started; does not return. The caller of the fork
+/// gets one [`Answer`] through `answer`.
+pub(crate) fn run(order: Order, answer: OwnedFd) -> ! {
     let line = Line::new(answer);
     // libcontainer logs through whatever the embedding program has set up, which may have lost its
     // threads in the fork.
     let _silence = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
-    let code = match launch(&job, &line) {
+    let started = match &order {
+        Order::Launch(job) => taken_back_unless(&line, |undo| steps(job, &line, undo)),
+        Order::Exec(job) => taken_back_unless(&line, |undo| enter::steps(job, &line, undo)),
+    };
+    let code = match started {
         Ok((record, watched)) => {
             line.answer(&Answer::Launched(Box::new(record)));
             watched.become_monitor()
@@ -77,12 +82,12 @@ pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
     sys::exit_now(code)
 }
 
-/// The life of a launch process that the spawner forked: its job comes over the socket on which it
+/// The life of a process that the spawner forked: its order comes over the socket on which it
 /// answers.
 pub(crate) fn serve(socket: OwnedFd) -> ! {
     let stream = std::os::unix::net::UnixStream::from(socket);
-    match wire::receive_job(&stream) {
-        Ok(job) => run(job, stream.into()),
+    match wire::receive_order(&stream) {
+        Ok(order) => run(order, stream.into()),
         Err(error) => {
             Line::new(stream.into()).answer(&Answer::Failed(error));
             sys::exit_now(1)
@@ -126,17 +131,21 @@ impl Stopwatch {
     }
 }
 
-fn launch(job: &Job, line: &Line) -> Result<(LaunchRecord, handoff::Watched)> {
+/// What came of the steps; where they fail, what they made is taken back.
+fn taken_back_unless(line: &Line, steps: impl FnOnce(&mut Undo) -> Result<Started>) -> Result<Started> {
     let mut undo = Undo::default();
-    let launched = steps(job, line, &mut undo);
-    launched.map_err(|error| {
+    let started = steps(&mut undo);
+    started.map_err(|error| {
         line.announce(Stage::Remove);
         undo.take_back(error)
     })
 }
 
+/// What runs now, as it is recorded and as it is watched.
+type Started = (LaunchRecord, handoff::Watched);
+
 /// The launch, as a straight line. What a step made is told to `undo` at once.
-fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<(LaunchRecord, handoff::Watched)> {
+fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
     let mut clock = Stopwatch::since(job.called_ns);
     let created_unix_ns = nanoseconds(ClockId::Realtime);
 

@@ -70,7 +70,7 @@ impl Executor for Workload {
 
 impl Workload {
     /// Returns only with why it could not.
-    fn become_program(&self, reporter: &Reporter<'_>) -> Error {
+    pub(in crate::launch) fn become_program(&self, reporter: &Reporter<'_>) -> Error {
         let program = match self.program() {
             Ok(program) => program,
             Err(error) => return error,

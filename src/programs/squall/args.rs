@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::exec::Exec;
 use crate::seccomp::Seccomp;
 
 /// Runs workers in containers whose root is an overlay of mounted squashfs layers.
@@ -44,6 +45,8 @@ pub enum Command {
     Stop(Stop),
     /// Send a signal to the first process of a container
     Kill(Kill),
+    /// Execute a command in a running container
+    Exec(Box<Exec>),
     /// Make all processes of containers stand still
     Pause(Several),
     /// Let paused containers run again

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use squall::record::ExitRecord;
 use squall::request::values;
 use squall::{
-    Container, Ended, Error, ErrorKind, Lost, Phase, Problem, Result, Squall, Stage, Trim, serve_standard_input,
+    Container, Ended, Error, ErrorKind, ExecEnd, ExecSession, Lost, Phase, Problem, Result, Squall, Stage, Trim,
+    serve_standard_input,
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stats, Stop};
-use crate::{print, request, run_and_plan, seccomp};
+use crate::{exec, print, request, run_and_plan, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -41,6 +42,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Run(arguments) => run_and_plan::run(&squall, &arguments, monitor_cgroup),
         Command::Create(arguments) => run_and_plan::create(&squall, *arguments, monitor_cgroup),
         Command::Start(arguments) => Ok(start(&squall, &arguments)),
+        Command::Exec(arguments) => exec::exec(&squall, &arguments),
         Command::Pause(arguments) => Ok(pause(&squall, &arguments)),
         Command::Resume(arguments) => Ok(resume(&squall, &arguments)),
         Command::Plan(arguments) => run_and_plan::plan(&squall, &arguments, monitor_cgroup),
@@ -198,12 +200,38 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
         }
         _ => {}
     }
+    let sessions = container.exec_sessions()?;
+    if !sessions.is_empty() {
+        document["exec_sessions"] = sessions.iter().map(session).collect();
+    }
     if arguments.json {
         say!("{document}");
     } else {
         print::lines(format_args!("{document:#}"));
     }
     Ok(0)
+}
+
+/// An exec session, of which `inspect` shows what is its own.
+fn session(session: &ExecSession) -> Value {
+    let (record, end) = (session.record(), session.end());
+    let phase = match &end {
+        Ok(None) => Phase::Running,
+        Ok(Some(ExecEnd::Exited(_))) => Phase::Exited,
+        _ => Phase::Lost,
+    };
+    let exit = match end {
+        Ok(Some(ExecEnd::Exited(exit))) => json!(exit),
+        _ => Value::Null,
+    };
+    json!({
+        "id": session.id(),
+        "phase": phase,
+        "pid": session.pid(),
+        "args": record.spec.get("args"),
+        "created_unix_ns": record.created_unix_ns,
+        "exit": exit,
+    })
 }
 
 /// Does something for each id, whatever comes of the others. Every failure is said; the code is
@@ -295,7 +323,7 @@ fn wrong_phase(stage: Stage, container: &Container, call: &str, needed: Phase) -
     Error::wrong_phase(stage, format!("container '{}'", container.id()), call, container.phase(), needed)
 }
 
-fn not_launched(id: &str) -> Error {
+pub fn not_launched(id: &str) -> Error {
     let text = "it is being launched, or its launch died half way (then `squall reap` clears it)";
     Error::found(ErrorKind::Phase, Stage::Watch, format!("container '{id}'"), "attach", text)
 }

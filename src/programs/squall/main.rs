@@ -6,6 +6,7 @@ mod print;
 
 mod args;
 mod commands;
+mod exec;
 mod foreground;
 mod mounts;
 mod plan_page;

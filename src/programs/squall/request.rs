@@ -219,14 +219,14 @@ fn with_cgroup(builder: Builder, run: &Run, id: &str, monitor_cgroup: Option<&st
 
 /// Problems of flags whose values the builder never sees.
 #[derive(Default)]
-struct Flags(Vec<Problem>);
+pub struct Flags(Vec<Problem>);
 
 impl Flags {
-    fn value<T>(&mut self, flag: &str, value: std::result::Result<T, BadValue>) -> Option<T> {
+    pub fn value<T>(&mut self, flag: &str, value: std::result::Result<T, BadValue>) -> Option<T> {
         value.map_err(|bad| self.0.push(bad.at(flag))).ok()
     }
 
-    fn take<T>(&mut self, flag: &str, value: Result<T>) -> Option<T> {
+    pub fn take<T>(&mut self, flag: &str, value: Result<T>) -> Option<T> {
         let error = match value {
             Ok(value) => return Some(value),
             Err(error) => error,
@@ -240,8 +240,8 @@ impl Flags {
         None
     }
 
-    /// The spec, or every problem of flags and builder together.
-    fn finish(self, built: Result<LaunchSpec>) -> Result<LaunchSpec> {
+    /// What was built, or every problem of flags and builder together.
+    pub fn finish<T>(self, built: Result<T>) -> Result<T> {
         if self.0.is_empty() {
             return built;
         }
@@ -282,7 +282,7 @@ fn host_paths<'a>(flag: &str, paths: impl IntoIterator<Item = &'a Path>, flags: 
 }
 
 /// A spec is text, so that records can hold it.
-fn arguments(words: &[OsString], flags: &mut Flags) -> Vec<String> {
+pub fn arguments(words: &[OsString], flags: &mut Flags) -> Vec<String> {
     let mut text = |(index, word): (usize, &OsString)| {
         let text = word.to_str().map(str::to_owned);
         let bad = || BadValue::new(format!("'{}' is not UTF-8", word.to_string_lossy().escape_debug()));
@@ -293,7 +293,7 @@ fn arguments(words: &[OsString], flags: &mut Flags) -> Vec<String> {
 
 /// The variables that are right. One without a value is the caller's, and is left out where the
 /// caller has none.
-fn environment(texts: &[String], flags: &mut Flags) -> Vec<String> {
+pub fn environment(texts: &[String], flags: &mut Flags) -> Vec<String> {
     let mut variable = |(index, text): (usize, &String)| {
         let passed = !text.is_empty() && !text.contains('=');
         let text = if passed { format!("{text}={}", std::env::var_os(text)?.to_string_lossy()) } else { text.clone() };
