@@ -122,12 +122,48 @@ pub fn write_record(directory: i32, facts: &Facts<'_>) -> sys::Result<()> {
     })
 }
 
-/// Removes the container's directory with everything that is ever in it.
+/// Removes the container's directory with everything in it. Whoever watches an exec session may be
+/// writing its end just now, and has nothing to write after it.
 pub fn remove_directory(directory: i32, path: &CStr) {
-    for name in [c"record.json", c"exit.json", c"claim", STARTED_NAME, NOT_STARTED_NAME] {
-        let _ = sys::unlink_at(directory, name);
+    const ENOTEMPTY: i32 = 39;
+    for _ in 0..REMOVAL_TRIES {
+        empty(directory, EXEC_DEPTH);
+        if sys::rmdir(path) != Err(ENOTEMPTY) {
+            break;
+        }
     }
-    let _ = sys::rmdir(path);
+}
+
+/// So often what comes into a directory while it is emptied is removed as well.
+const REMOVAL_TRIES: u32 = 100;
+
+/// Below a container's directory is that of its exec sessions, and below it one for each.
+const EXEC_DEPTH: u32 = 2;
+
+fn empty(directory: i32, depth: u32) {
+    const EISDIR: i32 = 21;
+    // An offset of its own: it is read from its beginning.
+    let Ok(own) = sys::open_at(directory, c".", Open::Read) else { return };
+    let mut buffer = [0; 512];
+    loop {
+        let Ok(entries) = sys::entries(own, &mut buffer) else { break };
+        let mut seen = false;
+        for name in entries {
+            seen = true;
+            if sys::unlink_at(own, name) != Err(EISDIR) || name == c"." || name == c".." {
+                continue;
+            }
+            if let (Some(depth), Ok(below)) = (depth.checked_sub(1), sys::open_at(own, name, Open::Read)) {
+                empty(below, depth);
+                sys::close(below);
+            }
+            let _ = sys::rmdir_at(own, name);
+        }
+        if !seen {
+            break;
+        }
+    }
+    sys::close(own);
 }
 
 /// Notes when the workload was started. The room for it was taken beforehand.

@@ -60,6 +60,7 @@ numbers! {
     EXIT_GROUP 231 94
     WAITID 247 95
     OPENAT 257 56
+    GETDENTS64 217 61
     UNLINKAT 263 35
     RENAMEAT 264 38
     PPOLL 271 73
@@ -249,6 +250,31 @@ pub fn rename_at(directory: i32, from: &CStr, to: &CStr) -> Result<()> {
 
 pub fn unlink_at(directory: i32, name: &CStr) -> Result<()> {
     with_memory!(UNLINKAT, directory, name.as_ptr(), 0).map(drop)
+}
+
+pub fn rmdir_at(directory: i32, name: &CStr) -> Result<()> {
+    with_memory!(UNLINKAT, directory, name.as_ptr(), AT_REMOVEDIR).map(drop)
+}
+
+/// The next entries of an open directory; none are left where nothing is read.
+pub fn entries(directory: i32, buffer: &mut [u8; 512]) -> Result<Entries<'_>> {
+    let length = with_memory!(GETDENTS64, directory, buffer.as_mut_ptr(), buffer.len())?;
+    Ok(Entries(buffer.get(..length).unwrap_or(&[])))
+}
+
+/// `struct linux_dirent64`, one after the other: 19 bytes with the entry's length at byte 16, then
+/// its name.
+pub struct Entries<'b>(&'b [u8]);
+
+impl<'b> Iterator for Entries<'b> {
+    type Item = &'b CStr;
+
+    fn next(&mut self) -> Option<&'b CStr> {
+        let [low, high] = *self.0.get(16..18)? else { return None };
+        let (entry, rest) = self.0.split_at_checked(usize::from(u16::from_ne_bytes([low, high])))?;
+        self.0 = rest;
+        CStr::from_bytes_until_nul(entry.get(19..)?).ok()
+    }
 }
 
 pub fn rmdir(path: &CStr) -> Result<()> {

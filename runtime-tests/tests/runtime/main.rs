@@ -12,6 +12,7 @@ mod doctor;
 mod embedder;
 mod endings;
 mod erofs;
+mod exec;
 mod exhaustion;
 mod foreground;
 mod hanging;
@@ -70,6 +71,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         limits::CASES,
         crashes::CASES,
         created::CASES,
+        exec::CASES,
         layers::CASES,
         restart::CASES,
         hanging::CASES,

@@ -84,6 +84,7 @@ fn main() {
         "shell" => shell(&args[2..]),
         "family" => family(Duration::from_millis(number(2))),
         "copy" => exit(copy()),
+        "stalk" => stalk(),
         "say" => say(&args[2..]),
         "crash" => crash(),
         "bomb" => bomb(),
@@ -94,6 +95,41 @@ fn main() {
         "try" => println!("{}", attempt(arg(2), arg(3), arg(4))),
         _ => usage(),
     }
+}
+
+/// Looks into every other process that comes, as deep as it is let, until it gets SIGTERM; then
+/// tells what it has seen.
+fn stalk() {
+    static OVER: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    extern "C" fn end(_: c_int) {
+        OVER.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+    // SAFETY: the handler stores one flag.
+    unsafe { c::signal(c::SIGTERM, end as *const () as usize) };
+    let own = std::process::id().to_string();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut pids = std::collections::BTreeSet::new();
+    while !OVER.load(std::sync::atomic::Ordering::Relaxed) {
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            if pid == own || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+                continue;
+            }
+            let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).ok().map(|link| link.to_string_lossy().into_owned());
+            let links = ["exe", "cwd", "root"].into_iter().filter_map(|name| Some(format!("{name} {}", link(name)?)));
+            let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            let files = files.filter_map(|file| {
+                let name = format!("fd/{}", file.file_name().to_string_lossy());
+                link(&name).map(|link| format!("{name} {link}"))
+            });
+            seen.extend(links.chain(files));
+            if fs::File::open(format!("/proc/{pid}/mem")).is_ok() && link("exe").is_some_and(|exe| exe != "/bin/probe") {
+                seen.insert("mem of another program".to_owned());
+            }
+            pids.insert(pid);
+        }
+    }
+    println!("{}", object([("processes".to_owned(), pids.len().to_string()), ("seen".to_owned(), list(seen.iter().map(|it| quoted(it))))]));
 }
 
 /// Ends the first thread, and with it nothing else.
