@@ -374,6 +374,7 @@ impl Squall {
     /// program; [`ErrorKind::Privilege`], [`ErrorKind::Exhausted`] and [`ErrorKind::TimedOut`] as for
     /// [`Squall::launch`].
     pub fn exec(&self, container: &Running, spec: &ExecSpec, stdio: Stdio) -> Result<ExecSession> {
+        crash::point(Role::Caller, Stage::Request);
         let called_ns = monotonic_ns();
         let (record, directory) = (container.record(), container.directory());
         let spec = spec.applied_to(&LaunchSpec::from_json(record.spec.to_string().as_bytes())?)?;
