@@ -2,12 +2,10 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
 use crate::cgroup::CgroupPath;
@@ -34,6 +32,7 @@ use crate::state::claim;
 use crate::state::own_users::OwnUser;
 use crate::state::record::{ExitRecord, LaunchRecord};
 use crate::state::run_root::{DEFAULT_RUN_ROOT, RunRoot};
+use crate::stdio::Stdio;
 use crate::supported;
 use crate::sys::{self, Fork};
 use crate::systemd;
@@ -61,47 +60,6 @@ enum Launcher {
     /// This process forks its launches itself: it has one thread.
     Direct,
     Spawner(Spawner),
-}
-
-/// The worker's standard streams: regular files, pipes, Unix, TCP and UDP sockets, terminals, and
-/// `/dev/null` and its like. A launch refuses what would give the worker more than something to
-/// read or write: directories, block devices and other character devices, descriptors by `O_PATH`,
-/// other sockets. A regular file that is open for reading alone cannot be opened for writing by the
-/// worker, whoever it is: where it could be, by the file's owner, mode or list, the worker gets it
-/// read-only, with a position of its own. One that is open for writing alone may be read by a
-/// worker that its owner, mode or list lets read it.
-#[derive(Debug)]
-pub struct Stdio {
-    /// Standard input, output and error.
-    pub streams: [OwnedFd; 3],
-}
-
-impl Stdio {
-    /// `/dev/null` for all three.
-    pub fn null() -> Result<Stdio> {
-        let open = || {
-            rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(
-                Stage::Request,
-                "/dev/null",
-                "open",
-            )
-        };
-        Ok(Stdio { streams: [open()?, open()?, open()?] })
-    }
-
-    /// This process's own; a closed one becomes `/dev/null`.
-    pub fn inherit() -> Result<Stdio> {
-        let [mut stdin, mut stdout, mut stderr] = Stdio::null()?.streams;
-        let copy = |number: i32, stream: &mut OwnedFd| {
-            if let Ok(copied) = sys::duplicate(number) {
-                *stream = copied;
-            }
-        };
-        copy(0, &mut stdin);
-        copy(1, &mut stdout);
-        copy(2, &mut stderr);
-        Ok(Stdio { streams: [stdin, stdout, stderr] })
-    }
 }
 
 /// What is found in a run root.
@@ -352,8 +310,18 @@ impl Squall {
         }
         let filter = spec.seccomp.filter()?;
         notes.extend(spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")));
-        let job =
-            Job { called_ns, goal, spec: spec.clone(), own_user, files, stdio: stdio.streams, filter, notes, settings };
+        let job = Job {
+            called_ns,
+            goal,
+            spec: spec.clone(),
+            own_user,
+            files,
+            stdio: stdio.streams,
+            console: stdio.console,
+            filter,
+            notes,
+            settings,
+        };
         let mut record = self.carry_out(Order::Launch(Box::new(job)))?;
         if record.spec.is_null() {
             record.spec = serde_json::to_value(spec).expect("a spec is plain data");
@@ -387,6 +355,7 @@ impl Squall {
             container: record.clone(),
             directory: directory.to_owned(),
             stdio: stdio.streams,
+            console: stdio.console,
             settings: self.settings.clone(),
         }));
         let record = self.carry_out(order)?;

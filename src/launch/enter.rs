@@ -114,6 +114,7 @@ fn entered(job: &ExecJob, line: &Line, undo: &mut Undo) -> Result<Started> {
                 admission: &admission,
                 step: &step,
                 stdio: stdio.each_ref().map(AsFd::as_fd),
+                console: job.console.as_ref(),
                 filter: job.filter.as_ref(),
                 root_filter: root_filter.as_ref(),
             };
@@ -292,6 +293,7 @@ fn child_steps(worker: &Worker<'_>, init: OwnedFd, report: &Rc<OwnedFd>) -> Resu
     drop(init);
     let root = root()?;
     let home = home::variable(root.as_fd(), spec);
+    let terminal = worker.make_terminal(root.as_fd())?;
     let working_directory = worker::open_working_directory(root.as_fd(), spec)?;
     worker::enter_working_directory(&working_directory, spec)?;
     drop((root, working_directory));
@@ -301,7 +303,7 @@ fn child_steps(worker: &Worker<'_>, init: OwnedFd, report: &Rc<OwnedFd>) -> Resu
 
     reporter.enter(Stage::Init);
     worker::reopen_null_streams()?;
-    let workload = worker.workload(home, report)?;
+    let workload = worker.workload(home, terminal, report)?;
     drop_privileges(spec)?;
     Err(workload.become_program(&reporter))
 }

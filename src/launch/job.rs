@@ -11,6 +11,7 @@ use crate::seccomp::Filter;
 use crate::settings::Settings;
 use crate::state::own_users::OwnUser;
 use crate::state::record::LaunchRecord;
+use crate::stdio::Console;
 
 /// How far a launch goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub(crate) struct Job {
     /// then.
     pub(crate) files: Option<HostFiles>,
     pub(crate) stdio: [OwnedFd; 3],
+    /// In the place of the streams, a terminal.
+    pub(crate) console: Option<Console>,
     /// The spec's seccomp profile, compiled.
     pub(crate) filter: Option<Filter>,
     /// What the caller should know and the record keeps.
@@ -53,6 +56,8 @@ pub(crate) struct ExecJob {
     pub(crate) container: LaunchRecord,
     pub(crate) directory: PathBuf,
     pub(crate) stdio: [OwnedFd; 3],
+    /// In the place of the streams, a terminal.
+    pub(crate) console: Option<Console>,
     /// The spec's seccomp profile, compiled.
     pub(crate) filter: Option<Filter>,
     pub(crate) settings: Settings,

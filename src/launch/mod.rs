@@ -225,6 +225,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
         admission: &admission,
         step: &step,
         stdio: stdio.each_ref().map(AsFd::as_fd),
+        console: job.console.as_ref(),
         filter: job.filter.as_ref(),
         root_filter: root_filter.as_ref(),
     };

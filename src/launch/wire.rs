@@ -32,11 +32,12 @@ use crate::settings::Settings;
 use crate::stage::Stage;
 use crate::state::own_users::OwnUser;
 use crate::state::record::LaunchRecord;
+use crate::stdio::{Console, WindowSize};
 
 /// Descriptors in one message; the kernel takes 253 (SCM_MAX_FD).
 const BATCH: usize = 200;
 
-/// Standard streams come first, then layers, bind sources, the pid file's directory and the
+/// Standard streams come first, then the socket for a terminal, layers, bind sources, the pid file's directory and the
 /// writable directory.
 const STREAMS: usize = 3;
 
@@ -55,6 +56,8 @@ struct ExecText {
     spec: LaunchSpec,
     container: LaunchRecord,
     directory: PathBuf,
+    /// The size of a terminal, whose socket comes after the streams.
+    terminal: Option<WindowSize>,
     filter: Option<Filter>,
     settings: Settings,
 }
@@ -65,6 +68,8 @@ struct JobText {
     goal: Goal,
     spec: LaunchSpec,
     own_user: Option<OwnUser>,
+    /// The size of a terminal, whose socket comes after the streams.
+    terminal: Option<WindowSize>,
     /// Nothing: the launch process opens them.
     files: Option<FilesText>,
     filter: Option<Filter>,
@@ -101,10 +106,14 @@ pub(crate) fn send_order(stream: &UnixStream, order: &Order) -> Result<()> {
     let (text, descriptors) = match order {
         Order::Launch(job) => {
             let files = job.files.iter().flat_map(descriptors_of);
-            let descriptors: Vec<BorrowedFd<'_>> = job.stdio.iter().map(AsFd::as_fd).chain(files).collect();
+            let streams = job.stdio.iter().map(AsFd::as_fd).chain(socket_of(job.console.as_ref()));
+            let descriptors: Vec<BorrowedFd<'_>> = streams.chain(files).collect();
             (Text::Launch(Box::new(JobText::of(job))), descriptors)
         }
-        Order::Exec(job) => (Text::Exec(Box::new(ExecText::of(job))), job.stdio.iter().map(AsFd::as_fd).collect()),
+        Order::Exec(job) => {
+            let streams = job.stdio.iter().map(AsFd::as_fd).chain(socket_of(job.console.as_ref()));
+            (Text::Exec(Box::new(ExecText::of(job))), streams.collect())
+        }
     };
     let text = serde_json::to_vec(&text).expect("an order is plain data");
     let lengths = [text.len() as u32, descriptors.len() as u32].map(u32::to_le_bytes).concat();
@@ -173,7 +182,7 @@ fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Order> {
     let stdio = <[OwnedFd; STREAMS]>::try_from(received).map_err(|_| malformed("standard streams are missing"))?;
     let order = match text {
         Text::Launch(text) => Order::Launch(Box::new(text.with(stdio, &mut rest)?)),
-        Text::Exec(text) => Order::Exec(Box::new(text.with(stdio))),
+        Text::Exec(text) => Order::Exec(Box::new(text.with(stdio, &mut rest)?)),
     };
     match rest.next() {
         None => Ok(order),
@@ -188,6 +197,7 @@ impl JobText {
             goal: job.goal,
             spec: job.spec.clone(),
             own_user: job.own_user.clone(),
+            terminal: job.console.as_ref().map(|console| console.size),
             files: job.files.as_ref().map(FilesText::of),
             filter: job.filter.clone(),
             notes: job.notes.clone(),
@@ -196,6 +206,7 @@ impl JobText {
     }
 
     fn with(self, stdio: [OwnedFd; STREAMS], descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<Job> {
+        let console = console(self.terminal, descriptors)?;
         let files = self.files.map(|files| files.with(descriptors)).transpose()?;
         if files.as_ref().is_some_and(|files| !files.fit(&self.spec)) {
             return Err(malformed("not as many descriptors as files and streams"));
@@ -207,6 +218,7 @@ impl JobText {
             own_user: self.own_user,
             files,
             stdio,
+            console,
             filter: self.filter,
             notes: self.notes,
             settings: self.settings,
@@ -221,15 +233,29 @@ impl ExecText {
             spec: job.spec.clone(),
             container: job.container.clone(),
             directory: job.directory.clone(),
+            terminal: job.console.as_ref().map(|console| console.size),
             filter: job.filter.clone(),
             settings: job.settings.clone(),
         }
     }
 
-    fn with(self, stdio: [OwnedFd; STREAMS]) -> ExecJob {
-        let ExecText { called_ns, spec, container, directory, filter, settings } = self;
-        ExecJob { called_ns, spec, container, directory, stdio, filter, settings }
+    fn with(self, stdio: [OwnedFd; STREAMS], descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<ExecJob> {
+        let ExecText { called_ns, spec, container, directory, terminal, filter, settings } = self;
+        let console = console(terminal, descriptors)?;
+        Ok(ExecJob { called_ns, spec, container, directory, stdio, console, filter, settings })
     }
+}
+
+fn socket_of(console: Option<&Console>) -> Option<BorrowedFd<'_>> {
+    console.map(|console| console.socket.as_fd())
+}
+
+fn console(size: Option<WindowSize>, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<Option<Console>> {
+    let with_socket = |size| {
+        let socket = descriptors.next().ok_or_else(|| malformed("the terminal's socket is missing"))?;
+        Ok(Console { socket, size })
+    };
+    size.map(with_socket).transpose()
 }
 
 /// In the order in which [`FilesText::with`] takes them.

@@ -8,6 +8,7 @@
 pub(super) mod exec_stub;
 pub(super) mod home;
 pub(super) mod interpreter;
+mod terminal;
 pub(super) mod worker;
 pub(super) mod workload;
 
@@ -89,12 +90,13 @@ fn steps(init: &Init<'_>, report: &Rc<OwnedFd>) -> Result<Never> {
     };
     let working_directory = worker::open_working_directory(root.as_fd(), spec)?;
     let home = home::variable(root.as_fd(), spec);
+    let terminal = init.worker.make_terminal(root.as_fd())?;
 
     reporter.enter(Stage::Join);
     wait_for_cgroups(init)?;
 
     reporter.enter(Stage::Init);
-    let workload = init.worker.workload(home, report)?;
+    let workload = init.worker.workload(home, terminal, report)?;
     run_libcontainer(init, root, &working_directory, workload)
 }
 

@@ -8,6 +8,7 @@ use nix::unistd::{Gid, setgroups};
 use rustix::fs::{OFlags, ResolveFlags};
 use rustix::process::fchdir;
 
+use super::terminal;
 use super::workload::Workload;
 use crate::crash;
 use crate::error::{Context, Error, Result};
@@ -17,6 +18,7 @@ use crate::root::devices;
 use crate::root::target::open_in_root;
 use crate::seccomp::Filter;
 use crate::stage::Stage;
+use crate::stdio::Console;
 use crate::sys;
 
 /// What nothing returns that ends by becoming another program.
@@ -31,6 +33,8 @@ pub(in crate::launch) struct Worker<'a> {
     pub(in crate::launch) step: &'a OwnedFd,
     /// Its standard streams.
     pub(in crate::launch) stdio: [BorrowedFd<'a>; 3],
+    /// In their place, a terminal.
+    pub(in crate::launch) console: Option<&'a Console>,
     /// The system calls that it may make, and what it may not in any case.
     pub(in crate::launch) filter: Option<&'a Filter>,
     pub(in crate::launch) root_filter: Option<&'a Filter>,
@@ -44,6 +48,7 @@ impl Worker<'_> {
         others: impl IntoIterator<Item = BorrowedFd<'f>>,
     ) {
         let own = [self.step.as_fd(), self.admission.as_fd(), report.as_fd()];
+        let others = others.into_iter().chain(self.console.map(|console| console.socket.as_fd()));
         sys::close_all_but(own.into_iter().chain(self.stdio).chain(others).chain(crash::descriptors()));
     }
 
@@ -59,8 +64,18 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// Its terminal, where it is to have one, made below this root.
+    pub(in crate::launch) fn make_terminal(&self, root: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+        self.console.map(|console| terminal::make(root, console, &self.spec.user)).transpose()
+    }
+
     /// What is executed in the end.
-    pub(in crate::launch) fn workload(&self, home: Option<String>, report: &Rc<OwnedFd>) -> Result<Workload> {
+    pub(in crate::launch) fn workload(
+        &self,
+        home: Option<String>,
+        terminal: Option<OwnedFd>,
+        report: &Rc<OwnedFd>,
+    ) -> Result<Workload> {
         let spec = self.spec;
         let step = self.step.try_clone().at(Stage::Init, "squall-step", "fcntl(F_DUPFD)")?;
         let strings = |strings: Vec<String>| -> Result<Vec<CString>> {
@@ -82,6 +97,7 @@ impl Worker<'_> {
             root_filter: self.root_filter.cloned().map(Rc::new),
             filter: self.filter.cloned().map(Rc::new),
             confinement,
+            terminal: terminal.map(Rc::new),
         })
     }
 }

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::exec_stub;
 use super::interpreter;
 use super::interpreter::Problem;
+use super::terminal;
 use crate::error::{Cause, Context, Error, ErrorKind, FileAspect};
 use crate::host::kind_of_file;
 use crate::launch::report::Reporter;
@@ -47,6 +48,8 @@ pub(crate) struct Workload {
     /// The attribute that confines the worker from its exec on, below `/proc`, and what the program
     /// in between writes to it.
     pub(crate) confinement: Option<[CString; 2]>,
+    /// Its end of a terminal of its own, which becomes its streams.
+    pub(crate) terminal: Option<Rc<OwnedFd>>,
 }
 
 impl Executor for Workload {
@@ -80,6 +83,9 @@ impl Workload {
             return error;
         }
         reporter.enter(Stage::Become);
+        if let Some(Err(error)) = self.terminal.as_deref().map(terminal::take) {
+            return error;
+        }
         // From here on the report pipe is what init dies by: the worker outlives its launch process
         // and its monitor.
         let _ = sys::on_parent_death(ParentDeath::Survive);
@@ -222,6 +228,7 @@ mod tests {
             root_filter: None,
             filter: None,
             confinement: None,
+            terminal: None,
         }
     }
 
