@@ -66,10 +66,16 @@ pub enum Command {
     Doctor(Doctor),
     /// Check and explain seccomp profiles
     Seccomp(Seccomp),
+    /// Hold a terminal that its caller has left
+    #[command(hide = true)]
+    Drain,
     /// Serve launches for another program (used by the library)
     #[command(hide = true)]
     Spawner,
 }
+
+/// Podman's.
+pub const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
 
 #[derive(Debug, Args)]
 #[command(
@@ -95,9 +101,13 @@ pub struct Run {
     /// Keep standard input open (always so in the foreground)
     #[arg(short, long, conflicts_with = "detach")]
     pub interactive: bool,
-    /// Allocate a terminal: not supported yet
-    #[arg(short, long, hide = true)]
+    /// Allocate a terminal for the worker; the caller's is raw meanwhile
+    #[arg(short, long, conflicts_with_all = ["stdout", "stderr"])]
     pub tty: bool,
+    /// Keys to leave the terminal by while the worker runs on: characters and ctrl-X, separated by
+    /// ','; empty for none
+    #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
+    pub detach_keys: String,
     /// Run in the background and print the container id
     #[arg(short, long)]
     pub detach: bool,

@@ -13,7 +13,7 @@ use squall::{
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stats, Stop};
-use crate::{exec, print, request, run_and_plan, seccomp};
+use crate::{exec, print, relay, request, run_and_plan, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -58,6 +58,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => doctor(&cli.root, &arguments),
         Command::Seccomp(arguments) => seccomp::run(&arguments),
+        Command::Drain => Ok(relay::drain()),
         Command::Spawner => serve_standard_input().map(|()| 0),
     }
 }

@@ -4,14 +4,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
-use rustix::event::{PollFd, PollFlags, poll};
 use squall::record::Exit;
 use squall::request::{Door, ExecSpec, Identity, values};
-use squall::{Container, Error, ErrorKind, ExecEnd, ExecSession, Phase, Result, SignalStream, Squall, Stage, Stdio};
+use squall::{Container, Error, ErrorKind, ExecEnd, Phase, Result, Squall, Stage, Stdio};
 
+use crate::args::DETACH_KEYS;
+use crate::foreground::Outcome;
+use crate::relay::{DetachKeys, Relay};
 use crate::security::Security;
 use crate::terminal::Terminals;
-use crate::{commands, foreground, print, request};
+use crate::{commands, foreground, print, relay, request};
 
 #[derive(Debug, Args)]
 #[command(
@@ -22,6 +24,13 @@ pub struct Exec {
     /// Keep standard input open
     #[arg(short, long, conflicts_with = "detach")]
     pub interactive: bool,
+    /// Allocate a terminal for the program; the caller's is raw meanwhile
+    #[arg(short, long, conflicts_with = "detach")]
+    pub tty: bool,
+    /// Keys to leave the terminal by while the program runs on: characters and ctrl-X, separated by
+    /// ','; empty for none
+    #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
+    pub detach_keys: String,
     /// Run in the background and print the session's id; `inspect` tells how it ended
     #[arg(short, long)]
     pub detach: bool,
@@ -69,7 +78,13 @@ pub fn exec(squall: &Squall, arguments: &Exec) -> Result<i32> {
         Container::Paused(paused) => return Err(refused(paused.record().id.as_str(), Phase::Paused)),
         other => return Err(refused(other.id(), other.phase())),
     };
-    let stdio = streams(arguments)?;
+    let (stdio, terminal) = if arguments.tty {
+        let keys = DetachKeys::parse(&arguments.detach_keys)?;
+        let (stdio, end) = Stdio::terminal(relay::window_size())?;
+        (stdio, Some((end, keys)))
+    } else {
+        (streams(arguments)?, None)
+    };
     if arguments.detach {
         let session = squall.exec(&container, &spec, stdio).map_err(rename)?;
         say!("{}", session.id());
@@ -78,7 +93,14 @@ pub fn exec(squall: &Squall, arguments: &Exec) -> Result<i32> {
     let signals = foreground::take_signals()?;
     let _terminals = Terminals::remember()?;
     let session = squall.exec(&container, &spec, stdio).map_err(rename)?;
-    let end = wait(&session, &signals)?;
+    let mut relay = terminal.map(|(end, keys)| Relay::begin(end, arguments.interactive, keys)).transpose()?;
+    if foreground::wait(&session, &signals, relay.as_mut())? == Outcome::Detached {
+        relay.map_or(Ok(()), Relay::leave)?;
+        say!("{}", session.id());
+        return Ok(0);
+    }
+    drop(relay);
+    let end = session.wait()?;
     if let Err(error) = session.remove()
         && error.kind() != ErrorKind::NotFound
     {
@@ -134,29 +156,6 @@ fn streams(arguments: &Exec) -> Result<Stdio> {
         stdio.streams[0] = stdin;
     }
     Ok(stdio)
-}
-
-/// Waits for the program's end and passes every signal on.
-fn wait(session: &ExecSession, signals: &SignalStream) -> Result<ExecEnd> {
-    while let Some(process) = session.process() {
-        let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => break,
-        }
-        let (ended, signalled) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-        if ended && !session.is_alive() {
-            break;
-        }
-        if signalled {
-            let signal = signals.receive()?;
-            match session.pass_on(signal) {
-                Err(error) if session.is_alive() => tell!("warning: signal {}: {error}", signal.number),
-                _ => {}
-            }
-        }
-    }
-    session.wait()
 }
 
 fn code(id: &str, end: &ExecEnd) -> Result<i32> {

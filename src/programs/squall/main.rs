@@ -10,6 +10,7 @@ mod exec;
 mod foreground;
 mod mounts;
 mod plan_page;
+mod relay;
 mod request;
 mod run_and_plan;
 mod seccomp;

@@ -8,7 +8,7 @@ use squall::request::{
     AbsolutePath, AppArmor, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec,
     Network, OnExit, RootMode, Seccomp, Selinux, SetuidBits, UidRange, storm, values,
 };
-use squall::{Cause, DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
+use squall::{DefaultLimits, Error, Problem, Result};
 
 use crate::args::Run;
 use crate::mounts::Mounts;
@@ -90,12 +90,6 @@ impl Names {
 
 /// The launch that the command line asks for. Every problem is reported, each under its flag.
 pub fn launch_spec(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
-    if run.tty {
-        let text =
-            "a terminal for the worker is not supported yet: leave -t out, and the worker has the caller's streams";
-        let cause = Cause::Lacking { feature: "--tty".to_owned(), meaning: format!("--tty: {text}") };
-        return Err(Error::new(ErrorKind::Unsupported, Stage::Request, DOOR.object, "check", cause));
-    }
     match &run.spec {
         Some(path) => from_storm(path, run),
         None => from_flags(run, monitor_cgroup),
