@@ -34,6 +34,7 @@ mod c {
         pub fn syscall(number: c_long, ...) -> c_long;
         pub fn personality(persona: u64) -> c_int;
         pub fn prctl(option: c_int, ...) -> c_int;
+        pub fn ioctl(fd: c_int, request: c_long, ...) -> c_int;
         pub fn sched_getscheduler(pid: c_int) -> c_int;
         pub fn sigqueue(pid: c_int, signal: c_int, value: usize) -> c_int;
     }
@@ -85,6 +86,7 @@ fn main() {
         "family" => family(Duration::from_millis(number(2))),
         "copy" => exit(copy()),
         "stalk" => stalk(),
+        "window" => window(),
         "say" => say(&args[2..]),
         "crash" => crash(),
         "bomb" => bomb(),
@@ -130,6 +132,26 @@ fn stalk() {
         }
     }
     println!("{}", object([("processes".to_owned(), pids.len().to_string()), ("seen".to_owned(), list(seen.iter().map(|it| quoted(it))))]));
+}
+
+/// Tells the size of its terminal, and once more when that changes.
+fn window() {
+    // <asm-generic/ioctls.h>.
+    const TIOCGWINSZ: c_long = 0x5413;
+    let mut told = [0u16; 4];
+    for _ in 0..2 {
+        let mut size = told;
+        while size == told {
+            // SAFETY: `struct winsize` is four numbers of 16 bits.
+            if unsafe { c::ioctl(0, TIOCGWINSZ, size.as_mut_ptr()) } != 0 {
+                println!("no terminal");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        println!("size {} {}", size[0], size[1]);
+        told = size;
+    }
 }
 
 /// Ends the first thread, and with it nothing else.
