@@ -45,7 +45,7 @@
 //!
 //! libcontainer is only ever called in a process that was forked for one launch and has one thread.
 //! A program with threads gets a [`Spawner`]; the command line program forks its launches directly.
-//! The launch process answers and then executes the monitor, a static program of 29 KiB that is
+//! The launch process answers and then executes the monitor, a static program of 31 KiB that is
 //! embedded in this library; pid and child stay the same.
 //!
 //! [`Squall::launch`] returns when the workload runs. [`Squall::create`] stops before its exec, with

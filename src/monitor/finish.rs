@@ -8,6 +8,7 @@ use core::fmt::Write;
 use crate::counters::{Counts, SOURCES};
 use crate::decimal::Decimal;
 use crate::handover::{CgroupKind, CgroupLeaf, Handover, NOT_STARTED_NAME, RESERVED_NAME, STARTED_NAME};
+use crate::kernel_log::{Killed, killed};
 use crate::record::{Ending, Extent, Facts, Upper, Usage};
 use crate::sys::{self, Clock, Open};
 use crate::SOCKET_NAME;
@@ -97,6 +98,39 @@ pub fn read_counts(handover: &Handover<'_>) -> Counts {
     }
     counts
 }
+
+/// The call for which a filter has killed this process, where the kernel says so. Its log may have
+/// the line a moment later than the process is dead.
+pub fn killed_by_filter(pid: u32) -> Option<Killed> {
+    const ENDLESS: u32 = 1 << 20;
+    let log = sys::open_at(-1, c"/dev/kmsg", Open::ReadNow).ok()?;
+    let until = sys::now_ns(Clock::Boottime).saturating_add(LOG_BOUND_NS);
+    let mut found = None;
+    let mut line = [0; 2048];
+    for _ in 0..ENDLESS {
+        match sys::read(log, &mut line) {
+            // One line at a time; an older one with this pid is another process's.
+            Ok(length) => found = line.get(..length).and_then(|line| killed(line, pid)).or(found),
+            Err(sys::EAGAIN) if found.is_none() => {
+                let left = until.saturating_sub(sys::now_ns(Clock::Boottime));
+                let mut more = [sys::PollFd { fd: log, events: sys::POLLIN, revents: 0 }];
+                if left == 0 || sys::poll(&mut more, Some(left)) == Ok(0) {
+                    break;
+                }
+            }
+            // Some lines were overwritten before they were read.
+            Err(EPIPE) => (),
+            Err(_) => break,
+        }
+    }
+    sys::close(log);
+    found
+}
+
+/// How long the line is waited for.
+const LOG_BOUND_NS: u64 = 200_000_000;
+
+const EPIPE: i32 = 32;
 
 /// How full the upper is.
 pub fn read_upper(fd: i32) -> Option<Upper> {

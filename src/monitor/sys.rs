@@ -228,6 +228,8 @@ pub enum Open {
     Write = 1,
     /// Created if it is not there, its content kept if it is.
     Create = 0o101,
+    /// For reading what is there, and no waiting for more.
+    ReadNow = 0o4_000,
 }
 
 pub fn open_at(directory: i32, name: &CStr, how: Open) -> Result<i32> {
@@ -325,14 +327,16 @@ pub fn signals() -> Result<i32> {
     with_memory!(SIGNALFD4, usize::MAX, mask.as_ptr(), 8, O_CLOEXEC | NONBLOCK).map(|fd| fd as i32)
 }
 
-/// Takes the pending signals from [`signals`]; whether SIGTERM is among them.
-pub fn take_termination(signals: i32) -> bool {
-    // `struct signalfd_siginfo` has 128 bytes and begins with the number. There are two signals,
-    // and none is pending twice.
+/// Takes the pending signals from [`signals`]; if SIGTERM is among them, whose it is: pid and uid.
+pub fn take_termination(signals: i32) -> Option<(u32, u32)> {
+    // `struct signalfd_siginfo` has 128 bytes: number, errno, code, pid, uid and others, four bytes
+    // each. There are two signals, and none is pending twice.
     let mut infos = [0; 256];
     let length = read(signals, &mut infos).unwrap_or(0);
     let taken = infos.get(..length).unwrap_or(&[]);
-    taken.chunks_exact(128).any(|info| info.starts_with(&SIGTERM.to_ne_bytes()))
+    let info = taken.chunks_exact(128).find(|info| info.starts_with(&SIGTERM.to_ne_bytes()))?;
+    let word = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
+    Some((word(12)?, word(16)?))
 }
 
 pub fn send_signal(pidfd: i32, signal: u8) -> Result<()> {
@@ -343,14 +347,14 @@ pub fn accept(socket: i32) -> Result<i32> {
     plain!(ACCEPT4, socket, 0, 0, O_CLOEXEC | NONBLOCK).map(|fd| fd as i32)
 }
 
-/// The user that connected.
-pub fn peer_uid(socket: i32) -> Result<u32> {
+/// Who connected: pid and uid.
+pub fn peer(socket: i32) -> Result<(u32, u32)> {
     const SOL_SOCKET: usize = 1;
     const SO_PEERCRED: usize = 17;
     let mut credentials = [u32::MAX; 3]; // struct ucred: pid, uid, gid
     let mut length = [12_u32];
     with_memory!(GETSOCKOPT, socket, SOL_SOCKET, SO_PEERCRED, credentials.as_mut_ptr(), length.as_mut_ptr())?;
-    Ok(credentials[1])
+    Ok((credentials[0], credentials[1]))
 }
 
 /// One packet. The length is the packet's own, which may be more than the buffer took.

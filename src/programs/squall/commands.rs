@@ -270,7 +270,7 @@ fn or_removed(squall: &Squall, id: &str, found: Result<Found>) -> Result<Found> 
 fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
     Ok(for_each(&arguments.ids, |id| match end_of(squall, id)? {
         Ok(exit) => {
-            report_out_of_memory(id, &exit);
+            report_facts(id, &exit);
             let code = print::exit_code(&exit.exit);
             match arguments.json {
                 true => say!("{}", json!({ "id": id, "code": code, "phase": "exited", "exit": exit })),
@@ -313,11 +313,11 @@ fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, L
     })
 }
 
-/// A worker that was killed for want of memory looks like any other that a signal ended.
-pub fn report_out_of_memory(id: &str, exit: &ExitRecord) {
-    if let Some(words) = print::out_of_memory(exit) {
-        tell!("container '{id}': {words}");
-    }
+/// A worker that was killed for want of memory, or by its filter, looks like any other that a
+/// signal ended.
+pub fn report_facts(id: &str, exit: &ExitRecord) {
+    let facts = [print::out_of_memory(exit), print::killed_by_filter(exit), print::out_of_processes(exit)];
+    facts.into_iter().flatten().for_each(|words| tell!("container '{id}': {words}"));
 }
 
 fn wrong_phase(stage: Stage, container: &Container, call: &str, needed: Phase) -> Error {

@@ -74,6 +74,20 @@ pub fn out_of_memory(exit: &ExitRecord) -> Option<String> {
     Some(format!("out of memory: the kernel killed {kills} {processes}, {whose}"))
 }
 
+/// For which system call a filter has killed it; nothing where the kernel does not say so.
+pub fn killed_by_filter(exit: &ExitRecord) -> Option<String> {
+    let kill = exit.seccomp_kill?;
+    let call = kill.name().map_or_else(|| format!("{} of {:#x}", kill.syscall, kill.arch), str::to_owned);
+    Some(format!("its seccomp filter killed it for the system call {call}"))
+}
+
+/// How often its limit of processes was met; nothing where it never was, or that has done no harm.
+pub fn out_of_processes(exit: &ExitRecord) -> Option<String> {
+    let hits = exit.pids_limit_hits.filter(|hits| *hits > 0 && exit.exit != Exit::Code { code: 0 })?;
+    let forks = if hits == 1 { "fork" } else { "forks" };
+    Some(format!("its limit of processes refused {hits} {forks}"))
+}
+
 /// One line of `ps`.
 pub fn row(container: &Container) -> [String; 6] {
     let state = match container {

@@ -11,7 +11,7 @@ use squall::request::Identity;
 use squall::{Ended, Error, OwnUser, Problem, Result, Running, SignalStream, Squall, Stage, Stdio, TerminalEnd};
 
 use crate::args::{Plan, Run};
-use crate::commands::{absolute, lost_error, report_out_of_memory};
+use crate::commands::{absolute, lost_error, report_facts};
 use crate::foreground::Outcome;
 use crate::relay::{DetachKeys, Relay};
 use crate::terminal::Terminals;
@@ -94,7 +94,7 @@ pub fn run(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Re
     let relay = terminal.map(|(end, keys)| Relay::begin(end, arguments.interactive, keys)).transpose()?;
     let Some((by, ended)) = attended(&running, &signals, relay)? else { return Ok(0) };
     if let Ended::Exited(exited) = &ended {
-        report_out_of_memory(&exited.record().id, exited.exit());
+        report_facts(&exited.record().id, exited.exit());
     }
     let code = foreground::code_by_signal(&ended, by).map_or_else(|| exit_code(&ended), Ok);
     if arguments.rm
