@@ -57,7 +57,7 @@ const FLOORS: &[&[&str]] = &[
     &["stage", "phase", "one_line", "sys", "wait"],
     &["error", "crash", "child_task"],
     &["exhausted", "host", "process"],
-    &["document", "fsmount", "squashfs", "signal_stream"],
+    &["document", "fsmount", "squashfs", "signal_stream", "stdio"],
     // The kernel's and the host's parts, one by one.
     &["cgroup", "seccomp", "monitor"],
     &["systemd"],
