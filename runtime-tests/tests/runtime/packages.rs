@@ -59,7 +59,8 @@ const FLOORS: &[&[&str]] = &[
     &["exhausted", "host", "process"],
     &["document", "fsmount", "squashfs", "signal_stream", "stdio"],
     // The kernel's and the host's parts, one by one.
-    &["cgroup", "seccomp", "monitor"],
+    &["cgroup", "seccomp"],
+    &["monitor"],
     &["systemd"],
     // What is asked for: rules alone.
     &["request"],
