@@ -5,6 +5,7 @@ mod attacks;
 mod binds;
 mod confinement;
 mod corrupt;
+mod courtesy;
 mod crashes;
 mod created;
 mod cross_check;
@@ -69,6 +70,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         pid_file::CASES,
         removal::CASES,
         limits::CASES,
+        courtesy::CASES,
         crashes::CASES,
         created::CASES,
         exec::CASES,
@@ -104,6 +106,7 @@ fn main() {
     runtime_tests::roles::become_one_of(&[
         namespaces::ROLES,
         oracle::ROLES,
+        courtesy::ROLES,
         embedder::ROLES,
         exhaustion::ROLES,
         hanging::ROLES,
