@@ -40,6 +40,9 @@ mod preview;
 mod scope;
 mod usage;
 
+mod device_io;
+mod pressure;
+
 pub(crate) use end::end;
 pub(crate) use freeze::{frozen, frozen_above, is_frozen, words as frozen_words};
 pub use group::cpuset::findings as cpuset_findings;
@@ -54,6 +57,8 @@ pub(crate) use machinery::*;
 pub use path::{CgroupPath, PathProblem};
 pub use preview::{Act, Preview};
 pub use scope::{DEFAULT_SLICE, Manager, Scope, Slice, SliceProblem};
+pub use device_io::DeviceIo;
+pub use pressure::{Pressure, Stall};
 pub use usage::Usage;
 
 /// What the library does with cgroups, and nobody else; tests have it by the feature `testing`.
