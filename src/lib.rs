@@ -102,7 +102,8 @@
 //! | wait, signal, stop, remove | [`Container`] and the type of each phase |
 //! | see what would be done | [`plan`], by [`Squall::plan`] |
 //! | know what was launched, and how it ended | [`record`] |
-//! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage) |
+//! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage); [`Listing::usages`] |
+//! | see its processes | [`Container::processes`] |
 //! | confine it | [`seccomp`]: [`Profile`](seccomp::Profile); [`lsm`] |
 //! | see mounted layers; write one | [`layer`]; [`squashfs`] |
 //! | check a machine first | [`kernel`], [`privilege`], [`child_task`] |
@@ -146,9 +147,10 @@ mod sys;
 mod systemd;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod usages;
 mod wait;
 
-pub use container::{Container, Created, Delivery, Ended, Exited, Launching, Lost, Paused, Running};
+pub use container::{Container, ContainerProcess, ContainerUsage, Created, Delivery, Ended, Exited, Launching, Lost, Paused, Running};
 pub use error::{Cause, Context, Error, ErrorKind, FileAspect, LackedCapability, Problem, ProcessEnd, Result};
 pub use host_files::HostFile;
 pub use layer::Trim;

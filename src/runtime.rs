@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
-use crate::cgroup::CgroupPath;
+use crate::cgroup::{CgroupPath, Layout};
 use crate::child_task::{self, Failure};
 use crate::container::{Container, Created, Running, removed_with};
 use crate::crash::{self, Role};
@@ -112,6 +112,8 @@ pub struct Listing {
     pub containers: Vec<Container>,
     /// The names of directories whose record cannot be read, and why.
     pub unreadable: Vec<(String, Error)>,
+    /// The machine's cgroups, where they had to be known.
+    pub(crate) layout: Option<Layout>,
 }
 
 /// Sets up a [`Squall`].
@@ -428,6 +430,7 @@ impl Squall {
         listing
             .containers
             .sort_by_key(|container| container.record().map_or(u64::MAX, |record| record.created_unix_ns));
+        listing.layout = layout.into_inner();
         Ok(listing)
     }
 

@@ -41,6 +41,7 @@ mod scope;
 mod usage;
 
 mod device_io;
+mod members;
 mod pressure;
 
 pub(crate) use end::end;

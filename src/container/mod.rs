@@ -8,6 +8,7 @@ mod created;
 mod delivery;
 mod launching;
 mod pause;
+mod processes;
 mod remove;
 mod signal;
 mod stats;
@@ -17,6 +18,8 @@ mod wait;
 pub use created::Created;
 pub use delivery::Delivery;
 pub use pause::Paused;
+pub use processes::ContainerProcess;
+pub use stats::ContainerUsage;
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
