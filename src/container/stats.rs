@@ -1,6 +1,6 @@
 //! What containers use.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Container, Running};
 use crate::cgroup::{Layout, Usage};
@@ -9,7 +9,7 @@ use crate::host::{ClockId, nanoseconds, pid_namespace};
 use crate::phase::Phase;
 
 /// What a living container uses, and when that was read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ContainerUsage {
     /// The container's id.

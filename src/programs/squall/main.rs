@@ -7,13 +7,16 @@ mod print;
 mod args;
 mod commands;
 mod foreground;
+mod metrics;
 mod mounts;
 mod plan_page;
 mod request;
 mod run_and_plan;
 mod seccomp;
 mod security;
+mod stats;
 mod terminal;
+mod top;
 mod usage_error;
 
 use clap::{CommandFactory, Parser};
