@@ -150,7 +150,9 @@ pub mod testing;
 mod usages;
 mod wait;
 
-pub use container::{Container, ContainerProcess, ContainerUsage, Created, Delivery, Ended, Exited, Launching, Lost, Paused, Running};
+pub use container::{
+    Container, ContainerProcess, ContainerUsage, Created, Delivery, Ended, Exited, Launching, Lost, Paused, Running,
+};
 pub use error::{Cause, Context, Error, ErrorKind, FileAspect, LackedCapability, Problem, ProcessEnd, Result};
 pub use host_files::HostFile;
 pub use layer::Trim;

@@ -107,8 +107,7 @@ mod tests {
         let text = "8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353 dbytes=0 dios=0\n\
                     8:0 rbytes=90430464 wbytes=299008000 rios=8950 wios=1252 dbytes=50331648 dios=3021\n\
                     7:3 \n";
-        let expected =
-            [io(0, [90_430_464, 299_008_000, 8950, 1252]), io(16, [1_459_200, 314_773_504, 192, 353])];
+        let expected = [io(0, [90_430_464, 299_008_000, 8950, 1252]), io(16, [1_459_200, 314_773_504, 192, 353])];
         assert_eq!(parse_v2(text), expected);
         assert_eq!(parse_v2(""), []);
     }

@@ -44,6 +44,7 @@ mod device_io;
 mod members;
 mod pressure;
 
+pub use device_io::DeviceIo;
 pub(crate) use end::end;
 pub(crate) use freeze::{frozen, frozen_above, is_frozen, words as frozen_words};
 pub use group::cpuset::findings as cpuset_findings;
@@ -56,10 +57,9 @@ pub(crate) use machine::delegated::is_delegated;
 pub use machine::layout::{Hierarchy, Kind, Layout};
 pub(crate) use machinery::*;
 pub use path::{CgroupPath, PathProblem};
+pub use pressure::{Pressure, Stall};
 pub use preview::{Act, Preview};
 pub use scope::{DEFAULT_SLICE, Manager, Scope, Slice, SliceProblem};
-pub use device_io::DeviceIo;
-pub use pressure::{Pressure, Stall};
 pub use usage::Usage;
 
 /// What the library does with cgroups, and nobody else; tests have it by the feature `testing`.

@@ -351,7 +351,10 @@ mod tests {
         let tree = FakeTree::v2("cpu io memory pids");
         tree.add("/a");
         for (file, text) in [
-            ("cpu.stat", "usage_usec 70\nuser_usec 60\nsystem_usec 10\nnr_periods 4\nnr_throttled 2\nthrottled_usec 11\n"),
+            (
+                "cpu.stat",
+                "usage_usec 70\nuser_usec 60\nsystem_usec 10\nnr_periods 4\nnr_throttled 2\nthrottled_usec 11\n",
+            ),
             ("memory.current", "4096\n"),
             ("memory.max", "max\n"),
             ("memory.events", "oom 1\noom_kill 1\noom_group_kill 0\n"),

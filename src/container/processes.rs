@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn what_is_outside_of_the_pid_namespace_has_no_pid_inside() {
-        for (depth, inside) in [(Some(1), Some(4711)), (Some(3), Some(1)), (Some(4), None), (None, None), (Some(0), None)] {
+        for (depth, inside) in
+            [(Some(1), Some(4711)), (Some(3), Some(1)), (Some(4), None), (None, None), (Some(0), None)]
+        {
             assert_eq!(parse(4711, STAT, STATUS, "", depth).unwrap().pid_inside, inside, "{depth:?}");
         }
         assert_eq!(parse(4711, STAT, STATUS, "", None).unwrap().command, Vec::<String>::new());

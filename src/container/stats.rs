@@ -38,7 +38,8 @@ impl ContainerUsage {
     /// where the earlier one is of another container, or was no earlier one.
     #[must_use]
     pub fn cpu_percent_since(&self, earlier: &ContainerUsage) -> Option<f64> {
-        let same = self.id == earlier.id && (earlier.started_boot_ns.is_none() || earlier.started_boot_ns == self.started_boot_ns);
+        let same = self.id == earlier.id
+            && (earlier.started_boot_ns.is_none() || earlier.started_boot_ns == self.started_boot_ns);
         let used = self.usage.cpu_usage_us?.checked_sub(earlier.usage.cpu_usage_us?)?;
         percent(used, self.read_boot_ns.checked_sub(earlier.read_boot_ns)?).filter(|_| same)
     }

@@ -41,7 +41,11 @@ pub fn run(squall: &Squall, arguments: &Stats) -> Result<i32> {
     let mut code = 0;
     let mut is_first = true;
     loop {
-        let sample = if arguments.ids.is_empty() { all(squall, &mut code, is_first)? } else { those(squall, &arguments.ids, is_first)? };
+        let sample = if arguments.ids.is_empty() {
+            all(squall, &mut code, is_first)?
+        } else {
+            those(squall, &arguments.ids, is_first)?
+        };
         if !is_first && !arguments.ids.is_empty() && sample.is_empty() {
             return Ok(code);
         }
@@ -49,7 +53,10 @@ pub fn run(squall: &Squall, arguments: &Stats) -> Result<i32> {
             say!("{}", Value::from_iter(sample.iter().map(|reading| document(reading, &before))));
         } else {
             let rows: Vec<_> = sample.iter().map(|reading| row(reading, &before)).collect();
-            screen.show(print::table_lines(["ID", "CPU %", "MEMORY / LIMIT", "PIDS", "READ / WRITTEN", "WAITING CPU / MEMORY / IO"], &rows));
+            screen.show(print::table_lines(
+                ["ID", "CPU %", "MEMORY / LIMIT", "PIDS", "READ / WRITTEN", "WAITING CPU / MEMORY / IO"],
+                &rows,
+            ));
         }
         if arguments.no_stream {
             return Ok(code);
@@ -140,8 +147,9 @@ fn row(reading: &ContainerUsage, before: &HashMap<String, ContainerUsage>) -> [S
 }
 
 fn waiting(usage: &Usage) -> String {
-    let share =
-        |pressure: Option<Pressure>| pressure.map_or("-".to_owned(), |pressure| format!("{:.1} %", pressure.some.avg10_percent));
+    let share = |pressure: Option<Pressure>| {
+        pressure.map_or("-".to_owned(), |pressure| format!("{:.1} %", pressure.some.avg10_percent))
+    };
     [usage.cpu_pressure, usage.memory_pressure, usage.io_pressure].map(share).join(" / ")
 }
 
@@ -161,7 +169,8 @@ impl Screen {
     }
 
     fn show(&mut self, lines: Vec<String>) {
-        let size = tcgetwinsize(rustix::stdio::stdout()).map(|size| (usize::from(size.ws_row), usize::from(size.ws_col)));
+        let size =
+            tcgetwinsize(rustix::stdio::stdout()).map(|size| (usize::from(size.ws_row), usize::from(size.ws_col)));
         match size {
             Ok((rows, columns)) if self.is_terminal && rows > 2 && columns > 0 => {
                 let lines = fitted(lines, rows - 1, columns);

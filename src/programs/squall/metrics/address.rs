@@ -26,7 +26,9 @@ impl Address {
             return Err(format!("'{text}' is no address: expected {expected}"));
         };
         if !address.ip().to_canonical().is_loopback() && !allow_remote {
-            return Err(format!("other hosts could reach {address}, without any protection: say --allow-remote if they may"));
+            return Err(format!(
+                "other hosts could reach {address}, without any protection: say --allow-remote if they may"
+            ));
         }
         Ok(Address::Tcp(address))
     }

@@ -31,9 +31,8 @@ pub fn run(squall: Squall, arguments: &Metrics) -> Result<i32> {
         print::raw(format_args!("{}", exposition::of(&squall)?));
         return Ok(0);
     };
-    let address = Address::parse(text, arguments.allow_remote).map_err(|reason| {
-        Error::invalid("command line", vec![Problem { field: "--listen".to_owned(), reason }])
-    })?;
+    let address = Address::parse(text, arguments.allow_remote)
+        .map_err(|reason| Error::invalid("command line", vec![Problem { field: "--listen".to_owned(), reason }]))?;
     server::serve(&address, move || exposition::of(&squall))?;
     Ok(0)
 }

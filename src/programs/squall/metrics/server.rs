@@ -67,7 +67,10 @@ pub fn serve(address: &Address, collect: impl Fn() -> Result<String> + 'static) 
 }
 
 /// Waits for the first of two.
-async fn select<A, B>(mut one: Pin<&mut impl Future<Output = A>>, mut other: Pin<&mut impl Future<Output = B>>) -> std::result::Result<A, B> {
+async fn select<A, B>(
+    mut one: Pin<&mut impl Future<Output = A>>,
+    mut other: Pin<&mut impl Future<Output = B>>,
+) -> std::result::Result<A, B> {
     poll_fn(|context| match one.as_mut().poll(context) {
         Poll::Ready(one) => Poll::Ready(Ok(one)),
         Poll::Pending => other.as_mut().poll(context).map(Err),
