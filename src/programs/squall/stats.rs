@@ -61,7 +61,7 @@ pub fn run(squall: &Squall, arguments: &Stats) -> Result<i32> {
         if arguments.no_stream {
             return Ok(code);
         }
-        wait(squall, &sample, interval);
+        wait(squall, &arguments.ids, &sample, interval);
         before = sample.into_iter().map(|reading| (reading.id.clone(), reading)).collect();
         is_first = false;
     }
@@ -105,19 +105,18 @@ fn does_not_run(id: &str) -> Error {
     Error::found(ErrorKind::Phase, Stage::Watch, format!("container '{id}'"), "stats", text)
 }
 
-/// Until the next sample is due. The end of a container that is alone is not waited past.
-fn wait(squall: &Squall, sample: &[ContainerUsage], interval: Duration) {
-    let alone = match sample {
-        [reading] => squall.attach(&reading.id).ok(),
+/// Until the next sample is due, or the one container that is asked for has ended.
+fn wait(squall: &Squall, ids: &[String], sample: &[ContainerUsage], interval: Duration) {
+    let last = match (ids, sample) {
+        ([_, ..], [reading]) => squall.attach(&reading.id).ok(),
         _ => None,
     };
-    let running = alone.and_then(|container| match container {
+    let running = last.and_then(|container| match container {
         Container::Running(running) => Some(running),
         Container::Paused(paused) => Some(paused.into_running()),
         _ => None,
     });
-    // Once it has ended there may be others.
-    if running.is_none_or(|running| !matches!(running.wait_for(interval), Ok(None))) {
+    if running.is_none_or(|running| running.wait_for(interval).is_err()) {
         std::thread::sleep(interval);
     }
 }
