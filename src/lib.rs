@@ -102,8 +102,8 @@
 //! | wait, signal, stop, remove | [`Container`] and the type of each phase |
 //! | see what would be done | [`plan`], by [`Squall::plan`] |
 //! | know what was launched, and how it ended | [`record`] |
-//! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage); [`Listing::usages`] |
-//! | see its processes | [`Container::processes`] |
+//! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage) |
+//! | read the use of all; see the processes inside | [`Listing::usages`]; [`Container::processes`] |
 //! | confine it | [`seccomp`]: [`Profile`](seccomp::Profile); [`lsm`] |
 //! | see mounted layers; write one | [`layer`]; [`squashfs`] |
 //! | check a machine first | [`kernel`], [`privilege`], [`child_task`] |

@@ -21,7 +21,8 @@ impl Listing {
     /// ```
     ///
     /// # Errors
-    /// [`System`](crate::ErrorKind::System) where `/proc` cannot be read, or a cgroup not be opened.
+    /// [`System`](crate::ErrorKind::System) where `/proc` cannot be read or a cgroup cannot be
+    /// opened.
     pub fn usages(&self) -> Result<Vec<ContainerUsage>> {
         let detected;
         let layout = match &self.layout {

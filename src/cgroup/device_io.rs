@@ -30,7 +30,7 @@ pub struct DeviceIo {
 /// Devices by major and minor number.
 type Devices = BTreeMap<(u32, u32), DeviceIo>;
 
-/// Reads v2's `io.stat`, one line for each device: `8:16 rbytes=1459200 wbytes=0 rios=192 wios=0 …`.
+/// Reads v2's `io.stat`, one line for each device: `8:16 rbytes=1459200 wbytes=0 rios=192 wios=0`.
 /// A device that the kernel lists without numbers has not been used.
 pub(super) fn parse_v2(text: &str) -> Vec<DeviceIo> {
     let mut devices = Devices::new();

@@ -10,8 +10,8 @@ use super::machine::membership::Membership;
 impl Cgroup {
     /// The process ids in this cgroup and in all below it; none once it is removed. Any of them may
     /// have ended, and its id been used again, by the time they are looked at: see
-    /// [`Cgroup::is_membership_of`]. Processes of pid namespaces that are not below the caller's are
-    /// left out.
+    /// [`Cgroup::is_membership_of`]. Processes of pid namespaces that are not below the caller's
+    /// are left out.
     pub fn members(&self) -> Result<Vec<i32>, Errno> {
         self.counted().map_or(Ok(Vec::new()), |(_, directory)| tree_processes(directory))
     }

@@ -50,8 +50,8 @@ fn percent(used_us: u64, span_ns: u64) -> Option<f64> {
 }
 
 impl Container {
-    /// What it uses now; `None` for one that does not live (any more). Each file is read once. Needs
-    /// read access to its cgroup, no more.
+    /// What it uses now; `None` for one that does not live (any more). Each file is read once.
+    /// Needs read access to its cgroup, no more.
     ///
     /// # Errors
     /// [`System`](crate::ErrorKind::System) where `/proc` cannot be read.

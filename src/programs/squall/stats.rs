@@ -15,7 +15,7 @@ use crate::print;
 #[derive(Debug, Args)]
 #[command(
     after_help = "CPU % is the share of the time since the sample before; in the first sample, and with --no-stream, since the worker was \
-                  started. 100 % is one processor. WAITING is how much of the last 10 seconds at least one process waited for a CPU, for memory \
+                  started. 100 % is one processor. READ / WRITTEN are bytes from and to block devices. WAITING is how much of the last 10 seconds at least one process waited for a CPU, for memory \
                   and for block devices, where the kernel counts it (PSI). With --json each sample is one array in one line; bytes and \
                   microseconds. It goes on until Ctrl-C or, with IDs, until they have ended."
 )]
@@ -89,8 +89,8 @@ fn all(squall: &Squall, code: &mut i32, is_first: bool) -> Result<Vec<ContainerU
     listing.usages()
 }
 
-/// Those that were asked for. In the first sample each has to live; afterwards one that has ended is
-/// left out.
+/// Those that were asked for. In the first sample each has to live; afterwards one that has ended
+/// is left out.
 fn those(squall: &Squall, ids: &[String], is_first: bool) -> Result<Vec<ContainerUsage>> {
     let read = |id: &String| match squall.attach(id).and_then(|container| container.usage()) {
         Ok(None) if is_first => Some(Err(does_not_run(id))),

@@ -45,8 +45,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// More than any client's request line and headers.
 const HEADERS: usize = 16 * 1024;
 
-/// Serves what `collect` gives, anew for each request, until a signal asks for the end. Prints where
-/// it listens once it does.
+/// Serves what `collect` gives, anew for each request, until a signal asks for the end. Prints
+/// where it listens once it does.
 pub fn serve(address: &Address, collect: impl Fn() -> Result<String> + 'static) -> Result<()> {
     // First, so that no signal leaves a socket behind.
     let end = end_asked_for()?;
