@@ -21,6 +21,7 @@ cases![
     memory_is_told_by_its_kind,
     what_goes_to_a_block_device_is_counted_for_it,
     all_that_live_are_read_at_once_and_what_has_ended_is_left_out,
+    what_ends_while_it_is_read_is_no_error,
     another_container_of_the_same_name_is_not_taken_for_the_one_listed,
     the_table_has_all_that_live_and_json_one_array_a_sample,
     what_does_not_live_has_no_figures,
@@ -197,6 +198,37 @@ fn all_that_live_are_read_at_once_and_what_has_ended_is_left_out(bed: &Bed) {
     assert_eq!(names().iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["waits", "stands"], "one has ended");
     end(bed, &workers);
     assert_eq!(names(), []);
+}
+
+/// Containers come and go as fast as they can, and with each its cgroups.
+fn what_ends_while_it_is_read_is_no_error(bed: &Bed) {
+    let stays = bed.start(&["--name", "stays"], &["sleep", "600000"]);
+    let squall = bed.library().build().unwrap();
+    let mut looks = 0;
+    std::thread::scope(|scope| {
+        let churn = scope.spawn(|| (0..20).for_each(|_| drop(bed.start(&["--rm"], &["exit", "0"]))));
+        while !churn.is_finished() {
+            let listing = squall.containers().unwrap();
+            assert!(listing.unreadable.is_empty(), "{listing:?}");
+            let readings = listing.usages().unwrap();
+            assert_eq!(readings.iter().filter(|reading| reading.id == "stays").count(), 1, "{readings:?}");
+            for reading in readings {
+                assert!(reading.usage.pids_current.is_some() && reading.usage.cpu_usage_us.is_some(), "{reading:?}");
+            }
+            for container in &listing.containers {
+                match container.processes() {
+                    Ok(_) => {}
+                    Err(error) => assert_eq!(error.kind(), squall::ErrorKind::Phase, "{error}"),
+                }
+            }
+            looks += 1;
+        }
+    });
+    assert!(looks > 5, "{looks}");
+    stays.kill();
+    until("nothing else is left", || {
+        (bed.squall(&["ps", "--all", "--json"]).json().as_array()?.len() == 1).then_some(())
+    });
 }
 
 fn another_container_of_the_same_name_is_not_taken_for_the_one_listed(bed: &Bed) {
