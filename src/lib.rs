@@ -103,6 +103,7 @@
 //! | see what would be done | [`plan`], by [`Squall::plan`] |
 //! | know what was launched, and how it ended | [`record`] |
 //! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage) |
+//! | read the use of all; see the processes inside | [`Listing::usages`]; [`Container::processes`] |
 //! | confine it | [`seccomp`]: [`Profile`](seccomp::Profile); [`lsm`] |
 //! | see mounted layers; write one | [`layer`]; [`squashfs`] |
 //! | check a machine first | [`kernel`], [`privilege`], [`child_task`] |
@@ -147,10 +148,12 @@ mod sys;
 mod systemd;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod usages;
 mod wait;
 
 pub use container::{
-    Container, Created, Delivery, Ended, ExecEnd, ExecSession, Exited, Launching, Lost, Paused, Running,
+    Container, ContainerProcess, ContainerUsage, Created, Delivery, Ended, ExecEnd, ExecSession, Exited, Launching,
+    Lost, Paused, Running,
 };
 pub use error::{Cause, Context, Error, ErrorKind, FileAspect, LackedCapability, Problem, ProcessEnd, Result};
 pub use host_files::HostFile;

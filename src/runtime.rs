@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use crate::cgroup::CgroupPath;
+use crate::cgroup::{CgroupPath, Layout};
 use crate::child_task::{self, Failure};
 use crate::container::{Container, Created, ExecSession, Running, removed_with};
 use crate::crash::{self, Role};
@@ -70,6 +70,8 @@ pub struct Listing {
     pub containers: Vec<Container>,
     /// The names of directories whose record cannot be read, and why.
     pub unreadable: Vec<(String, Error)>,
+    /// The machine's cgroups, where they had to be known.
+    pub(crate) layout: Option<Layout>,
 }
 
 /// Sets up a [`Squall`].
@@ -433,6 +435,7 @@ impl Squall {
         listing
             .containers
             .sort_by_key(|container| container.record().map_or(u64::MAX, |record| record.created_unix_ns));
+        listing.layout = layout.into_inner();
         Ok(listing)
     }
 

@@ -9,6 +9,7 @@ mod delivery;
 mod exec;
 mod launching;
 mod pause;
+mod processes;
 mod remove;
 mod signal;
 mod stats;
@@ -19,6 +20,8 @@ pub use created::Created;
 pub use delivery::Delivery;
 pub use exec::{ExecEnd, ExecSession};
 pub use pause::Paused;
+pub use processes::ContainerProcess;
+pub use stats::ContainerUsage;
 
 use std::cell::OnceCell;
 use std::path::PathBuf;

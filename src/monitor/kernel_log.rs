@@ -25,7 +25,7 @@ pub fn killed(line: &[u8], pid: u32) -> Option<Killed> {
         u64::from_str_radix(core::str::from_utf8(digits).ok()?, radix).ok()
     };
     let is_it =
-        value(b"type", 10)? == AUDIT_SECCOMP && value(b"sig", 10)? == SIGSYS && value(b"pid", 10)? == pid.into();
+        value(b"type", 10)? == AUDIT_SECCOMP && value(b"sig", 10)? == SIGSYS && value(b"pid", 10)? == u64::from(pid);
     is_it.then_some(())?;
     Some(Killed { syscall: value(b"syscall", 10)?, arch: value(b"arch", 16)? })
 }

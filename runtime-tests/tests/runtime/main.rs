@@ -23,6 +23,7 @@ mod layers;
 mod leaking;
 mod life_cycle;
 mod limits;
+mod metrics;
 mod mounts;
 mod namespaces;
 mod opened;
@@ -40,6 +41,7 @@ mod seccomp;
 mod services;
 mod spawner;
 mod spellings;
+mod statistics;
 mod storm;
 mod streams;
 mod terminal;
@@ -98,6 +100,8 @@ fn every_case() -> Vec<runtime_tests::Case> {
         traps::CASES,
         versions::CASES,
         leaking::CASES,
+        statistics::CASES,
+        metrics::CASES,
     ]
     .concat()
 }

@@ -75,6 +75,7 @@ const FLOORS: &[&[&str]] = &[
     &["spawner", "container", "plan"],
     &["runtime"],
     &["reap"],
+    &["usages"],
     // What tests may have of all that.
     &["testing"],
 ];

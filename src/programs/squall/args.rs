@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::exec::Exec;
+use crate::metrics::Metrics;
 use crate::seccomp::Seccomp;
+use crate::stats::Stats;
+use crate::top::Top;
 
 /// Runs workers in containers whose root is an overlay of mounted squashfs layers.
 #[derive(Debug, Parser)]
@@ -54,8 +57,12 @@ pub enum Command {
     Resume(Several),
     /// Remove ended containers
     Rm(Rm),
-    /// Display resource usage of containers
+    /// Display resource usage of containers, live
     Stats(Stats),
+    /// Display the processes of a container
+    Top(Top),
+    /// Print or serve the resource usage of all containers as OpenMetrics text
+    Metrics(Metrics),
     /// List the layers that are mounted or in use
     Layers(Layers),
     /// Remove what a crash left behind, and unmount unused layers
@@ -288,19 +295,6 @@ pub struct Rm {
     /// Container names
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct Stats {
-    /// Print once, without repeating every second
-    #[arg(long)]
-    pub no_stream: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Container names
-    #[arg(value_name = "ID")]
-    pub id: String,
 }
 
 #[derive(Debug, Args)]

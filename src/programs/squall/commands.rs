@@ -2,7 +2,7 @@
 //! in [`run_and_plan`].
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use squall::record::ExitRecord;
@@ -12,8 +12,8 @@ use squall::{
     serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stats, Stop};
-use crate::{exec, print, relay, request, run_and_plan, seccomp};
+use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop};
+use crate::{exec, metrics, print, relay, request, run_and_plan, seccomp, stats, top};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -52,7 +52,9 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Stop(arguments) => stop(&squall, &arguments),
         Command::Kill(arguments) => kill(&squall, &arguments),
         Command::Rm(arguments) => remove(&squall, &arguments),
-        Command::Stats(arguments) => stats(&squall, &arguments),
+        Command::Stats(arguments) => stats::run(&squall, &arguments),
+        Command::Top(arguments) => top::run(&squall, &arguments),
+        Command::Metrics(arguments) => metrics::run(squall, &arguments),
         Command::Layers(arguments) => layers(&squall, &arguments),
         Command::Reap(arguments) => reap(&squall, &arguments),
         Command::Demo(arguments) => demo(&arguments),
@@ -398,44 +400,6 @@ fn remove_one(squall: &Squall, id: &str, force: bool) -> Result<()> {
             Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{id}'"), "remove", text))
         }
         _ => Err(not_launched(id)),
-    }
-}
-
-fn stats(squall: &Squall, arguments: &Stats) -> Result<i32> {
-    const INTERVAL: Duration = Duration::from_secs(1);
-    let mut before: Option<(squall::cgroup::Usage, Instant)> = None;
-    loop {
-        let running = match squall.attach(&arguments.id)? {
-            Container::Running(running) => Some(running),
-            Container::Paused(paused) => Some(paused.into_running()),
-            _ => None,
-        };
-        let Some(running) = running else {
-            if before.is_some() {
-                return Ok(0);
-            }
-            let text = "it does not run: `squall inspect` has its last figures";
-            return Err(Error::found(
-                ErrorKind::Phase,
-                Stage::Watch,
-                format!("container '{}'", arguments.id),
-                "stats",
-                text,
-            ));
-        };
-        let (now, instant) = (running.usage()?, Instant::now());
-        if arguments.json {
-            let mut document = json!(now);
-            document["id"] = json!(arguments.id);
-            say!("{document}");
-        } else {
-            let span = before.as_ref().map(|(usage, since)| (usage, instant - *since));
-            say!("{}", print::usage(&now, span));
-        }
-        if arguments.no_stream || running.wait_for(INTERVAL)?.is_some() {
-            return Ok(0);
-        }
-        before = Some((now, instant));
     }
 }
 

@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod exec;
 mod foreground;
+mod metrics;
 mod mounts;
 mod plan_page;
 mod relay;
@@ -15,7 +16,9 @@ mod request;
 mod run_and_plan;
 mod seccomp;
 mod security;
+mod stats;
 mod terminal;
+mod top;
 mod usage_error;
 
 use clap::{CommandFactory, Parser};

@@ -75,6 +75,7 @@ fn main() {
         "burn" => println!("{}", burn(Duration::from_millis(number(2)))),
         "allocate" => allocate(number(2) as usize),
         "fork" => println!("{}", fork_until_refused(number(2))),
+        "hold" => hold(number(2) as usize, arg(3), arg(4)),
         "sleep" => std::thread::sleep(Duration::from_millis(number(2))),
         "exit-after" => exit_after(Duration::from_millis(number(2)), number(3) as i32),
         "ignore-term" => ignore_term(Duration::from_millis(number(2))),
@@ -304,6 +305,20 @@ fn allocate(bytes: usize) {
     }
     std::hint::black_box(&memory);
     println!("allocated {bytes}");
+}
+
+/// Takes memory, copies a file as far as the disk, and keeps all of it until it is ended.
+fn hold(bytes: usize, from: &str, to: &str) -> ! {
+    let memory = vec![1u8; bytes];
+    let copied = fs::read(from).and_then(|text| {
+        let mut copy = fs::File::create(to)?;
+        copy.write_all(&text).and_then(|()| copy.sync_all())
+    });
+    println!("{copied:?}");
+    loop {
+        std::thread::sleep(Duration::from_secs(60));
+        std::hint::black_box(&memory);
+    }
 }
 
 /// Forks until it is refused, or as often as asked, and ends every child again.
