@@ -44,6 +44,7 @@ pub(crate) use end::end;
 pub(crate) use freeze::{frozen, frozen_above, is_frozen, words as frozen_words};
 pub use group::cpuset::findings as cpuset_findings;
 pub use limits::adjustment::{Adjustment, Got};
+pub use limits::changes::LimitChanges;
 pub use limits::cpu_list::{CpuList, CpuListProblem};
 pub use limits::device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
 pub use limits::{Field, Limits, SwapLimit, SwapProblem};

@@ -260,6 +260,18 @@ impl Error {
         self
     }
 
+    /// The same error with one thing more to say about it.
+    pub(crate) fn adding(mut self, text: &str) -> Error {
+        match &mut *self.cause {
+            Cause::Errno { meaning: Some(meaning), .. } | Cause::Lacking { meaning, .. } => {
+                *meaning = format!("{meaning}; {text}");
+            }
+            Cause::Errno { meaning, .. } => *meaning = Some(text.to_owned()),
+            _ => {}
+        }
+        self
+    }
+
     /// The same error with the process that was waited for in vain.
     pub(crate) fn of_process(mut self, waited_for: Option<i32>) -> Error {
         if let Cause::TimedOut { pid, .. } = &mut *self.cause {

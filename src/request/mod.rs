@@ -41,6 +41,7 @@ pub use id::ContainerId;
 pub use identity::Identity;
 pub use mount::{Bind, Mount, Tmpfs};
 pub use path::{AbsolutePath, Destination, LayerPath};
+pub(crate) use rules::limit_problems;
 pub use seccomp::{ProfileDocument, Seccomp};
 pub use selinux::{Selinux, SelinuxLabel};
 pub use spec::{Fields, Home, HostDirectory, LaunchSpec, Network, OnExit, RootMode, SetuidBits};

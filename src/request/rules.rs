@@ -280,6 +280,15 @@ impl Found {
     }
 }
 
+/// What is wrong with limits, under the names that they have in a request.
+pub(crate) fn limit_problems(limits: &Limits) -> Vec<Problem> {
+    let mut found = Found::default();
+    found.memory(limits);
+    found.cpu(limits);
+    found.counts(limits);
+    found.0.into_problems("request")
+}
+
 /// What is wrong with the numbers of one mount.
 pub(crate) fn mount_problems(index: usize, mount: &Mount) -> Vec<Problem> {
     let mut found = Found::default();

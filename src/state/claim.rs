@@ -251,6 +251,12 @@ impl Holder {
     }
 }
 
+/// The file of a container's directory by whose lock changes of the container come one after the
+/// other.
+pub(crate) fn lock_file(directory: &Path) -> PathBuf {
+    directory.join(NOTES)
+}
+
 /// Holds the directory for the one that removes it, until the answer is dropped. Nothing: somebody
 /// else holds it, or it is gone.
 pub(crate) fn hold(directory: &Path) -> Result<Option<OwnedFd>> {

@@ -11,7 +11,9 @@ use squall::{
     Container, Ended, Error, ErrorKind, Lost, Phase, Problem, Result, Squall, Stage, Trim, serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stats, Stop};
+use crate::args::{
+    Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stats, Stop, Update,
+};
 use crate::{print, request, run_and_plan, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
@@ -43,6 +45,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Start(arguments) => Ok(start(&squall, &arguments)),
         Command::Pause(arguments) => Ok(pause(&squall, &arguments)),
         Command::Resume(arguments) => Ok(resume(&squall, &arguments)),
+        Command::Update(arguments) => update(&squall, &arguments),
         Command::Plan(arguments) => run_and_plan::plan(&squall, &arguments, monitor_cgroup),
         Command::Ps(arguments) => list(&squall, &arguments),
         Command::Inspect(arguments) => inspect(&squall, &arguments),
@@ -112,6 +115,23 @@ fn resume(squall: &Squall, arguments: &Several) -> i32 {
         Container::Running(_) => Ok(()),
         other => Err(wrong_phase(Stage::Watch, &other, "resume", Phase::Paused)),
     })
+}
+
+fn update(squall: &Squall, arguments: &Update) -> Result<i32> {
+    let changes = request::limit_changes(&arguments.limits)?;
+    Ok(with_each(squall, &arguments.ids, |container| {
+        let updated = match &container {
+            Container::Created(created) => created.update(&changes).map(|created| created.record().clone()),
+            Container::Running(running) => running.update(&changes).map(|running| running.record().clone()),
+            Container::Paused(paused) => paused.update(&changes).map(|paused| paused.record().clone()),
+            other => Err(wrong_phase(Stage::Watch, other, "update", Phase::Running)),
+        };
+        let record = updated.map_err(request::rename_limits)?;
+        let changed = changes.fields();
+        let now = record.adjustments.iter().filter(|adjustment| changed.contains(&adjustment.field));
+        now.for_each(|adjustment| tell!("note: {adjustment}"));
+        Ok(())
+    }))
 }
 
 /// The error for a container that ended while nobody watched it.

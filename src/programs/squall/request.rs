@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
+use squall::cgroup::{CpuList, DEFAULT_SLICE, Field, LimitChanges, Limits, Manager, SwapLimit};
 use squall::request::{
     AbsolutePath, AppArmor, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec,
     Network, OnExit, RootMode, Seccomp, Selinux, SetuidBits, UidRange, storm, values,
 };
 use squall::{Cause, DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
 
-use crate::args::Run;
+use crate::args::{LimitFlags, Run};
 use crate::mounts::Mounts;
 use crate::security::Security;
 
@@ -49,6 +49,8 @@ pub const DOOR: Door<'static> = Door {
         ("limits.memory_swap_bytes", "--memory-swap"),
         ("limits.cpu_quota_us", "--cpus"),
         ("limits.cpu_period_us", "--cpus"),
+        ("limits.cpuset_cpus", "--cpuset-cpus"),
+        ("limits.cpuset_mems", "--cpuset-mems"),
         ("limits.memory_oom_group", "--oom-group"),
         ("limits.pids", "--pids-limit"),
     ],
@@ -146,7 +148,7 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         .env([DEFAULT_PATH])
         .env(environment(&run.env, &mut flags))
         .network(network)
-        .limits(limits(run, &mut flags));
+        .limits(limits(&run.limits, &mut flags));
     builder = with_cgroup(builder, run, &id, monitor_cgroup, &mut flags);
     let mut warnings = Vec::new();
     if let Some(security) = flags.take("--security-opt", Security::of(&run.security_options)) {
@@ -330,7 +332,7 @@ const DEFAULT_PIDS: u64 = 2048;
 /// What a worker is limited to that is asked for by flags. Of a document's, only what the document
 /// says.
 pub fn default_limits(run: &Run) -> DefaultLimits {
-    let pids = (run.spec.is_none() && run.pids_limit.is_none()).then_some(DEFAULT_PIDS);
+    let pids = (run.spec.is_none() && run.limits.pids_limit.is_none()).then_some(DEFAULT_PIDS);
     DefaultLimits { pids, memory_bytes: None }
 }
 
@@ -366,18 +368,18 @@ fn writable(text: &str) -> std::result::Result<RootMode, BadValue> {
     Ok(RootMode::Directory(HostDirectory { path: directory, size_bytes }))
 }
 
-fn limits(run: &Run, flags: &mut Flags) -> Limits {
+fn limits(asked: &LimitFlags, flags: &mut Flags) -> Limits {
     let mut limits = Limits::default();
     let mut size =
         |flag: &str, text: &Option<String>| text.as_deref().and_then(|text| flags.value(flag, values::size(text)));
-    limits.memory_bytes = size("--memory", &run.memory).filter(|bytes| *bytes > 0);
-    limits.memory_swap_bytes = match run.memory_swap.as_deref() {
+    limits.memory_bytes = size("--memory", &asked.memory).filter(|bytes| *bytes > 0);
+    limits.memory_swap_bytes = match asked.memory_swap.as_deref() {
         Some("-1") => Some(SwapLimit::Unlimited),
-        _ => size("--memory-swap", &run.memory_swap).filter(|bytes| *bytes > 0).map(SwapLimit::Total),
+        _ => size("--memory-swap", &asked.memory_swap).filter(|bytes| *bytes > 0).map(SwapLimit::Total),
     };
-    limits.memory_oom_group = run.oom_group;
+    limits.memory_oom_group = asked.oom_group;
     if let Some(cpus) =
-        run.cpus.as_deref().filter(|text| *text != "0").and_then(|text| flags.value("--cpus", values::cpus(text)))
+        asked.cpus.as_deref().filter(|text| *text != "0").and_then(|text| flags.value("--cpus", values::cpus(text)))
     {
         limits.cpu_quota_us = Some(cpus.quota_us);
         limits.cpu_period_us = Some(cpus.period_us);
@@ -388,10 +390,42 @@ fn limits(run: &Run, flags: &mut Flags) -> Limits {
             .map(|text| text.parse::<CpuList>().map_err(|problem| BadValue::new(format!("'{text}': {problem}"))));
         parsed.and_then(|parsed| flags.value(flag, parsed))
     };
-    limits.cpuset_cpus = list("--cpuset-cpus", &run.cpuset_cpus);
-    limits.cpuset_mems = list("--cpuset-mems", &run.cpuset_mems);
-    limits.pids = run.pids_limit.as_deref().and_then(|text| flags.value("--pids-limit", pids(text))).flatten();
+    limits.cpuset_cpus = list("--cpuset-cpus", &asked.cpuset_cpus);
+    limits.cpuset_mems = list("--cpuset-mems", &asked.cpuset_mems);
+    limits.pids = asked.pids_limit.as_deref().and_then(|text| flags.value("--pids-limit", pids(text))).flatten();
     limits
+}
+
+/// What `update` is to change: a flag that means no limit to `run` lifts one.
+pub fn limit_changes(asked: &LimitFlags) -> Result<LimitChanges> {
+    let mut flags = Flags::default();
+    // An empty list is no list to `run`.
+    let given = |list: &Option<String>| list.clone().filter(|list| !list.is_empty());
+    let lists =
+        LimitFlags { cpuset_cpus: given(&asked.cpuset_cpus), cpuset_mems: given(&asked.cpuset_mems), ..asked.clone() };
+    let set = limits(&lists, &mut flags);
+    let lifts = [
+        (asked.memory.is_some() && set.memory_bytes.is_none(), Field::MemoryBytes),
+        (asked.memory_swap.is_some() && set.memory_swap_bytes.is_none(), Field::MemorySwapBytes),
+        (asked.cpus.is_some() && set.cpu_quota_us.is_none(), Field::CpuQuotaUs),
+        (asked.cpus.is_some() && set.cpu_period_us.is_none(), Field::CpuPeriodUs),
+        (asked.cpuset_cpus.is_some() && set.cpuset_cpus.is_none(), Field::CpusetCpus),
+        (asked.cpuset_mems.is_some() && set.cpuset_mems.is_none(), Field::CpusetMems),
+        (asked.pids_limit.is_some() && set.pids.is_none(), Field::Pids),
+    ];
+    let lift = lifts.into_iter().filter_map(|(lifted, field)| lifted.then_some(field)).collect();
+    match flags.0.is_empty() {
+        true => Ok(LimitChanges { set, lift }),
+        false => Err(Error::invalid(DOOR.object, flags.0)),
+    }
+}
+
+/// A refusal of an update in the words of the command line.
+pub fn rename_limits(error: Error) -> Error {
+    match error.problems() {
+        [] => error,
+        problems => Error::invalid(error.object(), problems.iter().cloned().map(|one| DOOR.rename(one)).collect()),
+    }
 }
 
 /// The limit; `None` for what podman means by 0 and -1.
