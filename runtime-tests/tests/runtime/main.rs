@@ -42,6 +42,7 @@ mod storm;
 mod streams;
 mod terminal;
 mod traps;
+mod updating;
 mod versions;
 
 /// Every test but those that leak on purpose.
@@ -92,6 +93,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         spawner::CASES,
         terminal::CASES,
         traps::CASES,
+        updating::CASES,
         versions::CASES,
         leaking::CASES,
     ]

@@ -73,6 +73,7 @@ fn main() {
         "signal" => kill_self(number(2) as c_int),
         "burn" => println!("{}", burn(Duration::from_millis(number(2)))),
         "allocate" => allocate(number(2) as usize),
+        "hold" => hold(number(2) as usize),
         "fork" => println!("{}", fork_until_refused(number(2))),
         "sleep" => std::thread::sleep(Duration::from_millis(number(2))),
         "exit-after" => exit_after(Duration::from_millis(number(2)), number(3) as i32),
@@ -246,6 +247,18 @@ fn allocate(bytes: usize) {
     }
     std::hint::black_box(&memory);
     println!("allocated {bytes}");
+}
+
+/// Takes memory, touches every page of it, and keeps it for ever.
+fn hold(bytes: usize) -> ! {
+    let mut memory = vec![0u8; bytes];
+    loop {
+        for page in memory.chunks_mut(4096) {
+            page[0] = page[0].wrapping_add(1);
+        }
+        std::hint::black_box(&memory);
+        std::thread::sleep(Duration::from_secs(60));
+    }
 }
 
 /// Forks until it is refused, or as often as asked, and ends every child again.
