@@ -42,6 +42,7 @@ mod usage;
 
 pub(crate) use end::end;
 pub(crate) use freeze::{frozen, frozen_above, is_frozen, words as frozen_words};
+pub(crate) use group::cpuset::available_cpus;
 pub use group::cpuset::findings as cpuset_findings;
 pub use limits::adjustment::{Adjustment, Got};
 pub use limits::changes::LimitChanges;

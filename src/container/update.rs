@@ -7,16 +7,18 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::{Container, Created, Paused, Running};
-use crate::cgroup::{Adjustment, Field, Layout, LimitChanges, Limits};
+use crate::cgroup::{Adjustment, Cgroup, Field, Layout, LimitChanges, Limits};
 use crate::error::{Context, Error, Problem, Result};
 use crate::request::limit_problems;
 use crate::stage::Stage;
 use crate::state::claim;
+use crate::state::ledger::{self, Holding, Ledger};
 use crate::state::record::{self, LaunchRecord};
 use crate::wait::lock_by;
 
@@ -41,6 +43,9 @@ impl Running {
     /// - Processors and memory nodes are those of the parent cgroup, at most. Memory that is there
     ///   stays on its node.
     /// - On v1 a quota is at most what the parents have; on v2 the parents' is in force as well.
+    /// - Processors that another container has for itself are refused with its id
+    ///   ([`Exhausted`](crate::ErrorKind::Exhausted)), and so is more memory for one whose memory is
+    ///   promised than there is. What a container has for itself stays so.
     /// - A number of processes below the present one ends none of them: the kernel refuses forks
     ///   until there are fewer.
     ///
@@ -58,10 +63,21 @@ impl Running {
         let Some(cgroup) = cgroup else { return Err(self.ended_before("update")) };
         let before = limits_of(&written).map_err(|error| self.unreadable(&error))?;
         self.check_update(changes, &before)?;
+        let after = changes.applied_to(&before);
+        let moving = self.move_holding(changes, &after)?;
+        let updated = self.change(&cgroup, changes, &before, written);
+        if let Some(moving) = moving {
+            moving.settle(updated.is_ok());
+        }
+        updated
+    }
+
+    /// Changes the limits in the kernel and on record, or neither.
+    fn change(&self, cgroup: &Cgroup, changes: &LimitChanges, before: &Limits, written: Value) -> Result<Running> {
         // Room is taken before anything is changed.
         let draft = record::Replacement::prepare(&self.directory, written.to_string().len() + ROOM_FOR_CHANGES);
         let draft = draft.at(Stage::Record, self.object(), "open(record.json)")?;
-        let changed = cgroup.change(changes, &before).map_err(|error| match error.problems() {
+        let changed = cgroup.change(changes, before).map_err(|error| match error.problems() {
             [] => error,
             problems => self.refusal(problems),
         })?;
@@ -77,6 +93,40 @@ impl Running {
                 Err(changed.take_back(Error::system(Stage::Record, self.object(), "write(record.json)", error)))
             }
         }
+    }
+
+    /// What it has of its host changes with its limits. Until that is settled it has both, by the
+    /// notes that others read.
+    fn move_holding(&self, changes: &LimitChanges, after: &Limits) -> Result<Option<Moving<'_>>> {
+        let before = ledger::holding_of(&self.directory)?.unwrap_or_default();
+        let changed = changes.fields();
+        self.refuse_for(&before, &changed, after)?;
+        let wanted = Holding {
+            cpus: after.cpuset_cpus.clone(),
+            nodes: after.cpuset_mems.clone(),
+            promised_bytes: if before.promised_bytes == 0 { 0 } else { after.memory_bytes.unwrap_or(0) },
+            ..before.clone()
+        };
+        if wanted == before || (wanted.is_nothing() && before.is_nothing()) {
+            return Ok(None);
+        }
+        Ledger::of_container(&self.directory, &before)?.extend(&self.record.id, &self.directory, &before, &wanted)?;
+        Ok(Some(Moving { directory: &self.directory, before, wanted }))
+    }
+
+    /// What a container has for itself stays so until its end.
+    fn refuse_for(&self, holding: &Holding, changed: &[Field], after: &Limits) -> Result<()> {
+        let mut problems = Vec::new();
+        let lists = [Field::CpusetCpus, Field::CpusetMems].into_iter().filter(|field| changed.contains(field));
+        if let Some(cpus) = holding.cpus.as_ref().filter(|_| holding.exclusive) {
+            let reason = format!("it has {cpus} for itself, and that stays so until its end");
+            problems.extend(lists.map(|field| Problem { field: field.name().into(), reason: reason.clone() }));
+        }
+        if holding.promised_bytes > 0 && after.memory_bytes.is_none() {
+            let reason = "it is promised to it: it can be another one, and not lifted".to_owned();
+            problems.push(Problem { field: Field::MemoryBytes.name().into(), reason });
+        }
+        if problems.is_empty() { Ok(()) } else { Err(self.refusal(&problems)) }
     }
 
     fn lock_updates(&self) -> Result<File> {
@@ -126,6 +176,21 @@ impl Running {
 
     fn unreadable(&self, error: &serde_json::Error) -> Error {
         Error::malformed(Stage::Watch, self.object(), "parse(limits of record.json)", error)
+    }
+}
+
+/// What a container has of its host, on its way from one to the other.
+struct Moving<'c> {
+    directory: &'c Path,
+    before: Holding,
+    wanted: Holding,
+}
+
+impl Moving<'_> {
+    /// Notes which of the two it is. Where there is no room for that, both stay noted: others get
+    /// less than they could, and nobody gets what somebody has.
+    fn settle(&self, changed: bool) {
+        let _ = claim::note_holding(self.directory, if changed { &self.wanted } else { &self.before });
     }
 }
 

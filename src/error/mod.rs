@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::one_line::OneLine;
 use crate::phase::Phase;
 use crate::stage::Stage;
-pub use cause::{Cause, FileAspect, LackedCapability, Problem, ProcessEnd};
+pub use cause::{Cause, FileAspect, Holder, LackedCapability, Problem, ProcessEnd};
 
 /// What a caller can do about an error. A kind of a later version reads as [`ErrorKind::System`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

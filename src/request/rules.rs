@@ -12,6 +12,7 @@ use super::apparmor::AppArmor;
 use super::environment::Environment;
 use super::mount::Mount;
 use super::path::LayerPath;
+use super::resources::{ExclusiveCpus, MemoryPromise};
 use super::seccomp::{ProfileDocument, Seccomp};
 use super::selinux::Selinux;
 use super::spec::{Fields, HostDirectory, RootMode};
@@ -78,6 +79,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) seccomp: &'a Seccomp,
     pub(crate) apparmor: &'a AppArmor,
     pub(crate) selinux: &'a Selinux,
+    pub(crate) exclusive_cpus: Option<ExclusiveCpus>,
+    pub(crate) memory_promise: MemoryPromise,
 }
 
 impl<'a> Rules<'a> {
@@ -95,6 +98,8 @@ impl<'a> Rules<'a> {
             seccomp: &fields.seccomp,
             apparmor: &fields.apparmor,
             selinux: &fields.selinux,
+            exclusive_cpus: fields.exclusive_cpus,
+            memory_promise: fields.memory_promise,
         }
     }
 
@@ -120,6 +125,7 @@ impl<'a> Rules<'a> {
         found.memory(self.limits);
         found.cpu(self.limits);
         found.counts(self.limits);
+        found.resources(self.exclusive_cpus, self.memory_promise, self.limits);
         found.timeout(self.timeout);
         found.seccomp(self.seccomp);
         // AppArmor and SELinux exclude each other (LSM_FLAG_EXCLUSIVE): one of the two could never
@@ -242,6 +248,20 @@ impl Found {
             let reason =
                 format!("{weight} cannot be a weight: OCI has {} to {}", BLKIO_WEIGHT.start(), BLKIO_WEIGHT.end());
             self.add("limits.blkio_weight", reason);
+        }
+    }
+
+    fn resources(&mut self, cpus: Option<ExclusiveCpus>, promise: MemoryPromise, limits: &Limits) {
+        let given = limits.cpuset_cpus.as_ref();
+        match (cpus.map(|cpus| usize::from(cpus.count)), given) {
+            (Some(0), _) => self.add("exclusive_cpus", "0 processors are asked for: expected 1 or more"),
+            (Some(count), Some(list)) if list.count() != count => {
+                self.add("exclusive_cpus", format!("{count} processors are asked for, and {list} are named"));
+            }
+            _ => {}
+        }
+        if promise == MemoryPromise::Limit && limits.memory_bytes.is_none() {
+            self.add("memory_promise", "needs a memory limit: so much is promised");
         }
     }
 

@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdir,
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::ledger::Holding;
 use super::run_root::RunRoot;
 use crate::cgroup::CgroupPath;
 use crate::crash::{self, Role};
@@ -60,6 +61,9 @@ pub(crate) struct Notes {
     /// What will be in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
+    /// What the container has of its host for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holding: Option<Holding>,
 }
 
 impl Notes {
@@ -84,6 +88,7 @@ impl Notes {
             temporary: later.temporary.or(self.temporary),
             pid_file_user: later.pid_file_user.or(self.pid_file_user),
             pid: later.pid.or(self.pid),
+            holding: later.holding.or(self.holding),
         }
     }
 
@@ -91,6 +96,11 @@ impl Notes {
     pub(crate) fn cgroup(&self) -> Result<Option<(&CgroupPath, Option<u64>)>> {
         let inode = if self.is_of_this_boot()? { self.cgroup_inode } else { None };
         Ok(self.cgroup.as_ref().map(|cgroup| (cgroup, inode)))
+    }
+
+    /// What the container has of its host for itself, by its last note of that.
+    pub(crate) fn holding(self) -> Option<Holding> {
+        self.holding
     }
 
     /// The pid file and its temporary name.
@@ -175,12 +185,27 @@ impl Claim {
         self.note(Stage::Clone, &Notes { pid: Some(pid), ..Notes::default() })
     }
 
-    fn note(&self, stage: Stage, notes: &Notes) -> Result<()> {
-        let mut line = serde_json::to_vec(notes).expect("notes are plain data");
-        line.push(b'\n');
-        let mut file = &self.notes;
-        file.write_all(&line).at(stage, self.path.display(), "write(claim)")
+    /// Notes what the container has of its host for itself, in place of what was noted before.
+    pub(crate) fn note_holding(&self, holding: &Holding) -> Result<()> {
+        self.note(Stage::Claim, &Notes { holding: Some(holding.clone()), ..Notes::default() })
     }
+
+    fn note(&self, stage: Stage, notes: &Notes) -> Result<()> {
+        append(&self.notes, &self.path, stage, notes)
+    }
+}
+
+/// Notes for a container that is there what it has of its host for itself from now on.
+pub(crate) fn note_holding(directory: &Path, holding: &Holding) -> Result<()> {
+    let file = File::options().append(true).open(lock_file(directory));
+    let file = file.at(Stage::Claim, directory.display(), "open(claim)")?;
+    append(&file, directory, Stage::Claim, &Notes { holding: Some(holding.clone()), ..Notes::default() })
+}
+
+fn append(mut file: &File, directory: &Path, stage: Stage, notes: &Notes) -> Result<()> {
+    let mut line = serde_json::to_vec(notes).expect("notes are plain data");
+    line.push(b'\n');
+    file.write_all(&line).at(stage, directory.display(), "write(claim)")
 }
 
 /// Makes a directory without a name and locks it. Until it is locked it looks as if its launch had

@@ -19,6 +19,7 @@ mod identity;
 mod inheritance;
 mod layers;
 mod leaking;
+mod ledger;
 mod life_cycle;
 mod limits;
 mod mounts;
@@ -93,6 +94,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         spawner::CASES,
         terminal::CASES,
         traps::CASES,
+        ledger::CASES,
         updating::CASES,
         versions::CASES,
         leaking::CASES,

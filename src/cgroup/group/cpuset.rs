@@ -19,7 +19,7 @@ use crate::cgroup::file;
 use crate::cgroup::limits::cpu_list::CpuList;
 use crate::cgroup::limits::{Field, Limits};
 use crate::cgroup::machine::controller::Controller;
-use crate::cgroup::machine::layout::Hierarchy;
+use crate::cgroup::machine::layout::{Hierarchy, Layout};
 use crate::cgroup::path::CgroupPath;
 use crate::error::{Error, Result};
 use crate::stage::Stage;
@@ -101,6 +101,12 @@ pub(in crate::cgroup) fn available(
         if hierarchy.is_v2() { Ok(values.effective_above(path)) } else { values.left_for(path) }
     });
     Ok((cpus?, mems?))
+}
+
+/// The processors that a container's cgroup at `path`, which need not be there, can have. `None`
+/// where the machine has no cpusets, or siblings have all for themselves.
+pub(crate) fn available_cpus(layout: &Layout, path: &CgroupPath) -> Option<CpuList> {
+    available(layout.holder(Controller::Cpuset)?, path).ok()?.0
 }
 
 /// One file of every cpuset of a hierarchy.

@@ -137,6 +137,10 @@ pub struct Run {
     pub writable: Option<String>,
     #[command(flatten)]
     pub limits: LimitFlags,
+    /// Promise the container as much memory as --memory allows; refused where the promises of the
+    /// run root's containers would exceed the machine's memory
+    #[arg(long)]
+    pub memory_promised: bool,
     /// Parent of the container's cgroup: a path, or a systemd slice [default: /squall, or
     /// system.slice]
     #[arg(long, value_name = "PATH|SLICE")]
@@ -191,7 +195,8 @@ pub struct LimitFlags {
     /// Number of CPUs; 0 for no limit
     #[arg(long, value_name = "CPUS")]
     pub cpus: Option<String>,
-    /// CPUs in which to allow execution (0-3, 0,1)
+    /// CPUs in which to allow execution (0-3, 0,1), or auto:N[,numa]: N CPUs that no other
+    /// container of the run root names, for itself (numa: of one memory node, and memory of that)
     #[arg(long, value_name = "LIST")]
     pub cpuset_cpus: Option<String>,
     /// Memory nodes (MEMs) in which to allow execution (0-3, 0,1)
@@ -238,6 +243,9 @@ pub struct Ps {
     /// Show all containers [default: those that run]
     #[arg(short, long)]
     pub all: bool,
+    /// Show which containers have which CPUs, nodes and memory, and what is free
+    #[arg(long, conflicts_with = "all")]
+    pub resources: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -14,7 +14,7 @@ use squall::{
 use crate::args::{
     Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stats, Stop, Update,
 };
-use crate::{print, request, run_and_plan, seccomp};
+use crate::{print, request, resources, run_and_plan, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -146,6 +146,9 @@ pub fn lost_error(id: &str) -> Error {
 }
 
 fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
+    if arguments.resources {
+        return resources::list(squall, arguments.json);
+    }
     let listing = squall.containers()?;
     for (_, error) in &listing.unreadable {
         tell!("{error}");

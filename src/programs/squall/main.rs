@@ -10,6 +10,7 @@ mod foreground;
 mod mounts;
 mod plan_page;
 mod request;
+mod resources;
 mod run_and_plan;
 mod seccomp;
 mod security;

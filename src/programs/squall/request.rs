@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use squall::cgroup::{CpuList, DEFAULT_SLICE, Field, LimitChanges, Limits, Manager, SwapLimit};
 use squall::request::{
     AbsolutePath, AppArmor, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec,
-    Network, OnExit, RootMode, Seccomp, Selinux, SetuidBits, UidRange, storm, values,
+    MemoryPromise, Network, OnExit, RootMode, Seccomp, Selinux, SetuidBits, UidRange, storm, values,
 };
 use squall::{Cause, DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
 
@@ -50,6 +50,8 @@ pub const DOOR: Door<'static> = Door {
         ("limits.cpu_quota_us", "--cpus"),
         ("limits.cpu_period_us", "--cpus"),
         ("limits.cpuset_cpus", "--cpuset-cpus"),
+        ("exclusive_cpus", "--cpuset-cpus"),
+        ("memory_promise", "--memory-promised"),
         ("limits.cpuset_mems", "--cpuset-mems"),
         ("limits.memory_oom_group", "--oom-group"),
         ("limits.pids", "--pids-limit"),
@@ -122,6 +124,9 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
     if run.allow_setuid_bits {
         fields.setuid_bits = SetuidBits::Allowed;
     }
+    if run.memory_promised {
+        fields.memory_promise = MemoryPromise::Limit;
+    }
     let security = Security::of(&run.security_options)?;
     if let Some(asked) = security.seccomp.filter(|_| fields.seccomp == Seccomp::Unconfined) {
         warnings.extend(asked.warnings);
@@ -148,7 +153,13 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         .env([DEFAULT_PATH])
         .env(environment(&run.env, &mut flags))
         .network(network)
-        .limits(limits(&run.limits, &mut flags));
+        .limits(limits(&run.limits.without_auto(), &mut flags));
+    if let Some(cpus) = run.limits.auto().and_then(|text| flags.value("--cpuset-cpus", text.parse())) {
+        builder = builder.exclusive_cpus(cpus);
+    }
+    if run.memory_promised {
+        builder = builder.memory_promise(MemoryPromise::Limit);
+    }
     builder = with_cgroup(builder, run, &id, monitor_cgroup, &mut flags);
     let mut warnings = Vec::new();
     if let Some(security) = flags.take("--security-opt", Security::of(&run.security_options)) {
@@ -366,6 +377,18 @@ fn writable(text: &str) -> std::result::Result<RootMode, BadValue> {
         return Err(BadValue::new(format!("'{}' is neither a size nor a directory", path.escape_debug())));
     }
     Ok(RootMode::Directory(HostDirectory { path: directory, size_bytes }))
+}
+
+impl LimitFlags {
+    /// What is to be chosen of processors, where that is what `--cpuset-cpus` says.
+    fn auto(&self) -> Option<&str> {
+        self.cpuset_cpus.as_deref().filter(|text| text.starts_with("auto"))
+    }
+
+    fn without_auto(&self) -> LimitFlags {
+        let cpuset_cpus = self.cpuset_cpus.clone().filter(|_| self.auto().is_none());
+        LimitFlags { cpuset_cpus, ..self.clone() }
+    }
 }
 
 fn limits(asked: &LimitFlags, flags: &mut Flags) -> Limits {
