@@ -20,6 +20,7 @@ cases![
     what_is_paused_or_created_is_updated_too,
     many_updates_at_once_leave_the_limits_of_one_of_them,
     an_update_that_was_killed_leaves_nothing_in_the_way,
+    a_document_in_ocis_words_changes_the_same_limits,
     what_has_ended_is_named,
     a_container_that_removes_itself_leaves_nothing_beside_its_updates,
 ];
@@ -287,6 +288,28 @@ fn an_update_that_was_killed_leaves_nothing_in_the_way(bed: &Bed) {
     drop(lock);
     assert!(waiting.wait().unwrap().success());
     assert_eq!(memory(&worker), (65 << 20).to_string());
+    worker.kill();
+}
+
+fn a_document_in_ocis_words_changes_the_same_limits(bed: &Bed) {
+    let worker = bed.start(&["--memory", "64m", "--pids-limit", "20"], &["sleep", "600000"]);
+    let document = json!({ "memory": { "limit": 100_663_296, "reservation": 33_554_432 }, "pids": { "limit": -1 },
+        "cpu": { "quota": 50_000, "period": 50_000, "shares": 0 } });
+    let file = bed.file("resources.json");
+    fs::write(&file, document.to_string()).unwrap();
+    updated(bed, &worker, &["--resources", &file]);
+    assert_eq!((memory(&worker), quota(&worker), pids(&worker)), ("100663296".into(), "50000".into(), "max".into()));
+    let soft = in_force(&worker, "memory.soft_limit_in_bytes", "memory.low");
+    assert_eq!(soft, "33554432");
+    let call = ["update", "--resources", "-", &worker.id];
+    bed.squall(&call).stdin(r#"{"pids":{"limit":33}}"#).ok();
+    assert_eq!(pids(&worker), "33");
+    for (text, word) in [(r#"{"network":{}}"#, "unknown field"), ("{}", "nothing to change"), ("x", "document")] {
+        let said = bed.squall(&call).stdin(text).output();
+        assert!(said.code() == 125 && said.stderr.contains(word), "{said}");
+    }
+    let both = bed.squall(&["update", "--resources", "-", "--memory", "1g", &worker.id]).output();
+    assert!(both.code() == 125 && both.stderr.contains("cannot be used with"), "{both}");
     worker.kill();
 }
 

@@ -9,6 +9,7 @@ pub(super) mod cpu_list;
 pub(super) mod device_rules;
 pub(super) mod kernel_values;
 pub(super) mod live_values;
+mod oci_changes;
 
 use serde::{Deserialize, Serialize};
 

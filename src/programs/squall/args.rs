@@ -220,6 +220,10 @@ pub struct LimitFlags {
 pub struct Update {
     #[command(flatten)]
     pub limits: LimitFlags,
+    /// OCI's object linux.resources in JSON, from a file or standard input: -1 lifts a limit, 0
+    /// leaves it
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["memory", "memory_swap", "oom_group", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit"])]
+    pub resources: Option<PathBuf>,
     /// Container names
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,

@@ -118,7 +118,7 @@ fn resume(squall: &Squall, arguments: &Several) -> i32 {
 }
 
 fn update(squall: &Squall, arguments: &Update) -> Result<i32> {
-    let changes = request::limit_changes(&arguments.limits)?;
+    let changes = request::limit_changes(arguments)?;
     Ok(with_each(squall, &arguments.ids, |container| {
         let updated = match &container {
             Container::Created(created) => created.update(&changes).map(|created| created.record().clone()),
@@ -126,7 +126,10 @@ fn update(squall: &Squall, arguments: &Update) -> Result<i32> {
             Container::Paused(paused) => paused.update(&changes).map(|paused| paused.record().clone()),
             other => Err(wrong_phase(Stage::Watch, other, "update", Phase::Running)),
         };
-        let record = updated.map_err(request::rename_limits)?;
+        let record = match &arguments.resources {
+            Some(_) => updated?,
+            None => updated.map_err(request::rename_limits)?,
+        };
         let changed = changes.fields();
         let now = record.adjustments.iter().filter(|adjustment| changed.contains(&adjustment.field));
         now.for_each(|adjustment| tell!("note: {adjustment}"));

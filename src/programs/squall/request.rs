@@ -1,6 +1,7 @@
 //! From the command line to a launch spec.
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use squall::cgroup::{CpuList, DEFAULT_SLICE, Field, LimitChanges, Limits, Manager, SwapLimit};
@@ -10,7 +11,7 @@ use squall::request::{
 };
 use squall::{Cause, DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
 
-use crate::args::{LimitFlags, Run};
+use crate::args::{LimitFlags, Run, Update};
 use crate::mounts::Mounts;
 use crate::security::Security;
 
@@ -419,8 +420,30 @@ fn limits(asked: &LimitFlags, flags: &mut Flags) -> Limits {
     limits
 }
 
-/// What `update` is to change: a flag that means no limit to `run` lifts one.
-pub fn limit_changes(asked: &LimitFlags) -> Result<LimitChanges> {
+/// The longest document of resources: a real one has less than a thousand bytes.
+const MAX_RESOURCES: u64 = 64 << 10;
+
+/// What `update` is to change.
+pub fn limit_changes(update: &Update) -> Result<LimitChanges> {
+    let Some(path) = &update.resources else { return changes_of_flags(&update.limits) };
+    let object = format!("resources '{}'", path.display());
+    let failed = |error| Error::system(Stage::Request, &object, "read", error);
+    let mut text = Vec::new();
+    if path.as_os_str() == "-" {
+        std::io::stdin().take(MAX_RESOURCES + 1).read_to_end(&mut text).map_err(failed)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(MAX_RESOURCES + 1).read_to_end(&mut text).map_err(failed)?;
+    }
+    if text.len() as u64 > MAX_RESOURCES {
+        let bad = BadValue::new(format!("is longer than {MAX_RESOURCES} bytes"));
+        return Err(Error::invalid(object, vec![bad.at("document")]));
+    }
+    LimitChanges::from_oci(&text)
+}
+
+/// A flag that means no limit to `run` lifts one.
+fn changes_of_flags(asked: &LimitFlags) -> Result<LimitChanges> {
     let mut flags = Flags::default();
     // An empty list is no list to `run`.
     let given = |list: &Option<String>| list.clone().filter(|list| !list.is_empty());
