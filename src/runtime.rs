@@ -396,7 +396,9 @@ impl Squall {
         let layers = check_layers_apart(spec).and_then(|()| check_layers(spec))?;
         let notes = self.settings.check_image_roots(spec, &layers)?;
         supported::check(spec, &self.settings.monitors)?;
-        let (given, taken) = match Layout::detect().and_then(|layout| self.settings.ledger().preview(spec, &layout)) {
+        // Where the cgroups are not to be seen, the plan says so.
+        let preview = |layout: Layout| self.settings.ledger().preview(spec, &layout);
+        let (given, taken) = match Layout::detect().ok().map_or(Ok(None), preview) {
             Ok(given) => (given, None),
             Err(error) => (None, Some(error.to_string())),
         };

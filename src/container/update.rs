@@ -49,6 +49,9 @@ impl Running {
     /// - A number of processes below the present one ends none of them: the kernel refuses forks
     ///   until there are fewer.
     ///
+    /// An update that is killed half way may leave values that are not on record; the next one of the
+    /// same limits mends that.
+    ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) with each field that is refused;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for a controller that the machine does not
@@ -205,7 +208,9 @@ fn limits_of(record: &Value) -> serde_json::Result<Limits> {
 /// is still so.
 fn with_limits(mut record: Value, limits: &Limits, changed: &[Field], new: Vec<Adjustment>) -> Value {
     let earlier: Vec<Value> = record["adjustments"].as_array().cloned().unwrap_or_default();
-    let is_changed = |one: &Value| changed.iter().any(|field| one["field"] == field.name());
+    // A change of memory is one of swap too, on v2.
+    let fields: Vec<Field> = changed.iter().copied().chain(new.iter().map(|one| one.field)).collect();
+    let is_changed = |one: &Value| fields.iter().any(|field| one["field"] == field.name());
     let kept = earlier.into_iter().filter(|one| !is_changed(one));
     let new = new.into_iter().map(|one| serde_json::to_value(one).expect("an adjustment is plain data"));
     record["adjustments"] = kept.chain(new).collect();

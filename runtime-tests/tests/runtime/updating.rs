@@ -68,6 +68,10 @@ fn each_limit_is_changed_in_the_kernels_files_and_on_record(bed: &Bed) {
     let lists = ["cpuset.cpus", "cpuset.mems"].map(|file| in_force(&worker, file, file));
     assert_eq!(lists, ["0", "0"]);
     assert_eq!(host::status(worker.pid(), "Cpus_allowed_list"), "0");
+    // A sum of memory and swap goes with the memory that is there.
+    updated(bed, &worker, &["--memory-swap", "128m"]);
+    let swap = in_force(&worker, "memory.memsw.limit_in_bytes", "memory.swap.max");
+    assert!([(128 << 20).to_string(), (32 << 20).to_string()].contains(&swap), "{swap}");
     let limits = recorded(&worker);
     for (name, value) in [
         ("memory_bytes", json!(96 << 20)),

@@ -50,10 +50,8 @@ impl Cgroup {
     /// - `Unsupported`, `Privilege`, `System`: as [`Cgroup::create`].
     pub fn change(&self, changes: &LimitChanges, before: &Limits) -> Result<Changed<'_>> {
         let (limits, changed) = (changes.applied_to(before), changes.fields());
-        let mut problems = changes.problems();
-        problems.extend(limits.problems());
-        self.refuse(problems)?;
-        let needed = supported(&self.layout, &self.path, &changes.set)?;
+        self.refuse(changes.problems())?;
+        let needed = supported(&self.layout, &self.path, &limits)?;
         let (problems, inherited) = fits::problems(self, &limits, &changed);
         self.refuse(problems)?;
         for hierarchy in self.layout.hierarchies() {
@@ -208,6 +206,19 @@ mod tests {
             let error = changed.take_back(Error::system(Stage::Record, "record.json", "write", Errno::NOSPC));
             assert_eq!((read(memory).as_str(), read(pids).as_str()), ("4096", "10"));
             assert!(error.to_string().ends_with("the earlier limits are in force again"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_sum_of_memory_and_swap_is_changed_alone() {
+        for (tree, group, file, value) in [
+            (FakeTree::v1(), "memory/a/b", "memory.memsw.limit_in_bytes", "9192"),
+            (FakeTree::v2("cpu memory pids"), "a/b", "memory.swap.max", "5096"),
+        ] {
+            let (cgroup, _) = Cgroup::create(tree.layout(), &path(), &limits()).unwrap();
+            let sum = Limits { memory_swap_bytes: Some(SwapLimit::Total(9192)), ..Limits::none() };
+            let changed = cgroup.change(&set(sum), &limits()).unwrap();
+            assert_eq!((changed.limits.memory_bytes, tree.read(group, file).as_str()), (Some(4096), value));
         }
     }
 
