@@ -62,6 +62,16 @@
 //! the machine, and the program `squall` goes by it. A worker and its monitor are never in their
 //! caller's cgroup, so that no service manager ends them with it.
 //!
+//! # Resources of the host
+//!
+//! [`Running::update`] changes limits of a container that is there. A spec can ask for processors
+//! that no other container of the run root gets
+//! ([`Builder::exclusive_cpus`](request::Builder::exclusive_cpus)), and have its memory promised
+//! ([`Builder::memory_promise`](request::Builder::memory_promise)). Both are claimed before
+//! anything is made, refused with the containers that have what is asked for
+//! ([`Cause::Taken`]), and free with the end of their container, whatever ends it.
+//! [`Squall::resources`] tells who has what.
+//!
 //! # Security modules
 //!
 //! [`Builder::apparmor`](request::Builder::apparmor) and
@@ -99,7 +109,8 @@
 //! |---|---|
 //! | say what to run | [`request`]: [`LaunchSpec`](request::LaunchSpec) and its [`Builder`](request::Builder) |
 //! | launch, list, clear away | [`Squall`], [`SquallBuilder`], [`Spawner`] |
-//! | wait, signal, stop, remove | [`Container`] and the type of each phase |
+//! | wait, signal, stop, update, remove | [`Container`] and the type of each phase |
+//! | see who has which processors and memory | [`Resources`], by [`Squall::resources`] |
 //! | see what would be done | [`plan`], by [`Squall::plan`] |
 //! | know what was launched, and how it ended | [`record`] |
 //! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage) |
@@ -155,7 +166,7 @@ pub use container::{
     Container, ContainerProcess, ContainerUsage, Created, Delivery, Ended, ExecEnd, ExecSession, Exited, Launching,
     Lost, Paused, Running,
 };
-pub use error::{Cause, Context, Error, ErrorKind, FileAspect, LackedCapability, Problem, ProcessEnd, Result};
+pub use error::{Cause, Context, Error, ErrorKind, FileAspect, Holder, LackedCapability, Problem, ProcessEnd, Result};
 pub use host_files::HostFile;
 pub use layer::Trim;
 pub use one_line::OneLine;
@@ -167,6 +178,7 @@ pub use settings::default_limits::DefaultLimits;
 pub use signal_stream::{Sender, SignalStream, TakenSignal};
 pub use spawner::{LIBEXEC, Spawner, serve_standard_input};
 pub use stage::Stage;
+pub use state::ledger::{Held, NodeResources, Resources};
 pub use state::own_users::OwnUser;
 pub use state::record;
 pub use state::run_root::{DEFAULT_RUN_ROOT, RunRoot};

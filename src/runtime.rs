@@ -29,6 +29,7 @@ use crate::settings::default_limits::DefaultLimits;
 use crate::spawner::Spawner;
 use crate::stage::Stage;
 use crate::state::claim;
+use crate::state::ledger::Resources;
 use crate::state::own_users::OwnUser;
 use crate::state::record::{ExitRecord, LaunchRecord};
 use crate::state::run_root::{DEFAULT_RUN_ROOT, RunRoot};
@@ -88,6 +89,7 @@ pub struct SquallBuilder {
     default_limits: DefaultLimits,
     default_apparmor: AppArmor,
     default_selinux: Selinux,
+    memory_capacity: Option<u64>,
 }
 
 impl SquallBuilder {
@@ -167,6 +169,14 @@ impl SquallBuilder {
         self
     }
 
+    /// How much memory can be promised to containers together
+    /// ([`Builder::memory_promise`](crate::request::Builder::memory_promise)), in bytes; all that the
+    /// machine has otherwise. Programs that launch in one run root should say the same.
+    pub fn memory_capacity(mut self, bytes: u64) -> SquallBuilder {
+        self.memory_capacity = Some(bytes);
+        self
+    }
+
     /// Checks what was set; touches nothing.
     pub fn build(self) -> Result<Squall> {
         let monitors = CgroupPath::new(self.monitors)
@@ -181,6 +191,7 @@ impl SquallBuilder {
             image_roots,
             own_users: self.own_users,
             default_limits: self.default_limits,
+            memory_capacity: self.memory_capacity,
         };
         let launcher = self.spawner.map_or(Launcher::Direct, Launcher::Spawner);
         let (default_apparmor, default_selinux) = (self.default_apparmor, self.default_selinux);
@@ -202,7 +213,17 @@ impl Squall {
             default_limits: DefaultLimits::default(),
             default_apparmor: AppArmor::Default,
             default_selinux: Selinux::Default,
+            memory_capacity: None,
         }
+    }
+
+    /// Which containers of the run root have which processors and memory, and what is free. A
+    /// container that has ended has nothing, whatever ended it; one that is being launched counts.
+    ///
+    /// # Errors
+    /// Where the run root cannot be read, by somebody else than root for example.
+    pub fn resources(&self) -> Result<Resources> {
+        self.settings.ledger().resources(&Layout::detect()?)
     }
 
     /// The spec with the user that [`Squall::launch_as_own_user`] would give it now, for a plan.
@@ -382,8 +403,15 @@ impl Squall {
         let layers = check_layers_apart(spec).and_then(|()| check_layers(spec))?;
         let notes = self.settings.check_image_roots(spec, &layers)?;
         supported::check(spec, &self.settings.monitors)?;
-        let mut plan = Plan::of(spec, layers, &self.settings)?;
+        // Where the cgroups are not to be seen, the plan says so.
+        let preview = |layout: Layout| self.settings.ledger().preview(spec, &layout);
+        let (given, taken) = match Layout::detect().ok().map_or(Ok(None), preview) {
+            Ok(given) => (given, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let mut plan = Plan::of(given.as_ref().unwrap_or(spec), layers, &self.settings)?;
         plan.notes.extend(notes);
+        plan.obstacles.extend(taken);
         Ok(plan)
     }
 

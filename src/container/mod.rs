@@ -14,6 +14,7 @@ mod remove;
 mod signal;
 mod stats;
 mod stop;
+mod update;
 mod wait;
 
 pub use created::Created;

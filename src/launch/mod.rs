@@ -185,6 +185,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
     job.own_user.as_ref().map_or(Ok(()), |own| streams::give(&job.stdio, &own.streams, &spec.user))?;
     let stdio = streams::protect(&job.stdio, &spec.user)?;
     notes.extend(users.note(spec)?);
+    let given = job.settings.ledger().claim(spec, &claim, &layout)?;
+    let spec = given.as_ref().unwrap_or(spec);
     let removed = job.settings.run_root.removed();
     removed.forget(spec.id.as_str())?;
     pid_place.iter().for_each(|place| undo.pid_place(place));

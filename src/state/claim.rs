@@ -17,6 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::ledger::Holding;
 use super::run_root::RunRoot;
 use crate::cgroup::CgroupPath;
 use crate::crash::{self, Role};
@@ -63,6 +64,9 @@ pub(crate) struct Notes {
     /// What will be in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
+    /// What the container has of its host for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holding: Option<Holding>,
 }
 
 impl Notes {
@@ -87,6 +91,7 @@ impl Notes {
             temporary: later.temporary.or(self.temporary),
             pid_file_user: later.pid_file_user.or(self.pid_file_user),
             pid: later.pid.or(self.pid),
+            holding: later.holding.or(self.holding),
         }
     }
 
@@ -94,6 +99,11 @@ impl Notes {
     pub(crate) fn cgroup(&self) -> Result<Option<(&CgroupPath, Option<u64>)>> {
         let inode = if self.is_of_this_boot()? { self.cgroup_inode } else { None };
         Ok(self.cgroup.as_ref().map(|cgroup| (cgroup, inode)))
+    }
+
+    /// What the container has of its host for itself, by its last note of that.
+    pub(crate) fn holding(self) -> Option<Holding> {
+        self.holding
     }
 
     /// The pid file and its temporary name.
@@ -192,12 +202,27 @@ impl Claim {
         self.note(Stage::Clone, &Notes { pid: Some(pid), ..Notes::default() })
     }
 
-    fn note(&self, stage: Stage, notes: &Notes) -> Result<()> {
-        let mut line = serde_json::to_vec(notes).expect("notes are plain data");
-        line.push(b'\n');
-        let mut file = &self.notes;
-        file.write_all(&line).at(stage, self.path.display(), "write(claim)")
+    /// Notes what the container has of its host for itself, in place of what was noted before.
+    pub(crate) fn note_holding(&self, holding: &Holding) -> Result<()> {
+        self.note(Stage::Claim, &Notes { holding: Some(holding.clone()), ..Notes::default() })
     }
+
+    fn note(&self, stage: Stage, notes: &Notes) -> Result<()> {
+        append(&self.notes, &self.path, stage, notes)
+    }
+}
+
+/// Notes for a container that is there what it has of its host for itself from now on.
+pub(crate) fn note_holding(directory: &Path, holding: &Holding) -> Result<()> {
+    let file = File::options().append(true).open(lock_file(directory));
+    let file = file.at(Stage::Claim, directory.display(), "open(claim)")?;
+    append(&file, directory, Stage::Claim, &Notes { holding: Some(holding.clone()), ..Notes::default() })
+}
+
+fn append(mut file: &File, directory: &Path, stage: Stage, notes: &Notes) -> Result<()> {
+    let mut line = serde_json::to_vec(notes).expect("notes are plain data");
+    line.push(b'\n');
+    file.write_all(&line).at(stage, directory.display(), "write(claim)")
 }
 
 /// Where the exec sessions of a container are, in its directory: one directory each, with the same
@@ -308,6 +333,12 @@ impl Holder {
             ),
         }
     }
+}
+
+/// The file of a container's directory by whose lock changes of the container come one after the
+/// other.
+pub(crate) fn lock_file(directory: &Path) -> PathBuf {
+    directory.join(NOTES)
 }
 
 /// Holds the directory for the one that removes it, until the answer is dropped. Nothing: somebody

@@ -21,6 +21,7 @@ mod identity;
 mod inheritance;
 mod layers;
 mod leaking;
+mod ledger;
 mod life_cycle;
 mod limits;
 mod metrics;
@@ -46,6 +47,7 @@ mod storm;
 mod streams;
 mod terminal;
 mod traps;
+mod updating;
 mod versions;
 
 /// Every test but those that leak on purpose.
@@ -98,6 +100,8 @@ fn every_case() -> Vec<runtime_tests::Case> {
         spawner::CASES,
         terminal::CASES,
         traps::CASES,
+        ledger::CASES,
+        updating::CASES,
         versions::CASES,
         leaking::CASES,
         statistics::CASES,

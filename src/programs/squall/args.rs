@@ -55,6 +55,8 @@ pub enum Command {
     /// Let paused containers run again
     #[command(visible_alias = "unpause")]
     Resume(Several),
+    /// Change the limits of containers while they run
+    Update(Update),
     /// Remove ended containers
     Rm(Rm),
     /// Display resource usage of containers, live
@@ -153,28 +155,12 @@ pub struct Run {
     /// mounted with prjquota) and an empty directory
     #[arg(long, value_name = "SIZE|DIR[,size=SIZE]", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub writable: Option<String>,
-    /// Memory limit; 0 for none
-    #[arg(short, long, value_name = "SIZE")]
-    pub memory: Option<String>,
-    /// Memory plus swap limit; -1 for unlimited swap, 0 for no limit of its own
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
-    pub memory_swap: Option<String>,
-    /// Kill all processes of the container when the memory limit kills one (cgroup v2)
+    #[command(flatten)]
+    pub limits: LimitFlags,
+    /// Promise the container as much memory as --memory allows; refused where the promises of the
+    /// run root's containers would exceed the machine's memory
     #[arg(long)]
-    pub oom_group: bool,
-    /// Number of CPUs; 0 for no limit
-    #[arg(long, value_name = "CPUS")]
-    pub cpus: Option<String>,
-    /// CPUs in which to allow execution (0-3, 0,1)
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_cpus: Option<String>,
-    /// Memory nodes (MEMs) in which to allow execution (0-3, 0,1)
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_mems: Option<String>,
-    /// Limit of processes and threads; 0 or -1 for no limit [default: 2048, where the machine can
-    /// count them]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub pids_limit: Option<String>,
+    pub memory_promised: bool,
     /// Parent of the container's cgroup: a path, or a systemd slice [default: /squall, or
     /// system.slice]
     #[arg(long, value_name = "PATH|SLICE")]
@@ -214,6 +200,55 @@ pub struct Run {
     pub rest: Vec<OsString>,
 }
 
+/// What a container may use: of a new one, and of one that is there.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LimitFlags {
+    /// Memory limit; 0 for none
+    #[arg(short, long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Memory plus swap limit; -1 for unlimited swap, 0 for no limit of its own
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Kill all processes of the container when the memory limit kills one (cgroup v2)
+    #[arg(long)]
+    pub oom_group: bool,
+    /// Number of CPUs; 0 for no limit
+    #[arg(long, value_name = "CPUS")]
+    pub cpus: Option<String>,
+    /// CPUs in which to allow execution (0-3, 0,1), or auto:N[,numa]: N CPUs that no other
+    /// container of the run root names, for itself (numa: of one memory node, and memory of that)
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes (MEMs) in which to allow execution (0-3, 0,1)
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Limit of processes and threads; 0 or -1 for no limit [default: 2048, where the machine can
+    /// count them]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    mut_arg("pids_limit", |flag| flag.help("Limit of processes and threads; 0 or -1 for no limit")),
+    mut_arg("cpuset_cpus", |flag| flag.help("CPUs in which to allow execution (0-3, 0,1); '' for those of the parent")),
+    mut_arg("cpuset_mems", |flag| flag.help("Memory nodes (MEMs) in which to allow execution (0-3, 0,1); '' for those of the parent")),
+    mut_arg("oom_group", |flag| flag.help("Kill all processes of the container when the memory limit kills one (cgroup v2)")),
+    after_help = "Limits that are not named stay. What the kernel would refuse is refused before anything is changed; should it refuse a \
+                        value all the same, the earlier limits are put back."
+)]
+pub struct Update {
+    #[command(flatten)]
+    pub limits: LimitFlags,
+    /// OCI's object linux.resources in JSON, from a file or standard input: -1 lifts a limit, 0
+    /// leaves it
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["memory", "memory_swap", "oom_group", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit"])]
+    pub resources: Option<PathBuf>,
+    /// Container names
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "Takes what `run` takes, refuses what `run` refuses, and ends with 0 also where the launch would fail as things are: \
@@ -232,6 +267,9 @@ pub struct Ps {
     /// Show all containers [default: those that run]
     #[arg(short, long)]
     pub all: bool,
+    /// Show which containers have which CPUs, nodes and memory, and what is free
+    #[arg(long, conflicts_with = "all")]
+    pub resources: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

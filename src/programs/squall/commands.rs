@@ -12,8 +12,8 @@ use squall::{
     serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop};
-use crate::{exec, metrics, print, relay, request, run_and_plan, seccomp, stats, top};
+use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop, Update};
+use crate::{exec, metrics, print, relay, request, resources, run_and_plan, seccomp, stats, top};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -45,6 +45,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Exec(arguments) => exec::exec(&squall, &arguments),
         Command::Pause(arguments) => Ok(pause(&squall, &arguments)),
         Command::Resume(arguments) => Ok(resume(&squall, &arguments)),
+        Command::Update(arguments) => update(&squall, &arguments),
         Command::Plan(arguments) => run_and_plan::plan(&squall, &arguments, monitor_cgroup),
         Command::Ps(arguments) => list(&squall, &arguments),
         Command::Inspect(arguments) => inspect(&squall, &arguments),
@@ -119,6 +120,26 @@ fn resume(squall: &Squall, arguments: &Several) -> i32 {
     })
 }
 
+fn update(squall: &Squall, arguments: &Update) -> Result<i32> {
+    let changes = request::limit_changes(arguments)?;
+    Ok(with_each(squall, &arguments.ids, |container| {
+        let updated = match &container {
+            Container::Created(created) => created.update(&changes).map(|created| created.record().clone()),
+            Container::Running(running) => running.update(&changes).map(|running| running.record().clone()),
+            Container::Paused(paused) => paused.update(&changes).map(|paused| paused.record().clone()),
+            other => Err(wrong_phase(Stage::Watch, other, "update", Phase::Running)),
+        };
+        let record = match &arguments.resources {
+            Some(_) => updated?,
+            None => updated.map_err(request::rename_limits)?,
+        };
+        let changed = changes.fields();
+        let now = record.adjustments.iter().filter(|adjustment| changed.contains(&adjustment.field));
+        now.for_each(|adjustment| tell!("note: {adjustment}"));
+        Ok(())
+    }))
+}
+
 /// The error for a container that ended while nobody watched it.
 pub fn lost_error(id: &str) -> Error {
     Error::found(
@@ -131,6 +152,9 @@ pub fn lost_error(id: &str) -> Error {
 }
 
 fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
+    if arguments.resources {
+        return resources::list(squall, arguments.json);
+    }
     let listing = squall.containers()?;
     for (_, error) in &listing.unreadable {
         tell!("{error}");

@@ -13,6 +13,7 @@ mod mounts;
 mod plan_page;
 mod relay;
 mod request;
+mod resources;
 mod run_and_plan;
 mod seccomp;
 mod security;

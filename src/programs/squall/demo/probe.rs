@@ -74,6 +74,7 @@ fn main() {
         "signal" => kill_self(number(2) as c_int),
         "burn" => println!("{}", burn(Duration::from_millis(number(2)))),
         "allocate" => allocate(number(2) as usize),
+        "keep" => keep(number(2) as usize),
         "fork" => println!("{}", fork_until_refused(number(2))),
         "hold" => hold(number(2) as usize, arg(3), arg(4)),
         "sleep" => std::thread::sleep(Duration::from_millis(number(2))),
@@ -318,6 +319,18 @@ fn hold(bytes: usize, from: &str, to: &str) -> ! {
     loop {
         std::thread::sleep(Duration::from_secs(60));
         std::hint::black_box(&memory);
+    }
+}
+
+/// Takes memory, touches every page of it, and keeps it for ever.
+fn keep(bytes: usize) -> ! {
+    let mut memory = vec![0u8; bytes];
+    loop {
+        for page in memory.chunks_mut(4096) {
+            page[0] = page[0].wrapping_add(1);
+        }
+        std::hint::black_box(&memory);
+        std::thread::sleep(Duration::from_secs(60));
     }
 }
 
