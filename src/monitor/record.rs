@@ -325,7 +325,7 @@ impl<'o, W: Write> Object<'o, W> {
 #[cfg(test)]
 mod tests {
     use super::super::counters::SOURCES;
-    use super::super::exit::{EndReason, Exit, ExitRecord, UpperUse};
+    use super::super::exit::{EndReason, Exit, ExitRecord, StoppedBy, UpperUse};
     use super::super::handover::tests::example;
     use super::*;
     use proptest::prelude::*;
@@ -406,6 +406,26 @@ mod tests {
             let record = read(&Facts { reason, ending, ..facts(&handover, 1) }, Extent::Whole);
             assert_eq!((record.reason, record.exit), (expected, Exit::Signal { signal: 11, core_dumped: true }));
         }
+    }
+
+    #[test]
+    fn who_began_a_stop_and_what_a_filter_killed_for_are_told_where_they_are_known() {
+        let handover = example();
+        let table = [
+            (None, None),
+            (Some(Stopper::Deadline), Some(StoppedBy::Deadline)),
+            (Some(Stopper::Request { pid: 7 }), Some(StoppedBy::Request { pid: 7 })),
+            (Some(Stopper::Signal { pid: 1, uid: 0 }), Some(StoppedBy::Signal { pid: 1, uid: 0 })),
+        ];
+        for (stopper, expected) in table {
+            let record = read(&Facts { stopper, ..facts(&handover, 1) }, Extent::Whole);
+            assert_eq!((record.stopped_by, record.seccomp_kill), (expected, None));
+        }
+        let seccomp = Some(Killed { syscall: 272, arch: 0xc000_003e });
+        let kill = read(&Facts { seccomp, ..facts(&handover, 1) }, Extent::Whole).seccomp_kill.unwrap();
+        assert_eq!((kill.syscall, kill.arch), (272, 0xc000_003e));
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(kill.name(), Some("unshare"));
     }
 
     #[test]
