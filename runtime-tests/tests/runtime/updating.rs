@@ -258,7 +258,7 @@ fn many_updates_at_once_leave_the_limits_of_one_of_them(bed: &Bed) {
         let mut command: Command = bed.squall(&flags).into_command();
         command.stdout(Stdio::null()).spawn().unwrap()
     };
-    let mut children: Vec<_> = (0..16).map(spawn).collect();
+    let mut children: Vec<_> = (0..6).map(spawn).collect();
     // Whoever reads meanwhile finds a whole record.
     for _ in 0..20 {
         let limits = recorded(&worker);

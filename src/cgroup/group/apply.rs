@@ -69,7 +69,13 @@ impl Target<'_> {
     }
 
     fn write(&self, setting: &Setting, file: &str, value: &str, open: &OwnedFd) -> Result<Option<Adjustment>> {
-        file::write(open, value).map_err(|errno| self.refused(file, &format!("write({value})"), value, errno))?;
+        let written = match (file::write(open, value), &setting.check) {
+            // A kernel that lets no cpuset with processes lose its list (6.1) is given the same list
+            // by its numbers.
+            (Err(Errno::NOSPC), Check::Cpus(list, _)) if value == "\n" => file::write(open, &list.to_string()),
+            (written, _) => written,
+        };
+        written.map_err(|errno| self.refused(file, &format!("write({})", value.trim_end()), value, errno))?;
         let shown = match &setting.check {
             Check::Cpus(_, other) if *other != file => file::read_short(self.directory, other),
             _ => file::show(open),

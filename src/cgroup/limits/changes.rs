@@ -18,7 +18,8 @@ pub struct LimitChanges {
     pub set: Limits,
     /// Limits to be taken away: no limit of its own from then on. A weight
     /// ([`Field::CpuShares`], [`Field::BlkioWeight`]) becomes the usual one, a period the kernel's
-    /// default, and a list of processors or memory nodes what the parent cgroup has.
+    /// default, and a list of processors or memory nodes what the parent cgroup has. On v1, and on
+    /// v2 where the kernel allows no empty list (6.1), it does not follow the parent's changes.
     pub lift: Vec<Field>,
 }
 
