@@ -9,6 +9,7 @@ use super::environment::{Environment, Variable};
 use super::hostname::Hostname;
 use super::id::ContainerId;
 use super::identity::Identity;
+use super::log::Log;
 use super::mount::{Bind, Mount, Tmpfs};
 use super::path::{AbsolutePath, Destination, LayerPath};
 use super::rules::{Rules, mount_problems};
@@ -108,6 +109,7 @@ pub struct Builder {
     keep_layers: Option<u32>,
     on_exit: OnExit,
     setuid_bits: SetuidBits,
+    log: Option<Log>,
     problems: Capped<Problem>,
 }
 
@@ -144,6 +146,7 @@ impl Builder {
             keep_layers: None,
             on_exit: OnExit::Keep,
             setuid_bits: SetuidBits::Denied,
+            log: None,
             problems: Capped::default(),
         }
     }
@@ -338,6 +341,13 @@ impl Builder {
         self
     }
 
+    /// Where the worker's output goes, instead of to the launch's own streams. Fields `log.file`,
+    /// `log.max_bytes`, `log.max_files`.
+    pub fn log(mut self, log: Log) -> Builder {
+        self.log = Some(log);
+        self
+    }
+
     /// Everything wrong with what was given so far; what is missing is not in it. The first
     /// hundred, then a count.
     #[must_use]
@@ -399,6 +409,7 @@ impl Builder {
             seccomp: &self.seccomp,
             apparmor: &self.apparmor,
             selinux: &self.selinux,
+            log: self.log.as_ref(),
         }
     }
 
@@ -431,6 +442,7 @@ impl Builder {
             keep_layers: self.keep_layers,
             on_exit: self.on_exit,
             setuid_bits: self.setuid_bits,
+            log: self.log,
         })
     }
 }

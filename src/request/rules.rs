@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::apparmor::AppArmor;
 use super::environment::Environment;
+use super::log::Log;
 use super::mount::Mount;
 use super::path::LayerPath;
 use super::seccomp::{ProfileDocument, Seccomp};
@@ -78,6 +79,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) seccomp: &'a Seccomp,
     pub(crate) apparmor: &'a AppArmor,
     pub(crate) selinux: &'a Selinux,
+    pub(crate) log: Option<&'a Log>,
 }
 
 impl<'a> Rules<'a> {
@@ -95,6 +97,7 @@ impl<'a> Rules<'a> {
             seccomp: &fields.seccomp,
             apparmor: &fields.apparmor,
             selinux: &fields.selinux,
+            log: fields.log.as_ref(),
         }
     }
 
@@ -130,6 +133,7 @@ impl<'a> Rules<'a> {
                 format!("the AppArmor profile '{profile}' is named as well: a kernel has one of the two in force"),
             );
         }
+        found.0.extend(self.log.into_iter().flat_map(Log::problems));
         found.0.into_problems("request")
     }
 }
