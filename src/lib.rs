@@ -104,6 +104,7 @@
 //! | know what was launched, and how it ended | [`record`] |
 //! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage) |
 //! | confine it | [`seccomp`]: [`Profile`](seccomp::Profile); [`lsm`] |
+//! | keep what a worker writes, and read it | [`request::Log`], [`ContainerLog`]; [`log`] |
 //! | see mounted layers; write one | [`layer`]; [`squashfs`] |
 //! | check a machine first | [`kernel`], [`privilege`], [`child_task`] |
 #![deny(unsafe_code)]
@@ -121,6 +122,7 @@ mod host_files;
 pub mod kernel;
 mod launch;
 pub mod layer;
+pub mod log;
 pub mod lsm;
 mod monitor;
 mod oci;
@@ -148,7 +150,7 @@ mod systemd;
 pub mod testing;
 mod wait;
 
-pub use container::{Container, Created, Delivery, Ended, Exited, Launching, Lost, Paused, Running};
+pub use container::{Container, ContainerLog, Created, Delivery, Ended, Exited, Launching, Lost, Paused, Running};
 pub use error::{Cause, Context, Error, ErrorKind, FileAspect, LackedCapability, Problem, ProcessEnd, Result};
 pub use host_files::HostFile;
 pub use layer::Trim;

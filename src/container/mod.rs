@@ -7,6 +7,7 @@
 mod created;
 mod delivery;
 mod launching;
+mod logs;
 mod pause;
 mod remove;
 mod signal;
@@ -16,6 +17,7 @@ mod wait;
 
 pub use created::Created;
 pub use delivery::Delivery;
+pub use logs::ContainerLog;
 pub use pause::Paused;
 
 use std::cell::OnceCell;

@@ -121,6 +121,8 @@ pub(super) struct Watched {
     pub(super) oom: Vec<Watch>,
     /// `None`: it runs.
     pub(super) gate: Option<Gate>,
+    /// The pipes of a log that is copied.
+    pub(super) output: Vec<OwnedFd>,
 }
 
 impl Watched {
@@ -167,6 +169,8 @@ impl Watched {
             let _ = watches.push(entry);
             kept.push(fd);
         }
+        let output: Vec<OwnedFd> = self.output.iter().map(|pipe| inherited(pipe.as_fd())).collect::<Result<_>>()?;
+        let held: Vec<i32> = output.iter().map(AsRawFd::as_raw_fd).collect();
         let paths = leaf_paths(&self.layout, &self.cgroup);
         let mut cgroups = List::new();
         for (kind, path) in &paths {
@@ -194,6 +198,7 @@ impl Watched {
             started_boot_ns: self.record.started_boot_ns,
             watches,
             cgroups,
+            held: List::of(&held),
         };
         let text = memfd_create("squall-handover", MemfdFlags::CLOEXEC).at(Stage::Monitor, &object, "memfd_create")?;
         write_all(text.as_fd(), &handover.encode()?).at(Stage::Monitor, &object, "write(handover)")?;

@@ -30,6 +30,7 @@ use crate::error::{Context, Error, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::{ClockId, boot_id, check_proc, monotonic_ns, nanoseconds, pid_namespace};
 use crate::layer::{LayerStore, OpenLayer, check_layers, without_repeats};
+use crate::log::Logging;
 use crate::lsm::Confinement;
 use crate::request::{LaunchSpec, Network, OnExit};
 use crate::root::binds::Sources;
@@ -172,7 +173,13 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let claim = Claim::make(&job.settings.run_root, spec)?;
     undo.directory(&claim.path);
     job.own_user.as_ref().map_or(Ok(()), |own| streams::give(&job.stdio, &own.streams, &spec.user))?;
+    let log = Logging::prepare(spec, &claim.path)?;
+    log.iter().for_each(|log| undo.log(log));
     let stdio = streams::protect(&job.stdio, &spec.user)?;
+    let stdio = match &log {
+        None => stdio.each_ref().map(AsFd::as_fd),
+        Some(log) => streams::with_output(&stdio, log.streams()),
+    };
     notes.extend(users.note(spec)?);
     let removed = job.settings.run_root.removed();
     removed.forget(spec.id.as_str())?;
@@ -217,7 +224,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
         sources: &sources,
         above: above.as_ref(),
         step: &step,
-        stdio: stdio.each_ref().map(AsFd::as_fd),
+        stdio,
         masked: &masked,
         filter: job.filter.as_ref(),
         root_filter: root_filter.as_ref(),
@@ -251,6 +258,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     }
     notes.extend(protect_from_oom_killer());
     line.enter(Stage::Monitor)?;
+    let output = log.map_or(Ok(Vec::new()), |log| log.start(child.pid, child.pidfd.as_fd()))?;
     if let Some(file) = &pid_file {
         file.write(child.pid, &claim)?;
     }
@@ -318,7 +326,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     draft.finish(&text_of(&record)).at(Stage::Record, "record.json", "write")?;
     let upper = above.map(|above| above.upper);
     let gate = held_back.map(|admission| handoff::Gate { admission, report });
-    Ok(handoff::Watched { record, spec: spec.clone(), prepared, child, cgroup, layout, upper, oom, gate })
+    Ok(handoff::Watched { record, spec: spec.clone(), prepared, child, cgroup, layout, upper, oom, gate, output })
 }
 
 /// What a record grows by after its room was taken: the time of each stage and the last note.

@@ -5,6 +5,7 @@
 //!   layers/<layer-id>/            mnt (the pin), loop (hint), lock
 //!   users/                        which container has which uid (`own_users`)
 //!   containers/<id>/              claim (what the launch makes elsewhere), record.json, exit.json, monitor.sock
+//!   logs/<id>/                    state (what the copier of a log has done), log where no file is named; see `log`
 //!   removed/<id>                  how a container ended that was removed with its end; the newest 128, until somebody reaps
 //! ```
 //!
