@@ -12,7 +12,7 @@ use squall::{
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stats, Stop};
-use crate::{print, request, run_and_plan, seccomp};
+use crate::{logs, print, request, run_and_plan, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -50,6 +50,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Stop(arguments) => stop(&squall, &arguments),
         Command::Kill(arguments) => kill(&squall, &arguments),
         Command::Rm(arguments) => remove(&squall, &arguments),
+        Command::Logs(arguments) => logs::show(&squall, &arguments),
         Command::Stats(arguments) => stats(&squall, &arguments),
         Command::Layers(arguments) => layers(&squall, &arguments),
         Command::Reap(arguments) => reap(&squall, &arguments),
@@ -197,6 +198,9 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
             }
         }
         _ => {}
+    }
+    if let Some(log) = container.log() {
+        document["log"] = logs::summary(&log);
     }
     if arguments.json {
         say!("{document}");

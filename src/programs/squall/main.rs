@@ -7,6 +7,7 @@ mod print;
 mod args;
 mod commands;
 mod foreground;
+mod logs;
 mod mounts;
 mod plan_page;
 mod request;
