@@ -21,6 +21,7 @@ mod layers;
 mod leaking;
 mod life_cycle;
 mod limits;
+mod logs;
 mod mounts;
 mod namespaces;
 mod opened;
@@ -78,6 +79,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         spellings::CASES,
         packages::CASES,
         pausing::CASES,
+        logs::CASES,
         exhaustion::CASES,
         corrupt::CASES,
         erofs::CASES,
@@ -105,6 +107,7 @@ fn main() {
         embedder::ROLES,
         exhaustion::ROLES,
         hanging::ROLES,
+        logs::ROLES,
         scopes::ROLES,
         crashes::ROLES,
         versions::ROLES,
