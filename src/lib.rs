@@ -116,6 +116,7 @@
 //! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage) |
 //! | read the use of all; see the processes inside | [`Listing::usages`]; [`Container::processes`] |
 //! | confine it | [`seccomp`]: [`Profile`](seccomp::Profile); [`lsm`] |
+//! | keep what a worker writes, and read it | [`request::Log`], [`ContainerLog`]; [`log`] |
 //! | see mounted layers; write one | [`layer`]; [`squashfs`] |
 //! | check a machine first | [`kernel`], [`privilege`], [`child_task`] |
 #![deny(unsafe_code)]
@@ -133,6 +134,7 @@ mod host_files;
 pub mod kernel;
 mod launch;
 pub mod layer;
+pub mod log;
 pub mod lsm;
 mod monitor;
 mod oci;
@@ -163,8 +165,8 @@ mod usages;
 mod wait;
 
 pub use container::{
-    Container, ContainerProcess, ContainerUsage, Created, Delivery, Ended, ExecEnd, ExecSession, Exited, Launching,
-    Lost, Paused, Running,
+    Container, ContainerLog, ContainerProcess, ContainerUsage, Created, Delivery, Ended, ExecEnd, ExecSession, Exited,
+    Launching, Lost, Paused, Running,
 };
 pub use error::{Cause, Context, Error, ErrorKind, FileAspect, Holder, LackedCapability, Problem, ProcessEnd, Result};
 pub use host_files::HostFile;

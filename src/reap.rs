@@ -6,6 +6,7 @@
 //! removed containers ended, and the monitors' cgroup when it is empty.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -14,6 +15,7 @@ use crate::container::Container;
 use crate::crash::{self, Role};
 use crate::error::Result;
 use crate::layer::{LayerStatus, LayerStore, Look, Trim, Use};
+use crate::log;
 use crate::phase::Phase;
 use crate::runtime::Squall;
 use crate::stage::Stage;
@@ -33,6 +35,8 @@ pub enum ReapKind {
     Exit,
     /// A cgroup.
     Cgroup,
+    /// The log of a container in the run root.
+    Log,
 }
 
 impl ReapKind {
@@ -44,6 +48,7 @@ impl ReapKind {
             ReapKind::Layer => "layer",
             ReapKind::Exit => "exit",
             ReapKind::Cgroup => "cgroup",
+            ReapKind::Log => "log",
         }
     }
 }
@@ -77,6 +82,7 @@ impl Squall {
         let mut gone = Vec::new();
         for container in listing.containers {
             let cgroup = container.record().and_then(|record| CgroupPath::new(record.cgroup.as_str()).ok());
+            report.extend(mend_log(&container, trim));
             let reaped = reap_container(container, trim)?;
             gone.extend(cgroup.filter(|_| reaped.goes));
             report.push(reaped);
@@ -91,6 +97,7 @@ impl Squall {
             claim::remove_unnamed(&self.settings().run_root.containers())?;
             self.settings().users().sweep()?;
         }
+        report.extend(reap_logs(self.settings().run_root.path(), trim)?);
         report.extend(reap_removed(&self.settings().run_root.removed(), trim)?);
         let store = LayerStore::new(self.settings().run_root.layers(), keep);
         let mut layers = store.trim(keep, trim, Look::AtDevices, &self.used_layers()?)?;
@@ -168,6 +175,26 @@ fn reap_container(container: Container, trim: Trim) -> Result<Reaped> {
         Err(error) => (false, error.to_string()),
     };
     Ok(Reaped { kind: ReapKind::Container, name, goes, reason })
+}
+
+/// Has a log copied again whose copier and keeper were killed.
+fn mend_log(container: &Container, trim: Trim) -> Option<Reaped> {
+    let log = container.log().filter(|_| trim == Trim::Do)?;
+    let reason = match log.mend() {
+        Ok(false) => return None,
+        Ok(true) => "its copier was killed: another one goes on".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Some(Reaped { kind: ReapKind::Log, name: container.id().to_owned(), goes: false, reason })
+}
+
+/// Logs in the run root whose containers are gone.
+fn reap_logs(run_root: &Path, trim: Trim) -> Result<Vec<Reaped>> {
+    let reaped = |name| {
+        let reason = "its container is gone".to_owned();
+        Reaped { kind: ReapKind::Log, name, goes: true, reason }
+    };
+    Ok(log::reap(run_root, trim)?.into_iter().map(reaped).collect())
 }
 
 /// What was still known of containers that are not there any more.

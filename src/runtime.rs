@@ -295,14 +295,18 @@ impl Squall {
     /// ([`ErrorKind::TimedOut`]), also after the workload was executed, which is killed then.
     ///
     /// # Errors
-    /// As [`Squall::launch`]; [`ErrorKind::Invalid`] without image roots, and for layers that they
-    /// refuse, before anything is touched.
+    /// As [`Squall::launch`]; [`ErrorKind::Invalid`] without image roots, for layers that they
+    /// refuse, and for a log in a file (rather than in the run root), before anything is touched.
     pub fn launch_opened(&self, opened: OpenedSpec, stdio: Stdio) -> Result<Running> {
         let called_ns = monotonic_ns();
         let OpenedSpec { spec, mut files } = opened;
         if self.settings.image_roots.is_none() {
             let text = "none are set: a program that launches for others names the directories that its images lie in";
             return Err(Error::invalid_field("image roots", "image_roots", text));
+        }
+        if spec.log.as_ref().is_some_and(|log| log.file.is_some()) {
+            let text = "a file of the caller's is not opened by its path: open it, and hand it over as a stream";
+            return Err(Error::invalid_field(format!("container '{}'", spec.id), "log.file", text));
         }
         let notes = self.settings.check_image_roots(&spec, &files.layers)?;
         files.layers = without_repeats(files.layers);
@@ -324,6 +328,10 @@ impl Squall {
         let spec = &*self.with_default_confinement(spec)?;
         supported::check(spec, &self.settings.monitors)?;
         check_streams(&stdio.streams, &format!("container '{}'", spec.id))?;
+        if stdio.console.is_some() && spec.log.is_some() {
+            let text = "a worker with a terminal writes there, and nothing would come into the log";
+            return Err(Error::invalid_field(format!("container '{}'", spec.id), "log", text));
+        }
         privilege::check(spec.network)?;
         spec.scope().as_ref().map_or(Ok(()), systemd::check)?;
         Confinement::of(spec).as_ref().map_or(Ok(()), |confinement| lsm::Host::this().check(confinement))?;
@@ -331,6 +339,7 @@ impl Squall {
         if let Some(keep) = spec.keep_layers {
             settings.keep_layers = keep as usize;
         }
+        let own_user = own_user.map(|own_user| with_own_log(own_user, spec));
         let filter = spec.seccomp.filter()?;
         notes.extend(spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")));
         let job = Job {
@@ -488,6 +497,13 @@ impl Squall {
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
+}
+
+/// A log that the worker writes itself may be its own file.
+fn with_own_log(mut own_user: OwnUser, spec: &LaunchSpec) -> OwnUser {
+    let own = spec.log.as_ref().filter(|log| !log.is_copied());
+    own_user.files.extend(own.and_then(|log| Some(log.file.as_ref()?.as_path().to_owned())));
+    own_user
 }
 
 fn container_id(id: &str) -> Result<ContainerId> {

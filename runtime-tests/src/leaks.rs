@@ -94,9 +94,9 @@ pub fn by_kind(bed: &Bed) -> [(&'static str, Vec<String>); 5] {
 
 /// Everything in the run root but its own directories, and who has which uid.
 fn files(bed: &Bed) -> Vec<String> {
-    const OWN: [&str; 4] = ["containers", "layers", "removed", "users"];
+    const OWN: [&str; 5] = ["containers", "layers", "logs", "removed", "users"];
     let mut found = Vec::new();
-    const LOOKED_INTO: [&str; 3] = ["containers", "layers", "removed"];
+    const LOOKED_INTO: [&str; 4] = ["containers", "layers", "logs", "removed"];
     for directory in LOOKED_INTO.map(|name| bed.run_root().join(name)).into_iter().chain([bed.run_root()]) {
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             let own = directory == bed.run_root() && OWN.iter().any(|name| entry.file_name() == *name);

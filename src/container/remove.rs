@@ -9,6 +9,7 @@ use crate::cgroup::{self, Layout};
 use crate::crash::{self, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::boot_id;
+use crate::log;
 use crate::stage::Stage;
 use crate::state::claim;
 use crate::state::record::LaunchRecord;
@@ -60,5 +61,6 @@ fn remove(directory: &Path, record: &LaunchRecord) -> Result<()> {
     let inode = record.cgroup_inode.filter(|_| of_this_boot);
     cgroup::end(&Layout::detect()?, &recorded_cgroup(record)?, inode)?;
     crash::point(Role::Caller, Stage::Remove);
+    log::remove(directory)?;
     claim::remove_directory(directory)
 }

@@ -179,6 +179,7 @@ fn entered(job: &ExecJob, line: &Line, undo: &mut Undo) -> Result<Started> {
         child,
         container: None,
         gate: None,
+        output: Vec::new(),
     };
     Ok((record, watched))
 }

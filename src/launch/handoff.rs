@@ -125,6 +125,8 @@ pub(super) struct Watched {
     pub(super) container: Option<Whole>,
     /// `None`: it runs.
     pub(super) gate: Option<Gate>,
+    /// The pipes of a log that is copied.
+    pub(super) output: Vec<OwnedFd>,
 }
 
 /// A container as its monitor sees it.
@@ -174,6 +176,8 @@ impl Watched {
             let _ = watches.push(entry);
             kept.push(fd);
         }
+        let output: Vec<OwnedFd> = self.output.iter().map(|pipe| inherited(pipe.as_fd())).collect::<Result<_>>()?;
+        let held: Vec<i32> = output.iter().map(AsRawFd::as_raw_fd).collect();
         let paths = self.container.as_ref().map(|container| leaf_paths(&container.cgroup)).unwrap_or_default();
         let mut cgroups = List::new();
         for (kind, path) in &paths {
@@ -201,6 +205,7 @@ impl Watched {
             started_boot_ns: self.started_boot_ns,
             watches,
             cgroups,
+            held: List::of(&held),
         };
         let text = memfd_create("squall-handover", MemfdFlags::CLOEXEC).at(Stage::Monitor, &object, "memfd_create")?;
         write_all(text.as_fd(), &handover.encode()?).at(Stage::Monitor, &object, "write(handover)")?;

@@ -32,6 +32,7 @@ use crate::error::{Context, Error, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::{ClockId, boot_id, check_proc, monotonic_ns, nanoseconds, pid_namespace};
 use crate::layer::{LayerStore, OpenLayer, check_layers, without_repeats};
+use crate::log::Logging;
 use crate::lsm::Confinement;
 use crate::request::{LaunchSpec, Network, OnExit};
 use crate::root::binds::Sources;
@@ -183,7 +184,13 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
     let claim = Claim::make(&job.settings.run_root, spec)?;
     undo.directory(&claim.path);
     job.own_user.as_ref().map_or(Ok(()), |own| streams::give(&job.stdio, &own.streams, &spec.user))?;
+    let log = Logging::prepare(spec, &claim.path)?;
+    log.iter().for_each(|log| undo.log(log));
     let stdio = streams::protect(&job.stdio, &spec.user)?;
+    let stdio = match &log {
+        None => stdio.each_ref().map(AsFd::as_fd),
+        Some(log) => streams::with_output(&stdio, log.streams()),
+    };
     notes.extend(users.note(spec)?);
     let given = job.settings.ledger().claim(spec, &claim, &layout)?;
     let spec = given.as_ref().unwrap_or(spec);
@@ -226,7 +233,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
         spec,
         admission: &admission,
         step: &step,
-        stdio: stdio.each_ref().map(AsFd::as_fd),
+        stdio,
         console: job.console.as_ref(),
         filter: job.filter.as_ref(),
         root_filter: root_filter.as_ref(),
@@ -262,6 +269,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
     }
     notes.extend(protect_from_oom_killer());
     line.enter(Stage::Monitor)?;
+    let output = log.map_or(Ok(Vec::new()), |log| log.start(child.pid, child.pidfd.as_fd()))?;
     if let Some(file) = &pid_file {
         file.write(child.pid, &claim)?;
     }
@@ -339,6 +347,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
         child,
         container: Some(container),
         gate: held_back.map(|admission| handoff::Gate { admission, report }),
+        output,
     };
     // The caller knows its own spec.
     let answer = if *spec == job.spec { LaunchRecord { spec: Value::Null, ..record } } else { record };

@@ -42,6 +42,12 @@ pub(super) fn give(streams: &[OwnedFd; 3], numbers: &[usize], worker: &Identity)
     })
 }
 
+/// The streams, with others for standard output and error.
+pub(super) fn with_output<'a>(streams: &'a [Stream<'_>; 3], output: [BorrowedFd<'a>; 2]) -> [BorrowedFd<'a>; 3] {
+    let [stdout, stderr] = output;
+    [streams[0].as_fd(), stdout, stderr]
+}
+
 /// A stream of the worker's.
 pub(super) enum Stream<'a> {
     /// The caller's.

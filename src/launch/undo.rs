@@ -9,6 +9,8 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use super::pid_file::{self, Place};
 use crate::cgroup::{self, CgroupPath, Layout};
 use crate::error::{Context, Error, ProcessEnd, Result};
+use crate::host::absent;
+use crate::log::{self, Logging};
 use crate::stage::Stage;
 use crate::state::claim::Notes;
 use crate::sys::Cloned;
@@ -23,6 +25,10 @@ enum Made {
     Cgroup(Layout, CgroupPath, Option<u64>),
     Child(OwnedFd),
     RemovedExit(PathBuf),
+    /// The file of a log.
+    Log(PathBuf),
+    /// What the run root has of a log.
+    LogDirectory(PathBuf),
 }
 
 /// What a launch has made so far.
@@ -59,6 +65,13 @@ impl Undo {
         self.made.push(Made::RemovedExit(path));
     }
 
+    /// What was made for a log.
+    pub(super) fn log(&mut self, log: &Logging) {
+        let (file, directory) = log.made();
+        self.made.extend(directory.map(|path| Made::LogDirectory(path.to_owned())));
+        self.made.extend(file.map(|path| Made::Log(path.to_owned())));
+    }
+
     /// Takes everything back and returns the error that made it necessary, with what is left. Where
     /// something is, the container's directory stays as well: reaping finds the rest by it.
     pub(super) fn take_back(self, error: Error) -> Error {
@@ -77,6 +90,8 @@ fn take_back(made: Made, pid_place: Option<&Place>) -> Result<()> {
     match made {
         Made::Child(pidfd) => kill_and_reap(pidfd.as_fd()),
         Made::RemovedExit(path) => std::fs::remove_file(&path).at(Stage::Remove, path.display(), "unlink"),
+        Made::Log(path) => absent(std::fs::remove_file(&path)).at(Stage::Remove, path.display(), "unlink"),
+        Made::LogDirectory(path) => log::discard(&path),
         Made::Cgroup(layout, cgroup, inode) => cgroup::end(&layout, &cgroup, inode),
         // What is noted there goes first.
         Made::Directory(path) => {

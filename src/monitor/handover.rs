@@ -29,6 +29,8 @@ pub const MAX_BYTES: usize = 16 * 1024;
 pub const MAX_WATCHES: usize = 16;
 /// Linux 6 has 14 controllers; one hierarchy more for systemd and one for the unified tree.
 pub const MAX_CGROUPS: usize = 16;
+/// Six ends of pipes for the log.
+pub const MAX_HELD: usize = 8;
 
 const HEADER: (&str, &str) = ("squall-handover", "1");
 
@@ -90,6 +92,9 @@ pub struct Handover<'a> {
     /// The container's cgroup in each hierarchy. They are removed at the end; nothing above them
     /// is.
     pub cgroups: List<CgroupLeaf<'a>, MAX_CGROUPS>,
+    /// What the monitor only keeps open: the pipes of the worker's output, so that no writer is
+    /// ended by SIGPIPE when those who read them have been killed.
+    pub held: List<i32, MAX_HELD>,
 }
 
 /// An fd that counts how often a memory limit was hit.
@@ -210,6 +215,9 @@ impl<'a> Handover<'a> {
         if let Some(path) = self.removal {
             put(out, "removal", &[path.to_str().unwrap_or("")])?;
         }
+        for fd in self.held.iter() {
+            put_number(out, "held", fd.unsigned_abs().into())?;
+        }
         for watch in self.watches.iter() {
             let (fd, baseline) = (Decimal::new(watch.fd.unsigned_abs().into()), Decimal::new(watch.baseline));
             let words = [fd.as_str(), name(&OomKind::ALL, watch.kind), baseline.as_str(), watch.ancestor.unwrap_or("")];
@@ -222,9 +230,9 @@ impl<'a> Handover<'a> {
     }
 
     /// Every fd named, which are the ones to keep. Unsorted.
-    pub fn fds(&self) -> List<i32, { MAX_WATCHES + 6 }> {
+    pub fn fds(&self) -> List<i32, { MAX_WATCHES + MAX_HELD + 6 }> {
         let mut fds = List::of(&[self.pidfd, self.directory, self.socket]);
-        let others = self.watches.iter().map(|watch| Some(watch.fd));
+        let others = self.watches.iter().map(|watch| Some(watch.fd)).chain(self.held.iter().map(|fd| Some(*fd)));
         for fd in [self.gate, self.report, self.upper].into_iter().chain(others).flatten() {
             let _ = fds.push(fd); // there is room for all
         }
@@ -250,6 +258,7 @@ impl<'a> Handover<'a> {
             started_boot_ns: 0,
             watches: List::new(),
             cgroups: List::new(),
+            held: List::new(),
         }
     }
 
@@ -274,6 +283,7 @@ impl<'a> Handover<'a> {
             "timeout-ns" => self.terms.timeout = Some(number(text)?),
             "stop-signal" => self.terms.stop_signal = Signal::new(number(text)?)?,
             "grace-ms" => self.terms.grace_ms = number(text)?,
+            "held" => self.held.push(fd(text)?).ok()?,
             "oom" => self.watches.push(watch(value)?).ok()?,
             "cgroup" => self.cgroups.push(leaf(value)?).ok()?,
             _ => return None,
@@ -370,6 +380,7 @@ pub(super) mod tests {
                 CgroupLeaf { kind: CgroupKind::Memory, path: c"/sys/fs/cgroup/memory/a b=c/x" },
                 CgroupLeaf { kind: CgroupKind::Unified, path: c"/sys/fs/cgroup/unified/x" },
             ]),
+            held: List::of(&[30, 31]),
         }
     }
 
@@ -380,13 +391,14 @@ pub(super) mod tests {
             deadline: Option<u64>, timeout: Option<u64>, signal in 1u8..=64, grace_ms: u32, started: [u64; 3], gate: bool,
             ancestors in proptest::collection::vec(("/[^\0]{0,90}", 4..i32::MAX, any::<u64>()), 0..MAX_WATCHES),
             paths in proptest::collection::vec(("/[^\0]{0,90}", 0usize..7), 0..=MAX_CGROUPS),
+            held in proptest::collection::vec(4..i32::MAX, 0..=MAX_HELD),
         ) {
             let paths: Vec<_> = paths.iter().map(|(path, kind)| (CString::new(path.as_str()).unwrap(), CgroupKind::ALL[*kind].0)).collect();
             let mut handover = Handover {
                 id: &id, boot_id: &boot_id, pid, pidfd: fds[0], directory: fds[1], socket: fds[2],
                 gate: gate.then_some(fds[3]), report: gate.then_some(fds[4]), upper: (!gate).then_some(fds[4]), removal: gate.then_some(c"/a"), owner_uid,
                 terms: Terms { deadline, timeout, stop_signal: Signal::new(signal).unwrap(), grace_ms },
-                created_unix_ns: started[2], started_unix_ns: started[0], started_boot_ns: started[1], watches: List::new(), cgroups: List::new(),
+                created_unix_ns: started[2], started_unix_ns: started[0], started_boot_ns: started[1], watches: List::new(), cgroups: List::new(), held: List::of(&held),
             };
             for (path, fd, baseline) in &ancestors {
                 handover.watches.push(OomWatch { fd: *fd, kind: OomKind::MemoryEvents, baseline: *baseline, ancestor: Some(path) }).unwrap();
@@ -432,6 +444,7 @@ pub(super) mod tests {
             ("cgroup=memory /sys", "cgroup=memory sys"),
             ("cgroup=memory /sys", "cgroup=hugetlb /sys"),
             ("id=worker-1\0", "name=worker-1\0"),
+            ("held=30\0", "held=3\0"),
             ("id=worker-1\0", "id\0"),
         ];
         for (from, to) in table {

@@ -9,6 +9,7 @@ use super::environment::{Environment, Variable};
 use super::hostname::Hostname;
 use super::id::ContainerId;
 use super::identity::Identity;
+use super::log::Log;
 use super::mount::{Bind, Mount, Tmpfs};
 use super::path::{AbsolutePath, Destination, LayerPath};
 use super::resources::{ExclusiveCpus, MemoryPromise};
@@ -111,6 +112,7 @@ pub struct Builder {
     setuid_bits: SetuidBits,
     exclusive_cpus: Option<ExclusiveCpus>,
     memory_promise: MemoryPromise,
+    log: Option<Log>,
     problems: Capped<Problem>,
 }
 
@@ -149,6 +151,7 @@ impl Builder {
             setuid_bits: SetuidBits::Denied,
             exclusive_cpus: None,
             memory_promise: MemoryPromise::Nothing,
+            log: None,
             problems: Capped::default(),
         }
     }
@@ -362,6 +365,13 @@ impl Builder {
         self
     }
 
+    /// Where the worker's output goes, instead of to the launch's own streams. Fields `log.file`,
+    /// `log.max_bytes`, `log.max_files`.
+    pub fn log(mut self, log: Log) -> Builder {
+        self.log = Some(log);
+        self
+    }
+
     /// Everything wrong with what was given so far; what is missing is not in it. The first
     /// hundred, then a count.
     #[must_use]
@@ -425,6 +435,7 @@ impl Builder {
             selinux: &self.selinux,
             exclusive_cpus: self.exclusive_cpus,
             memory_promise: self.memory_promise,
+            log: self.log.as_ref(),
         }
     }
 
@@ -459,6 +470,7 @@ impl Builder {
             setuid_bits: self.setuid_bits,
             exclusive_cpus: self.exclusive_cpus,
             memory_promise: self.memory_promise,
+            log: self.log,
         })
     }
 }

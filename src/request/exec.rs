@@ -112,6 +112,7 @@ impl ExecSpec {
         fields.timeout = self.timeout;
         fields.pid_file = None;
         fields.on_exit = OnExit::Keep;
+        fields.log = None;
         let mut problems = self.problems.clone().into_problems("exec spec");
         match LaunchSpec::try_from(fields) {
             Ok(spec) if problems.is_empty() => return Ok(spec),

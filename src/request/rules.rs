@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::apparmor::AppArmor;
 use super::environment::Environment;
+use super::log::Log;
 use super::mount::Mount;
 use super::path::LayerPath;
 use super::resources::{ExclusiveCpus, MemoryPromise};
@@ -81,6 +82,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) selinux: &'a Selinux,
     pub(crate) exclusive_cpus: Option<ExclusiveCpus>,
     pub(crate) memory_promise: MemoryPromise,
+    pub(crate) log: Option<&'a Log>,
 }
 
 impl<'a> Rules<'a> {
@@ -100,6 +102,7 @@ impl<'a> Rules<'a> {
             selinux: &fields.selinux,
             exclusive_cpus: fields.exclusive_cpus,
             memory_promise: fields.memory_promise,
+            log: fields.log.as_ref(),
         }
     }
 
@@ -136,6 +139,7 @@ impl<'a> Rules<'a> {
                 format!("the AppArmor profile '{profile}' is named as well: a kernel has one of the two in force"),
             );
         }
+        found.0.extend(self.log.into_iter().flat_map(Log::problems));
         found.0.into_problems("request")
     }
 }

@@ -11,6 +11,7 @@ use super::environment::Environment;
 use super::hostname::Hostname;
 use super::id::ContainerId;
 use super::identity::Identity;
+use super::log::Log;
 use super::mount::Mount;
 use super::path::{AbsolutePath, LayerPath};
 use super::resources::{ExclusiveCpus, MemoryPromise};
@@ -211,6 +212,9 @@ pub struct Fields {
     /// What memory is promised to it.
     #[serde(default, skip_serializing_if = "MemoryPromise::is_nothing")]
     pub memory_promise: MemoryPromise,
+    /// Where the worker's output goes; to the launch's own streams where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Log>,
 }
 
 /// A request that keeps all rules. The fields can be read and not written, so it stays what was

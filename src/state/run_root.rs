@@ -6,6 +6,7 @@
 //!   users/                        which container has which uid (`own_users`)
 //!   containers/                   locked while processors or memory are claimed (`ledger`)
 //!   containers/<id>/              claim (what the launch makes elsewhere), record.json, exit.json, monitor.sock
+//!   logs/<id>/                    state (what the copier of a log has done), log where no file is named; see `log`
 //!   removed/<id>                  how a container ended that was removed with its end; the newest 128, until somebody reaps
 //! ```
 //!

@@ -99,6 +99,7 @@ fn main() {
         cgroups: List::of(
             &options.cgroups.iter().map(|(kind, path)| CgroupLeaf { kind: *kind, path }).collect::<Vec<_>>(),
         ),
+        held: List::new(),
     };
     let mut text = handover.encode().unwrap();
     if options.corrupt {

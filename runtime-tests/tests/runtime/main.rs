@@ -24,6 +24,7 @@ mod leaking;
 mod ledger;
 mod life_cycle;
 mod limits;
+mod logs;
 mod metrics;
 mod mounts;
 mod namespaces;
@@ -86,6 +87,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         spellings::CASES,
         packages::CASES,
         pausing::CASES,
+        logs::CASES,
         exhaustion::CASES,
         corrupt::CASES,
         erofs::CASES,
@@ -118,6 +120,7 @@ fn main() {
         embedder::ROLES,
         exhaustion::ROLES,
         hanging::ROLES,
+        logs::ROLES,
         scopes::ROLES,
         crashes::ROLES,
         versions::ROLES,

@@ -69,6 +69,8 @@ const FLOORS: &[&[&str]] = &[
     &["opened"],
     // The container's root, its document, and what is on disk.
     &["root", "state"],
+    // Where a worker's output goes.
+    &["log"],
     &["oci", "kernel", "settings", "supported"],
     // Launching, and what there is afterwards.
     &["launch"],

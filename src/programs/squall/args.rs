@@ -59,6 +59,8 @@ pub enum Command {
     Update(Update),
     /// Remove ended containers
     Rm(Rm),
+    /// Display what a worker wrote, of a container with a log (--log-file, --log-opt)
+    Logs(Logs),
     /// Display resource usage of containers, live
     Stats(Stats),
     /// Display the processes of a container
@@ -111,7 +113,7 @@ pub struct Run {
     #[arg(short, long, conflicts_with = "detach")]
     pub interactive: bool,
     /// Allocate a terminal for the worker; the caller's is raw meanwhile
-    #[arg(short, long, conflicts_with_all = ["stdout", "stderr"])]
+    #[arg(short, long, conflicts_with_all = ["stdout", "stderr", "log_file", "log_options"])]
     pub tty: bool,
     /// Keys to leave the terminal by while the worker runs on: characters and ctrl-X, separated by
     /// ','; empty for none
@@ -192,6 +194,16 @@ pub struct Run {
     /// Write the worker's standard error to the file, or /dev/null
     #[arg(long, value_name = "FILE")]
     pub stderr: Option<PathBuf>,
+    /// Log file: the worker's standard output and error are added to it, by the worker itself
+    /// unless --log-opt is given [default with --log-opt max-size: in the run root, until the
+    /// container is removed]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stdout", "stderr"])]
+    pub log_file: Option<PathBuf>,
+    /// Log options: max-size=SIZE (rotate the file before it gets larger), max-file=N (number of
+    /// files [default: 3]), timestamps (time and stream of each line, in podman's k8s-file format).
+    /// Repeatable
+    #[arg(long = "log-opt", value_name = "OPTION", conflicts_with_all = ["stdout", "stderr"])]
+    pub log_options: Vec<String>,
     /// Maximum time in seconds the worker may run
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     pub timeout: Option<String>,
@@ -333,6 +345,32 @@ pub struct Rm {
     /// Container names
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "TIME is 2026-01-31T12:00:00Z, 2026-01-31, seconds since 1970, or how long ago: 90s, 10m, 1h30m. It needs a log with \
+                        timestamps. What the worker wrote to its standard error goes to standard error where the log tells the streams apart."
+)]
+pub struct Logs {
+    /// Go on until the container has ended and everything is shown
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Number of lines to show from the end [default: all]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub tail: Option<u64>,
+    /// Show lines from this time on
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Show lines before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Show the time of each line
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Container name
+    #[arg(value_name = "ID")]
+    pub id: String,
 }
 
 #[derive(Debug, Args)]

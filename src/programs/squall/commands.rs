@@ -13,7 +13,7 @@ use squall::{
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop, Update};
-use crate::{exec, metrics, print, relay, request, resources, run_and_plan, seccomp, stats, top};
+use crate::{exec, logs, metrics, print, relay, request, resources, run_and_plan, seccomp, stats, top};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -53,6 +53,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Stop(arguments) => stop(&squall, &arguments),
         Command::Kill(arguments) => kill(&squall, &arguments),
         Command::Rm(arguments) => remove(&squall, &arguments),
+        Command::Logs(arguments) => logs::show(&squall, &arguments),
         Command::Stats(arguments) => stats::run(&squall, &arguments),
         Command::Top(arguments) => top::run(&squall, &arguments),
         Command::Metrics(arguments) => metrics::run(squall, &arguments),
@@ -230,6 +231,9 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
     let sessions = container.exec_sessions()?;
     if !sessions.is_empty() {
         document["exec_sessions"] = sessions.iter().map(session).collect();
+    }
+    if let Some(log) = container.log() {
+        document["log"] = logs::summary(&log);
     }
     if arguments.json {
         say!("{document}");

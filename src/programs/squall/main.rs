@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod exec;
 mod foreground;
+mod logs;
 mod metrics;
 mod mounts;
 mod plan_page;

@@ -12,6 +12,7 @@ use squall::request::{
 use squall::{DefaultLimits, Error, Problem, Result, Stage};
 
 use crate::args::{LimitFlags, Run, Update};
+use crate::logs;
 use crate::mounts::Mounts;
 use crate::security::Security;
 
@@ -43,6 +44,9 @@ pub const DOOR: Door<'static> = Door {
         ("cgroup", "--cgroup-parent"),
         ("pid_file", "--pidfile"),
         ("timeout", "--timeout"),
+        ("log.file", "--log-file"),
+        ("log.max_bytes", "--log-opt max-size"),
+        ("log.max_files", "--log-opt max-file"),
         ("seccomp", "--security-opt seccomp"),
         ("apparmor", "--security-opt apparmor"),
         ("selinux", "--security-opt label"),
@@ -116,6 +120,7 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
     if run.rm && run.detach {
         fields.on_exit = OnExit::Remove;
     }
+    fields.log = logs::asked(run).map_err(|bad| Error::invalid("command line", vec![bad.at("--log-opt")]))?;
     if run.allow_setuid_bits {
         fields.setuid_bits = SetuidBits::Allowed;
     }
@@ -192,6 +197,9 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     }
     if run.rm && run.detach {
         builder = builder.on_exit(OnExit::Remove);
+    }
+    if let Some(log) = flags.value("--log-opt", logs::asked(run)).flatten() {
+        builder = builder.log(log);
     }
     if run.allow_setuid_bits {
         builder = builder.setuid_bits(SetuidBits::Allowed);

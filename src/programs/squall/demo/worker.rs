@@ -199,7 +199,7 @@ impl Stage {
         // Nobody has a user of this run root any more.
         let users = self.run_root.join("users");
         absent(fs::remove_dir_all(&users)).at(LaunchStage::Remove, users.display(), "rmdir")?;
-        for directory in ["layers", "containers", "removed", ""] {
+        for directory in ["layers", "containers", "logs", "removed", ""] {
             let path = self.run_root.join(directory);
             absent(fs::remove_dir(&path)).at(LaunchStage::Remove, path.display(), "rmdir")?;
         }
