@@ -43,6 +43,7 @@ mod streams;
 mod terminal;
 mod traps;
 mod versions;
+mod waiting;
 
 /// Every test but those that leak on purpose.
 fn every_case() -> Vec<runtime_tests::Case> {
@@ -93,6 +94,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         terminal::CASES,
         traps::CASES,
         versions::CASES,
+        waiting::CASES,
         leaking::CASES,
     ]
     .concat()
