@@ -13,10 +13,13 @@ mod signal;
 mod stats;
 mod stop;
 mod wait;
+#[cfg(feature = "tokio")]
+mod wait_async;
 
 pub use created::Created;
 pub use delivery::Delivery;
 pub use pause::Paused;
+pub(crate) use wait::{Next, Waiting};
 
 use std::cell::OnceCell;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! Squall against the kernel. Each module holds the tests of one part; the harness is the library
 //! of this package.
 
+mod asynchronous;
 mod attacks;
 mod binds;
 mod confinement;
@@ -12,6 +13,7 @@ mod doctor;
 mod embedder;
 mod endings;
 mod erofs;
+mod events;
 mod exhaustion;
 mod foreground;
 mod hanging;
@@ -65,6 +67,8 @@ fn every_case() -> Vec<runtime_tests::Case> {
         opened::CASES,
         life_cycle::CASES,
         endings::CASES,
+        events::CASES,
+        asynchronous::CASES,
         foreground::CASES,
         pid_file::CASES,
         removal::CASES,

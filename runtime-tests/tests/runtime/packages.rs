@@ -57,6 +57,7 @@ const FLOORS: &[&[&str]] = &[
     &["stage", "phase", "one_line", "sys", "wait"],
     &["error", "crash", "child_task"],
     &["exhausted", "host", "process"],
+    &["reactor"],
     &["document", "fsmount", "squashfs", "signal_stream"],
     // The kernel's and the host's parts, one by one.
     &["cgroup", "seccomp", "monitor"],
@@ -74,6 +75,7 @@ const FLOORS: &[&[&str]] = &[
     &["spawner", "container", "plan"],
     &["runtime"],
     &["reap"],
+    &["events"],
     // What tests may have of all that.
     &["testing"],
 ];

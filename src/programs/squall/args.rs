@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::events::Events;
 use crate::seccomp::Seccomp;
 
 /// Runs workers in containers whose root is an overlay of mounted squashfs layers.
@@ -53,6 +54,8 @@ pub enum Command {
     Rm(Rm),
     /// Display resource usage of containers
     Stats(Stats),
+    /// Show what happens to containers
+    Events(Events),
     /// List the layers that are mounted or in use
     Layers(Layers),
     /// Remove what a crash left behind, and unmount unused layers

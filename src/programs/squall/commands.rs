@@ -12,7 +12,7 @@ use squall::{
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stats, Stop};
-use crate::{print, request, run_and_plan, seccomp};
+use crate::{events, print, request, run_and_plan, seccomp};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -51,6 +51,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Kill(arguments) => kill(&squall, &arguments),
         Command::Rm(arguments) => remove(&squall, &arguments),
         Command::Stats(arguments) => stats(&squall, &arguments),
+        Command::Events(arguments) => events::run(&squall, &arguments),
         Command::Layers(arguments) => layers(&squall, &arguments),
         Command::Reap(arguments) => reap(&squall, &arguments),
         Command::Demo(arguments) => demo(&arguments),

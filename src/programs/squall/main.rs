@@ -6,6 +6,7 @@ mod print;
 
 mod args;
 mod commands;
+mod events;
 mod foreground;
 mod mounts;
 mod plan_page;
