@@ -58,7 +58,8 @@
 //! the cargo feature `tokio` both have futures: `wait_async` of [`Created`], [`Running`] and
 //! [`Paused`], `Launching::settle_async` and `Events::next_async`, which take a descriptor each in
 //! tokio's reactor, no thread and no polling. They need a runtime with I/O (`enable_io`). Launching
-//! still blocks, for some milliseconds: call it in `spawn_blocking`.
+//! still blocks, for some milliseconds: call it in `spawn_blocking`. The directory `examples` has a
+//! supervisor of each kind.
 //!
 //! # Cgroups
 //!

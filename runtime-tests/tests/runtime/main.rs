@@ -14,6 +14,7 @@ mod embedder;
 mod endings;
 mod erofs;
 mod events;
+mod examples;
 mod exhaustion;
 mod foreground;
 mod hanging;
@@ -69,6 +70,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         endings::CASES,
         events::CASES,
         asynchronous::CASES,
+        examples::CASES,
         foreground::CASES,
         pid_file::CASES,
         removal::CASES,
@@ -109,6 +111,7 @@ fn main() {
         namespaces::ROLES,
         oracle::ROLES,
         embedder::ROLES,
+        examples::ROLES,
         exhaustion::ROLES,
         hanging::ROLES,
         scopes::ROLES,
