@@ -45,7 +45,7 @@
 //!
 //! libcontainer is only ever called in a process that was forked for one launch and has one thread.
 //! A program with threads gets a [`Spawner`]; the command line program forks its launches directly.
-//! The launch process answers and then executes the monitor, a static program of 28 KiB that is
+//! The launch process answers and then executes the monitor, a static program of 31 KiB that is
 //! embedded in this library; pid and child stay the same.
 //!
 //! [`Squall::launch`] returns when the workload runs. [`Squall::create`] stops before its exec, with
@@ -71,6 +71,16 @@
 //! lasts as long as one of the two. [`cgroup::Manager::of_this_machine`] says which of them suits
 //! the machine, and the program `squall` goes by it. A worker and its monitor are never in their
 //! caller's cgroup, so that no service manager ends them with it.
+//!
+//! # Resources of the host
+//!
+//! [`Running::update`] changes limits of a container that is there. A spec can ask for processors
+//! that no other container of the run root gets
+//! ([`Builder::exclusive_cpus`](request::Builder::exclusive_cpus)), and have its memory promised
+//! ([`Builder::memory_promise`](request::Builder::memory_promise)). Both are claimed before
+//! anything is made, refused with the containers that have what is asked for
+//! ([`Cause::Taken`]), and free with the end of their container, whatever ends it.
+//! [`Squall::resources`] tells who has what.
 //!
 //! # Security modules
 //!
@@ -109,11 +119,13 @@
 //! |---|---|
 //! | say what to run | [`request`]: [`LaunchSpec`](request::LaunchSpec) and its [`Builder`](request::Builder) |
 //! | launch, list, clear away | [`Squall`], [`SquallBuilder`], [`Spawner`] |
-//! | wait, signal, stop, remove | [`Container`] and the type of each phase |
+//! | wait, signal, stop, update, remove | [`Container`] and the type of each phase |
 //! | learn what happens to all | [`Squall::events`]: [`Events`], [`Change`] |
+//! | see who has which processors and memory | [`Resources`], by [`Squall::resources`] |
 //! | see what would be done | [`plan`], by [`Squall::plan`] |
 //! | know what was launched, and how it ended | [`record`] |
 //! | limit it, and read its use | [`cgroup`]: [`Limits`](cgroup::Limits), [`Usage`](cgroup::Usage) |
+//! | read the use of all; see the processes inside | [`Listing::usages`]; [`Container::processes`] |
 //! | confine it | [`seccomp`]: [`Profile`](seccomp::Profile); [`lsm`] |
 //! | see mounted layers; write one | [`layer`]; [`squashfs`] |
 //! | check a machine first | [`kernel`], [`privilege`], [`child_task`] |
@@ -155,15 +167,20 @@ mod spawner;
 pub mod squashfs;
 mod stage;
 mod state;
+mod stdio;
 mod supported;
 mod sys;
 mod systemd;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod usages;
 mod wait;
 
-pub use container::{Container, Created, Delivery, Ended, Exited, Launching, Lost, Paused, Running};
-pub use error::{Cause, Context, Error, ErrorKind, FileAspect, LackedCapability, Problem, ProcessEnd, Result};
+pub use container::{
+    Container, ContainerProcess, ContainerUsage, Created, Delivery, Ended, ExecEnd, ExecSession, Exited, Launching,
+    Lost, Paused, Running,
+};
+pub use error::{Cause, Context, Error, ErrorKind, FileAspect, Holder, LackedCapability, Problem, ProcessEnd, Result};
 pub use events::{Change, Event, Events};
 pub use host_files::HostFile;
 pub use layer::Trim;
@@ -171,11 +188,13 @@ pub use one_line::OneLine;
 pub use opened::OpenedSpec;
 pub use phase::Phase;
 pub use reap::{ReapKind, Reaped};
-pub use runtime::{DEFAULT_KEEP_LAYERS, DEFAULT_MONITORS, Listing, Squall, SquallBuilder, Stdio};
+pub use runtime::{DEFAULT_KEEP_LAYERS, DEFAULT_MONITORS, Listing, Squall, SquallBuilder};
 pub use settings::default_limits::DefaultLimits;
 pub use signal_stream::{Sender, SignalStream, TakenSignal};
 pub use spawner::{LIBEXEC, Spawner, serve_standard_input};
 pub use stage::Stage;
+pub use state::ledger::{Held, NodeResources, Resources};
 pub use state::own_users::OwnUser;
 pub use state::record;
 pub use state::run_root::{DEFAULT_RUN_ROOT, RunRoot};
+pub use stdio::{Stdio, TerminalEnd, WindowSize};

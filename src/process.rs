@@ -131,8 +131,8 @@ impl SignalSets {
 }
 
 /// The fields after the command name, which is in parentheses and may hold anything, parentheses
-/// too.
-fn after_name(stat: &str) -> Option<&str> {
+/// too. The first of them is field 3 of proc_pid_stat(5).
+pub(crate) fn after_name(stat: &str) -> Option<&str> {
     stat.rsplit_once(") ").map(|(_, rest)| rest)
 }
 

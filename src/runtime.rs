@@ -2,38 +2,38 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
-use crate::cgroup::CgroupPath;
+use crate::cgroup::{CgroupPath, Layout};
 use crate::child_task::{self, Failure};
-use crate::container::{Container, Created, Running, removed_with};
+use crate::container::{Container, Created, ExecSession, Running, removed_with};
 use crate::crash::{self, Role};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::monotonic_ns;
 use crate::host_files::check_streams;
 use crate::launch;
-use crate::launch::{Goal, Job, progress, wire};
+use crate::launch::{ExecJob, Goal, Job, Order, progress, wire};
 use crate::layer::{ImageRoots, check_layers, without_repeats};
 use crate::lsm::{self, Confinement};
 use crate::opened::{HostFiles, OpenedSpec};
 use crate::plan::Plan;
 use crate::privilege;
-use crate::request::{AppArmor, AppArmorProfile, ContainerId, LaunchSpec, Selinux, SelinuxLabel, UidRange};
+use crate::request::{AppArmor, AppArmorProfile, ContainerId, ExecSpec, LaunchSpec, Selinux, SelinuxLabel, UidRange};
 use crate::settings::Settings;
 use crate::settings::default_limits::DefaultLimits;
 use crate::spawner::Spawner;
 use crate::stage::Stage;
 use crate::state::claim;
+use crate::state::ledger::Resources;
 use crate::state::own_users::OwnUser;
 use crate::state::record::{ExitRecord, LaunchRecord};
 use crate::state::run_root::{DEFAULT_RUN_ROOT, RunRoot};
+use crate::stdio::Stdio;
 use crate::supported;
 use crate::sys::{self, Fork};
 use crate::systemd;
@@ -63,47 +63,6 @@ enum Launcher {
     Spawner(Spawner),
 }
 
-/// The worker's standard streams: regular files, pipes, Unix, TCP and UDP sockets, terminals, and
-/// `/dev/null` and its like. A launch refuses what would give the worker more than something to
-/// read or write: directories, block devices and other character devices, descriptors by `O_PATH`,
-/// other sockets. A regular file that is open for reading alone cannot be opened for writing by the
-/// worker, whoever it is: where it could be, by the file's owner, mode or list, the worker gets it
-/// read-only, with a position of its own. One that is open for writing alone may be read by a
-/// worker that its owner, mode or list lets read it.
-#[derive(Debug)]
-pub struct Stdio {
-    /// Standard input, output and error.
-    pub streams: [OwnedFd; 3],
-}
-
-impl Stdio {
-    /// `/dev/null` for all three.
-    pub fn null() -> Result<Stdio> {
-        let open = || {
-            rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(
-                Stage::Request,
-                "/dev/null",
-                "open",
-            )
-        };
-        Ok(Stdio { streams: [open()?, open()?, open()?] })
-    }
-
-    /// This process's own; a closed one becomes `/dev/null`.
-    pub fn inherit() -> Result<Stdio> {
-        let [mut stdin, mut stdout, mut stderr] = Stdio::null()?.streams;
-        let copy = |number: i32, stream: &mut OwnedFd| {
-            if let Ok(copied) = sys::duplicate(number) {
-                *stream = copied;
-            }
-        };
-        copy(0, &mut stdin);
-        copy(1, &mut stdout);
-        copy(2, &mut stderr);
-        Ok(Stdio { streams: [stdin, stdout, stderr] })
-    }
-}
-
 /// What is found in a run root.
 #[derive(Debug, Default)]
 #[non_exhaustive]
@@ -112,6 +71,8 @@ pub struct Listing {
     pub containers: Vec<Container>,
     /// The names of directories whose record cannot be read, and why.
     pub unreadable: Vec<(String, Error)>,
+    /// The machine's cgroups, where they had to be known.
+    pub(crate) layout: Option<Layout>,
 }
 
 /// Sets up a [`Squall`].
@@ -128,6 +89,7 @@ pub struct SquallBuilder {
     default_limits: DefaultLimits,
     default_apparmor: AppArmor,
     default_selinux: Selinux,
+    memory_capacity: Option<u64>,
 }
 
 impl SquallBuilder {
@@ -207,6 +169,14 @@ impl SquallBuilder {
         self
     }
 
+    /// How much memory can be promised to containers together
+    /// ([`Builder::memory_promise`](crate::request::Builder::memory_promise)), in bytes; all that the
+    /// machine has otherwise. Programs that launch in one run root should say the same.
+    pub fn memory_capacity(mut self, bytes: u64) -> SquallBuilder {
+        self.memory_capacity = Some(bytes);
+        self
+    }
+
     /// Checks what was set; touches nothing.
     pub fn build(self) -> Result<Squall> {
         let monitors = CgroupPath::new(self.monitors)
@@ -221,6 +191,7 @@ impl SquallBuilder {
             image_roots,
             own_users: self.own_users,
             default_limits: self.default_limits,
+            memory_capacity: self.memory_capacity,
         };
         let launcher = self.spawner.map_or(Launcher::Direct, Launcher::Spawner);
         let (default_apparmor, default_selinux) = (self.default_apparmor, self.default_selinux);
@@ -242,7 +213,17 @@ impl Squall {
             default_limits: DefaultLimits::default(),
             default_apparmor: AppArmor::Default,
             default_selinux: Selinux::Default,
+            memory_capacity: None,
         }
+    }
+
+    /// Which containers of the run root have which processors and memory, and what is free. A
+    /// container that has ended has nothing, whatever ended it; one that is being launched counts.
+    ///
+    /// # Errors
+    /// Where the run root cannot be read, by somebody else than root for example.
+    pub fn resources(&self) -> Result<Resources> {
+        self.settings.ledger().resources(&Layout::detect()?)
     }
 
     /// The spec with the user that [`Squall::launch_as_own_user`] would give it now, for a plan.
@@ -352,16 +333,63 @@ impl Squall {
         }
         let filter = spec.seccomp.filter()?;
         notes.extend(spec.seccomp.warnings().into_iter().map(|warning| format!("seccomp: {warning}")));
-        let job =
-            Job { called_ns, goal, spec: spec.clone(), own_user, files, stdio: stdio.streams, filter, notes, settings };
-        let mut record = match &self.launcher {
-            Launcher::Direct => launch_directly(job),
-            Launcher::Spawner(spawner) => launch_by(spawner, &job),
-        }?;
+        let job = Job {
+            called_ns,
+            goal,
+            spec: spec.clone(),
+            own_user,
+            files,
+            stdio: stdio.streams,
+            console: stdio.console,
+            filter,
+            notes,
+            settings,
+        };
+        let mut record = self.carry_out(Order::Launch(Box::new(job)))?;
         if record.spec.is_null() {
             record.spec = serde_json::to_value(spec).expect("a spec is plain data");
         }
         Ok(Running::new(self.settings.run_root.container(&spec.id), record))
+    }
+
+    /// Executes a further program in a running container: in its namespaces, root and cgroup, with
+    /// its user, groups, environment, working directory and seccomp filter where the spec says
+    /// nothing else; without capabilities, with no_new_privs. Returns when the program has been
+    /// executed. It is watched by a monitor of its own: how it ends is known
+    /// ([`ExecSession::wait`]) whatever becomes of its caller.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for what is wrong with the spec, before anything is touched;
+    /// [`ErrorKind::Phase`] when the container has ended or is frozen, also where that happens
+    /// meanwhile; [`ErrorKind::ProgramNotFound`] and [`ErrorKind::ProgramNotExecutable`] for the
+    /// program; [`ErrorKind::Privilege`], [`ErrorKind::Exhausted`] and [`ErrorKind::TimedOut`] as for
+    /// [`Squall::launch`].
+    pub fn exec(&self, container: &Running, spec: &ExecSpec, stdio: Stdio) -> Result<ExecSession> {
+        crash::point(Role::Caller, Stage::Request);
+        let called_ns = monotonic_ns();
+        let (record, directory) = (container.record(), container.directory());
+        let spec = spec.applied_to(&LaunchSpec::from_json(record.spec.to_string().as_bytes())?)?;
+        check_streams(&stdio.streams, &format!("container '{}'", record.id))?;
+        privilege::check(spec.network)?;
+        let order = Order::Exec(Box::new(ExecJob {
+            called_ns,
+            filter: spec.seccomp.filter()?,
+            spec,
+            container: record.clone(),
+            directory: directory.to_owned(),
+            stdio: stdio.streams,
+            console: stdio.console,
+            settings: self.settings.clone(),
+        }));
+        let record = self.carry_out(order)?;
+        Ok(ExecSession::new(directory, record))
+    }
+
+    fn carry_out(&self, order: Order) -> Result<LaunchRecord> {
+        match &self.launcher {
+            Launcher::Direct => carry_out_directly(order),
+            Launcher::Spawner(spawner) => carry_out_by(spawner, &order),
+        }
     }
 
     /// Dry run of [`Squall::launch`]: what it would do with this spec. Touches nothing, and needs
@@ -375,8 +403,15 @@ impl Squall {
         let layers = check_layers_apart(spec).and_then(|()| check_layers(spec))?;
         let notes = self.settings.check_image_roots(spec, &layers)?;
         supported::check(spec, &self.settings.monitors)?;
-        let mut plan = Plan::of(spec, layers, &self.settings)?;
+        // Where the cgroups are not to be seen, the plan says so.
+        let preview = |layout: Layout| self.settings.ledger().preview(spec, &layout);
+        let (given, taken) = match Layout::detect().ok().map_or(Ok(None), preview) {
+            Ok(given) => (given, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let mut plan = Plan::of(given.as_ref().unwrap_or(spec), layers, &self.settings)?;
         plan.notes.extend(notes);
+        plan.obstacles.extend(taken);
         Ok(plan)
     }
 
@@ -428,6 +463,7 @@ impl Squall {
         listing
             .containers
             .sort_by_key(|container| container.record().map_or(u64::MAX, |record| record.created_unix_ns));
+        listing.layout = layout.into_inner();
         Ok(listing)
     }
 
@@ -472,7 +508,7 @@ fn check_layers_apart(spec: &LaunchSpec) -> Result<()> {
     })
 }
 
-fn launch_directly(job: Job) -> Result<LaunchRecord> {
+fn carry_out_directly(order: Order) -> Result<LaunchRecord> {
     if !sys::is_single_threaded() {
         return Err(Error::several_threads("launch", "set a spawner"));
     }
@@ -480,20 +516,20 @@ fn launch_directly(job: Job) -> Result<LaunchRecord> {
     let child = match sys::fork().at(Stage::Clone, "launch process", "fork").at_limit(libc::EAGAIN, Limit::Processes)? {
         Fork::Child => {
             drop(answer);
-            launch::run(job, answering.into())
+            launch::run(order, answering.into())
         }
         Fork::Parent(child) => child,
     };
-    drop((answering, job));
+    drop((answering, order));
     progress::receive(answer.into()).inspect_err(|_| {
         // It has nothing more to do, unless it hangs; a monitor, in contrast, is left alone.
         Pid::from_raw(child).map(|child| child_task::collect(child, Duration::from_secs(1)));
     })
 }
 
-fn launch_by(spawner: &Spawner, job: &Job) -> Result<LaunchRecord> {
+fn carry_out_by(spawner: &Spawner, order: &Order) -> Result<LaunchRecord> {
     let stream = UnixStream::from(spawner.request()?);
-    let sent = wire::send_job(&stream, job);
+    let sent = wire::send_order(&stream, order);
     let answer = progress::receive(stream.into());
     match (sent, answer) {
         (Ok(()), answer) => answer,

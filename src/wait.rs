@@ -27,6 +27,11 @@ pub(crate) fn changes_by(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool> 
     is_ready_by(fd, PollFlags::PRI, Some(deadline))
 }
 
+/// Waits until nobody is left who could write to a pipe; false when the deadline came first.
+pub(crate) fn hangs_up_by(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool> {
+    is_ready_by(fd, PollFlags::empty(), Some(deadline))
+}
+
 fn is_ready_by(fd: BorrowedFd<'_>, events: PollFlags, deadline: Option<Instant>) -> Result<bool> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

@@ -260,7 +260,7 @@ fn kill(directory: BorrowedFd<'_>, pids: &[i32]) -> std::result::Result<Vec<i32>
 }
 
 /// The processes in a cgroup and in all below it.
-fn tree_processes(directory: BorrowedFd<'_>) -> std::result::Result<Vec<i32>, Errno> {
+pub(super) fn tree_processes(directory: BorrowedFd<'_>) -> std::result::Result<Vec<i32>, Errno> {
     let mut found = match file::processes(directory) {
         Ok(processes) => processes,
         // Removed meanwhile: nobody is in it.

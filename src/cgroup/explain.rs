@@ -76,7 +76,7 @@ fn quota(value: &str) -> &'static str {
     {
         return "the kernel takes periods from 1000 to 1000000 us";
     }
-    "the quota of a parent cgroup gives less than this share, or the quota is too high for the kernel"
+    "the quota of a parent cgroup gives less than this share, one below it more, or it is too high for the kernel"
 }
 
 /// What it means that a process cannot enter a cgroup.

@@ -1,9 +1,10 @@
 //! Cgroups: the limits of a container, where its cgroup lies, and what it has used.
 //!
 //! For a launch: [`Limits`] with [`CpuList`], [`SwapLimit`] and [`DeviceRules`], the [`CgroupPath`]
-//! or, with systemd, the [`Slice`]. For what came of it: [`Adjustment`], [`Usage`]. For the
-//! machine: its [`Layout`], and who should make cgroups there ([`Manager`]). Making a cgroup,
-//! entering it, killing what is in it and removing it is the library's own business.
+//! or, with systemd, the [`Slice`]. For what came of it: [`Adjustment`], [`Usage`] with
+//! [`DeviceIo`] and [`Pressure`]. For the machine: its [`Layout`], and who should make cgroups
+//! there ([`Manager`]). Making a cgroup, entering it, killing what is in it and removing it is the
+//! library's own business.
 //!
 //! Owns everything Squall does below `/sys/fs/cgroup`, on cgroup v1 (controllers alone or mounted
 //! together), hybrid and v2 machines. It never talks to systemd (the crate does so for a [`Scope`],
@@ -41,10 +42,17 @@ mod preview;
 mod scope;
 mod usage;
 
+mod device_io;
+mod members;
+mod pressure;
+
+pub use device_io::DeviceIo;
 pub(crate) use end::end;
 pub(crate) use freeze::{frozen, frozen_above, is_frozen, words as frozen_words};
+pub(crate) use group::cpuset::available_cpus;
 pub use group::cpuset::findings as cpuset_findings;
 pub use limits::adjustment::{Adjustment, Got};
+pub use limits::changes::LimitChanges;
 pub use limits::cpu_list::{CpuList, CpuListProblem};
 pub use limits::device_rules::{DeviceRule, DeviceRuleProblem, DeviceRules, STANDARD};
 pub use limits::{Field, Limits, SwapLimit, SwapProblem};
@@ -54,6 +62,7 @@ pub use machine::layout::{Hierarchy, Kind, Layout};
 pub(crate) use machinery::*;
 pub(crate) use notices::{notifying_files, oom_kills};
 pub use path::{CgroupPath, PathProblem};
+pub use pressure::{Pressure, Stall};
 pub use preview::{Act, Preview};
 pub use scope::{DEFAULT_SLICE, Manager, Scope, Slice, SliceProblem};
 pub use usage::Usage;

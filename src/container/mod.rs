@@ -6,19 +6,25 @@
 
 mod created;
 mod delivery;
+mod exec;
 mod launching;
 mod pause;
+mod processes;
 mod remove;
 mod signal;
 mod stats;
 mod stop;
+mod update;
 mod wait;
 #[cfg(feature = "tokio")]
 mod wait_async;
 
 pub use created::Created;
 pub use delivery::Delivery;
+pub use exec::{ExecEnd, ExecSession};
 pub use pause::Paused;
+pub use processes::ContainerProcess;
+pub use stats::ContainerUsage;
 pub(crate) use wait::{Next, Waiting};
 
 use std::cell::OnceCell;
@@ -197,7 +203,13 @@ impl Running {
     }
 
     pub(super) fn object(&self) -> String {
-        format!("container '{}'", self.record.id)
+        let is_session = self.directory.parent().is_some_and(|parent| parent.ends_with(claim::EXEC));
+        let what = if is_session { "exec session" } else { "container" };
+        format!("{what} '{}'", self.record.id)
+    }
+
+    pub(crate) fn directory(&self) -> &PathBuf {
+        &self.directory
     }
 
     /// Whether its workload lives.

@@ -32,7 +32,7 @@ impl Running {
         Ok(Paused(self.clone()))
     }
 
-    fn ended_before(&self, call: &str) -> Error {
+    pub(super) fn ended_before(&self, call: &str) -> Error {
         Error::wrong_phase(Stage::Watch, self.object(), call, Phase::Exited, Phase::Running)
     }
 

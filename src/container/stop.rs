@@ -11,7 +11,7 @@ use crate::stage::Stage;
 
 /// How long after the grace the caller leaves the killing to the monitor, before it looks whether
 /// that lives.
-const MONITORS_TURN: Duration = Duration::from_secs(1);
+pub(super) const MONITORS_TURN: Duration = Duration::from_secs(1);
 
 impl Running {
     /// Ends the container: the signal now, and after the grace the whole tree is killed. A frozen
@@ -65,7 +65,7 @@ impl Running {
         self.wait_for(KILL_PATIENCE)?.ok_or_else(|| self.late())
     }
 
-    fn late(&self) -> Error {
+    pub(super) fn late(&self) -> Error {
         let monitor = self.record.monitor.pid;
         let (pid, text) = match self.is_alive() {
             true => (self.record.init.pid, "it was killed and is not gone yet".to_owned()),

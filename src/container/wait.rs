@@ -36,12 +36,21 @@ impl Running {
         monitor.or_else(|| self.record.init.open())
     }
 
-    /// The container as it is now.
+    /// The container as it is now, with the limits that are in force now.
     ///
     /// The exit record is looked for a second time after monitor and init were found dead: the
     /// monitor writes it before it ends.
     pub fn refresh(&self) -> Result<Container> {
-        self.refresh_among(&OnceCell::new())
+        self.newest().refresh_among(&OnceCell::new())
+    }
+
+    /// With its record as it is now; limits in it may have been changed.
+    fn newest(&self) -> Running {
+        let found = record::read_launch(&self.directory).ok().flatten();
+        let same = |found: &record::LaunchRecord| {
+            found.init == self.record.init && found.created_unix_ns == self.record.created_unix_ns
+        };
+        found.filter(same).map_or_else(|| self.clone(), |found| Running::new(self.directory.clone(), found))
     }
 
     /// As [`Running::refresh`], one of several.

@@ -38,6 +38,28 @@ impl LackedCapability {
     }
 }
 
+/// A container that has something for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its id.
+    pub container: String,
+    /// What it has: `processors 0-1`, `1073741824 bytes`.
+    pub has: String,
+}
+
+impl Holder {
+    pub(crate) fn new(container: impl Into<String>, has: impl Into<String>) -> Holder {
+        Holder { container: container.into(), has: has.into() }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "container '{}' has {}", self.container, self.has)
+    }
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -194,6 +216,17 @@ pub enum Cause {
         /// How many there are.
         value: u64,
     },
+    /// Containers have what is asked for.
+    Taken {
+        /// What is asked for: `processors`, `processors of one memory node`, `bytes of memory`.
+        what: String,
+        /// How many are asked for.
+        asked: u64,
+        /// How many nobody has.
+        free: u64,
+        /// Who has the others.
+        holders: Vec<Holder>,
+    },
     /// A file or message of ours cannot be read: it is damaged, or from another version.
     Malformed {
         /// The parser's words.
@@ -260,6 +293,11 @@ impl fmt::Display for Cause {
             }
             Cause::LostRace { attempts, prize } => write!(f, "others took {prize}, {attempts} times in a row"),
             Cause::LimitReached { limit, value } => write!(f, "all {value} {limit} are in use"),
+            Cause::Taken { what, asked, free, holders } => {
+                write!(f, "{asked} {what} are asked for, free are {free}")?;
+                f.write_str(if holders.is_empty() { ", and no container has the others" } else { ": " })?;
+                joined(f, holders, ", ")
+            }
             Cause::Malformed { reason } => f.write_str(reason),
         }
     }

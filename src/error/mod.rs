@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::one_line::OneLine;
 use crate::phase::Phase;
 use crate::stage::Stage;
-pub use cause::{Cause, FileAspect, LackedCapability, Problem, ProcessEnd};
+pub use cause::{Cause, FileAspect, Holder, LackedCapability, Problem, ProcessEnd};
 
 /// What a caller can do about an error. A kind of a later version reads as [`ErrorKind::System`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,6 +256,18 @@ impl Error {
     pub fn explain(mut self, text: impl Into<String>) -> Error {
         if let Cause::Errno { meaning, .. } = &mut *self.cause {
             *meaning = Some(text.into());
+        }
+        self
+    }
+
+    /// The same error with one thing more to say about it.
+    pub(crate) fn adding(mut self, text: &str) -> Error {
+        match &mut *self.cause {
+            Cause::Errno { meaning: Some(meaning), .. } | Cause::Lacking { meaning, .. } => {
+                *meaning = format!("{meaning}; {text}");
+            }
+            Cause::Errno { meaning, .. } => *meaning = Some(text.to_owned()),
+            _ => {}
         }
         self
     }

@@ -64,7 +64,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::error::{FileAspect, LackedCapability, Problem, ProcessEnd};
+    use crate::error::{FileAspect, Holder, LackedCapability, Problem, ProcessEnd};
     use crate::phase::Phase;
 
     /// One of each, with the line that it prints.
@@ -104,6 +104,15 @@ mod tests {
                 "others took the free loop device, 4 times in a row",
             ),
             (Cause::LimitReached { limit: "uids".into(), value: 3 }, "all 3 uids are in use"),
+            (
+                Cause::Taken {
+                    what: "processors".into(),
+                    asked: 3,
+                    free: 1,
+                    holders: vec![Holder::new("a", "processors 0-1"), Holder::new("b", "processor 2")],
+                },
+                "3 processors are asked for, free are 1: container 'a' has processors 0-1, container 'b' has processor 2",
+            ),
             (Cause::Malformed { reason: text() }, "why"),
             (Cause::Found(text()), "why"),
         ]

@@ -6,11 +6,12 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_create, openat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
-use serde_json::Value;
+use rustix::process::pidfd_send_signal;
 
 use super::job::Goal;
 use crate::cgroup::{Cgroup, CgroupPath, Controller, Kind, Layout, oom_eventfd};
@@ -25,10 +26,9 @@ use crate::monitor::handover::{
 use crate::monitor::list::List;
 use crate::monitor::protocol::Signal;
 use crate::monitor::step::Terms;
-use crate::request::{LaunchSpec, OnExit};
+use crate::request::OnExit;
 use crate::stage::Stage;
-use crate::state::claim::Claim;
-use crate::state::record::LaunchRecord;
+use crate::state::claim::LockedDirectory;
 use crate::sys::{self, Cloned};
 
 /// Clients that may wait to be served; the monitor takes eight at once.
@@ -36,7 +36,7 @@ const BACKLOG: i32 = 16;
 
 /// What the monitor needs and does not depend on how init fares.
 pub(super) struct Prepared {
-    pub(super) claim: Claim,
+    pub(super) directory: LockedDirectory,
     program: OwnedFd,
     socket: OwnedFd,
 }
@@ -50,18 +50,18 @@ pub(super) struct Gate {
 }
 
 impl Prepared {
-    pub(super) fn make(claim: Claim, spec: &LaunchSpec, goal: Goal) -> Result<Prepared> {
-        let object = format!("monitor of container '{}'", spec.id);
-        reserve(&claim, &object, RESERVED_NAME)?;
+    pub(super) fn make(directory: LockedDirectory, watched: &str, goal: Goal) -> Result<Prepared> {
+        let object = format!("monitor of {watched}");
+        reserve(&directory, &object, RESERVED_NAME)?;
         if goal == Goal::Create {
-            reserve(&claim, &object, NOT_STARTED_NAME)?;
+            reserve(&directory, &object, NOT_STARTED_NAME)?;
         }
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
             Stage::Monitor,
             &object,
             "socket",
         )?;
-        let address = socket_address(claim.directory.as_fd()).at(Stage::Monitor, &object, "bind")?;
+        let address = socket_address(directory.open.as_fd()).at(Stage::Monitor, &object, "bind")?;
         bind(&socket, &address).at(Stage::Monitor, &object, "bind")?;
         listen(&socket, BACKLOG).at(Stage::Monitor, &object, "listen")?;
         let program =
@@ -69,16 +69,16 @@ impl Prepared {
                 Some(libc::EACCES) => error.explain("the sysctl vm.memfd_noexec is 2; the monitor needs 0 or 1"),
                 _ => error,
             })?;
-        Ok(Prepared { claim, program, socket })
+        Ok(Prepared { directory, program, socket })
     }
 }
 
 /// Takes the room for a file of the monitor's, while a launch can still fail for want of it.
-fn reserve(claim: &Claim, object: &str, name: &CStr) -> Result<()> {
+fn reserve(directory: &LockedDirectory, object: &str, name: &CStr) -> Result<()> {
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let call = |call: &str| format!("{call}({})", name.to_string_lossy());
     let file =
-        openat(&claim.directory, name, flags, Mode::RUSR | Mode::WUSR).at(Stage::Monitor, object, &call("open"))?;
+        openat(&directory.open, name, flags, Mode::RUSR | Mode::WUSR).at(Stage::Monitor, object, &call("open"))?;
     match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVED_BYTES as u64) {
         // Not every file system can promise room.
         Err(Errno::OPNOTSUPP) => Ok(()),
@@ -109,53 +109,60 @@ pub(super) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> std::io::Resu
     Ok(())
 }
 
-/// A running container and everything its monitor is given.
+/// A process and everything its monitor is given.
 pub(super) struct Watched {
-    pub(super) record: LaunchRecord,
-    pub(super) spec: LaunchSpec,
+    pub(super) id: String,
+    pub(super) boot_id: String,
+    pub(super) created_unix_ns: u64,
+    /// 0: it has not been started.
+    pub(super) started_boot_ns: u64,
+    /// How long it may run.
+    pub(super) timeout: Option<Duration>,
+    pub(super) on_exit: OnExit,
     pub(super) prepared: Prepared,
     pub(super) child: Cloned,
-    pub(super) cgroup: Cgroup,
-    pub(super) layout: Layout,
-    pub(super) upper: Option<OwnedFd>,
-    pub(super) oom: Vec<Watch>,
+    /// What ends with it; nothing but the process itself where it is not a container's first one.
+    pub(super) container: Option<Whole>,
     /// `None`: it runs.
     pub(super) gate: Option<Gate>,
 }
 
-impl Watched {
-    /// The record without its spec where that is just what was asked for, as the caller knows.
-    pub(super) fn record_without(&self, asked: &LaunchSpec) -> LaunchRecord {
-        let known = self.spec == *asked;
-        let spec = if known { Value::Null } else { self.record.spec.clone() };
-        LaunchRecord { spec, ..self.record.clone() }
-    }
+/// A container as its monitor sees it.
+pub(super) struct Whole {
+    pub(super) cgroup: Cgroup,
+    pub(super) upper: Option<OwnedFd>,
+    pub(super) oom: Vec<Watch>,
+}
 
-    /// Executes the monitor. Returns only if that fails, after ending the container: unwatched, its
+impl Watched {
+    /// Executes the monitor. Returns only if that fails, after ending what was to be watched: its
     /// end would never be known.
     pub(super) fn become_monitor(self) -> i32 {
         if self.execute().is_err() {
-            let _ = self.cgroup.kill_all();
+            match &self.container {
+                Some(container) => drop(container.cgroup.kill_all()),
+                None => drop(pidfd_send_signal(&self.child.pidfd, rustix::process::Signal::KILL)),
+            }
         }
         1
     }
 
     fn execute(&self) -> Result<()> {
         crash::point(Role::Launch, Stage::Watch);
-        let object = format!("monitor of container '{}'", self.record.id);
+        let object = format!("monitor of '{}'", self.id);
         // Nothing crosses but what is made to, below.
         sys::close_on_exec_from(0).at(Stage::Monitor, &object, "close_range")?;
         let inherited = |fd: BorrowedFd<'_>| inherit(fd).at(Stage::Monitor, &object, "fcntl(F_DUPFD)");
         let pidfd = inherited(self.child.pidfd.as_fd())?;
-        let directory = inherited(self.prepared.claim.directory.as_fd())?;
+        let directory = inherited(self.prepared.directory.open.as_fd())?;
         let socket = inherited(self.prepared.socket.as_fd())?;
         let inherited_if = |fd: Option<&OwnedFd>| fd.map(|fd| inherited(fd.as_fd())).transpose();
-        let upper = inherited_if(self.upper.as_ref())?;
+        let upper = inherited_if(self.container.as_ref().and_then(|container| container.upper.as_ref()))?;
         let gate = inherited_if(self.gate.as_ref().map(|gate| &gate.admission))?;
         let report = inherited_if(self.gate.as_ref().map(|gate| &gate.report))?;
         let mut watches = List::new();
         let mut kept = Vec::new();
-        for watch in &self.oom {
+        for watch in self.container.iter().flat_map(|container| &container.oom) {
             let fd = inherited(watch.fd.as_fd())?;
             let entry = OomWatch {
                 fd: fd.as_raw_fd(),
@@ -167,18 +174,18 @@ impl Watched {
             let _ = watches.push(entry);
             kept.push(fd);
         }
-        let paths = leaf_paths(&self.layout, &self.cgroup);
+        let paths = self.container.as_ref().map(|container| leaf_paths(&container.cgroup)).unwrap_or_default();
         let mut cgroups = List::new();
         for (kind, path) in &paths {
             let _ = cgroups.push(CgroupLeaf { kind: *kind, path });
         }
-        let removal = match self.spec.on_exit {
+        let removal = match self.on_exit {
             OnExit::Keep => None,
-            OnExit::Remove => CString::new(self.prepared.claim.path.as_os_str().as_encoded_bytes()).ok(),
+            OnExit::Remove => CString::new(self.prepared.directory.path.as_os_str().as_encoded_bytes()).ok(),
         };
         let handover = Handover {
-            id: &self.record.id,
-            boot_id: &self.record.boot_id,
+            id: &self.id,
+            boot_id: &self.boot_id,
             pid: self.child.pid.unsigned_abs(),
             pidfd: pidfd.as_raw_fd(),
             directory: directory.as_raw_fd(),
@@ -189,27 +196,27 @@ impl Watched {
             removal: removal.as_deref(),
             owner_uid: 0,
             terms: self.terms(),
-            created_unix_ns: self.record.created_unix_ns,
+            created_unix_ns: self.created_unix_ns,
             started_unix_ns: nanoseconds(ClockId::Realtime),
-            started_boot_ns: self.record.started_boot_ns,
+            started_boot_ns: self.started_boot_ns,
             watches,
             cgroups,
         };
         let text = memfd_create("squall-handover", MemfdFlags::CLOEXEC).at(Stage::Monitor, &object, "memfd_create")?;
         write_all(text.as_fd(), &handover.encode()?).at(Stage::Monitor, &object, "write(handover)")?;
         sys::move_to(text.as_fd(), HANDOVER_FD).at(Stage::Monitor, &object, "dup2")?;
-        let argv = [c"squall-monitor".to_owned(), CString::new(self.record.id.as_str()).unwrap_or_default()];
+        let argv = [c"squall-monitor".to_owned(), CString::new(self.id.as_str()).unwrap_or_default()];
         Err(sys::execveat(self.prepared.program.as_fd(), &argv, &[])).at(Stage::Monitor, &object, "execveat")
     }
 }
 
 impl Watched {
-    /// The time that a worker may run begins with its start.
+    /// The time that it may run begins with its start.
     fn terms(&self) -> Terms {
-        let limit = self.spec.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        let limit = self.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
         let runs = self.gate.is_none();
         Terms {
-            deadline: limit.filter(|_| runs).map(|limit| self.record.started_boot_ns.saturating_add(limit)),
+            deadline: limit.filter(|_| runs).map(|limit| self.started_boot_ns.saturating_add(limit)),
             timeout: limit.filter(|_| !runs),
             stop_signal: Signal::TERM,
             grace_ms: monitor::DEFAULT_GRACE_MS,
@@ -227,9 +234,9 @@ fn inherit(fd: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
 
 /// The container's cgroup in each hierarchy, once for each thing that the monitor knows to do
 /// there.
-fn leaf_paths(layout: &Layout, cgroup: &Cgroup) -> Vec<(CgroupKind, CString)> {
+fn leaf_paths(cgroup: &Cgroup) -> Vec<(CgroupKind, CString)> {
     let mut leaves = Vec::new();
-    for hierarchy in layout.hierarchies() {
+    for hierarchy in cgroup.layout().hierarchies() {
         let Ok(path) = CString::new(hierarchy.directory(cgroup.path())) else { continue };
         let kinds: Vec<CgroupKind> = match &hierarchy.kind {
             Kind::V2 { .. } => vec![CgroupKind::Unified],

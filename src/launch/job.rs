@@ -1,6 +1,7 @@
 //! What a launch process is given.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,8 @@ use crate::request::LaunchSpec;
 use crate::seccomp::Filter;
 use crate::settings::Settings;
 use crate::state::own_users::OwnUser;
+use crate::state::record::LaunchRecord;
+use crate::stdio::Console;
 
 /// How far a launch goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,9 +36,36 @@ pub(crate) struct Job {
     /// then.
     pub(crate) files: Option<HostFiles>,
     pub(crate) stdio: [OwnedFd; 3],
+    /// In the place of the streams, a terminal.
+    pub(crate) console: Option<Console>,
     /// The spec's seccomp profile, compiled.
     pub(crate) filter: Option<Filter>,
     /// What the caller should know and the record keeps.
     pub(crate) notes: Vec<String>,
     pub(crate) settings: Settings,
+}
+
+/// One program to be executed in a running container.
+#[derive(Debug)]
+pub(crate) struct ExecJob {
+    /// When the caller asked for it, in nanoseconds of CLOCK_MONOTONIC.
+    pub(crate) called_ns: u64,
+    /// The container's spec with this program in the place of its own.
+    pub(crate) spec: LaunchSpec,
+    /// The container, and its directory.
+    pub(crate) container: LaunchRecord,
+    pub(crate) directory: PathBuf,
+    pub(crate) stdio: [OwnedFd; 3],
+    /// In the place of the streams, a terminal.
+    pub(crate) console: Option<Console>,
+    /// The spec's seccomp profile, compiled.
+    pub(crate) filter: Option<Filter>,
+    pub(crate) settings: Settings,
+}
+
+/// What a process that is forked for one thing is to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Launch(Box<Job>),
+    Exec(Box<ExecJob>),
 }

@@ -7,6 +7,7 @@
 //! which keeps its pid and with it the parenthood of init. On failure it takes back every step and
 //! reports.
 
+mod enter;
 pub(crate) mod handoff;
 pub(crate) mod inheritance;
 mod init;
@@ -24,6 +25,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
+use serde_json::Value;
 
 use crate::cgroup::{Cgroup, Joining, Layout, Scope};
 use crate::error::{Context, Error, Result};
@@ -43,7 +45,8 @@ use crate::state::record::{
 use crate::sys::{self, Cloned, Fork};
 use crate::systemd;
 use init::Init;
-pub(crate) use job::{Goal, Job};
+use init::worker::Worker;
+pub(crate) use job::{ExecJob, Goal, Job, Order};
 use pid_file::Place;
 use progress::{Answer, Line};
 pub(crate) use report::start_failure;
@@ -55,16 +58,20 @@ use undo::Undo;
 /// own launcher allows a busy mount.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Launches and watches; does not return. The caller of the fork gets one [`Answer`] through
-/// `answer`.
-pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
+/// Does what is asked for, and watches what it has started; does not return. The caller of the fork
+/// gets one [`Answer`] through `answer`.
+pub(crate) fn run(order: Order, answer: OwnedFd) -> ! {
     let line = Line::new(answer);
     // libcontainer logs through whatever the embedding program has set up, which may have lost its
     // threads in the fork.
     let _silence = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
-    let code = match launch(&job, &line) {
-        Ok(watched) => {
-            line.answer(&Answer::Launched(Box::new(watched.record_without(&job.spec))));
+    let started = match &order {
+        Order::Launch(job) => taken_back_unless(&line, |undo| steps(job, &line, undo)),
+        Order::Exec(job) => taken_back_unless(&line, |undo| enter::steps(job, &line, undo)),
+    };
+    let code = match started {
+        Ok((record, watched)) => {
+            line.answer(&Answer::Launched(Box::new(record)));
             watched.become_monitor()
         }
         Err(error) => {
@@ -75,12 +82,12 @@ pub(crate) fn run(job: Job, answer: OwnedFd) -> ! {
     sys::exit_now(code)
 }
 
-/// The life of a launch process that the spawner forked: its job comes over the socket on which it
+/// The life of a process that the spawner forked: its order comes over the socket on which it
 /// answers.
 pub(crate) fn serve(socket: OwnedFd) -> ! {
     let stream = std::os::unix::net::UnixStream::from(socket);
-    match wire::receive_job(&stream) {
-        Ok(job) => run(job, stream.into()),
+    match wire::receive_order(&stream) {
+        Ok(order) => run(order, stream.into()),
         Err(error) => {
             Line::new(stream.into()).answer(&Answer::Failed(error));
             sys::exit_now(1)
@@ -124,17 +131,21 @@ impl Stopwatch {
     }
 }
 
-fn launch(job: &Job, line: &Line) -> Result<handoff::Watched> {
+/// What came of the steps; where they fail, what they made is taken back.
+fn taken_back_unless(line: &Line, steps: impl FnOnce(&mut Undo) -> Result<Started>) -> Result<Started> {
     let mut undo = Undo::default();
-    let launched = steps(job, line, &mut undo);
-    launched.map_err(|error| {
+    let started = steps(&mut undo);
+    started.map_err(|error| {
         line.announce(Stage::Remove);
         undo.take_back(error)
     })
 }
 
+/// What runs now, as it is recorded and as it is watched.
+type Started = (LaunchRecord, handoff::Watched);
+
 /// The launch, as a straight line. What a step made is told to `undo` at once.
-fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
+fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
     let mut clock = Stopwatch::since(job.called_ns);
     let created_unix_ns = nanoseconds(ClockId::Realtime);
 
@@ -174,6 +185,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     job.own_user.as_ref().map_or(Ok(()), |own| streams::give(&job.stdio, &own.streams, &spec.user))?;
     let stdio = streams::protect(&job.stdio, &spec.user)?;
     notes.extend(users.note(spec)?);
+    let given = job.settings.ledger().claim(spec, &claim, &layout)?;
+    let spec = given.as_ref().unwrap_or(spec);
     let removed = job.settings.run_root.removed();
     removed.forget(spec.id.as_str())?;
     pid_place.iter().for_each(|place| undo.pid_place(place));
@@ -209,19 +222,17 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     let (admission, admission_writing) = pipe_with(PipeFlags::CLOEXEC).at(Stage::Clone, "admission", "pipe2")?;
     let joining = if cgroup.clone_into_fd().is_some() { Joining::AfterCloneInto } else { Joining::Everywhere };
     let procs = cgroup.procs_fds(joining)?;
-    let init = Init {
+    let worker = Worker {
         spec,
-        layout: &layout,
         admission: &admission,
-        layers: &layers,
-        sources: &sources,
-        above: above.as_ref(),
         step: &step,
         stdio: stdio.each_ref().map(AsFd::as_fd),
-        masked: &masked,
+        console: job.console.as_ref(),
         filter: job.filter.as_ref(),
         root_filter: root_filter.as_ref(),
     };
+    let init =
+        Init { worker, layout: &layout, layers: &layers, sources: &sources, above: above.as_ref(), masked: &masked };
     let child = match sys::clone3(namespaces(spec), cgroup.clone_into_fd())
         .at(Stage::Clone, "init", "clone3")
         .at_limit(libc::EAGAIN, Limit::Processes)
@@ -277,9 +288,9 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     };
     let room = text_of(&record).len() + ROOM_FOR_THE_REST;
     let draft = Draft::reserve(claim.path.join("record.json"), room, 0o600).at(Stage::Record, "record.json", "open")?;
-    let prepared = handoff::Prepared::make(claim, spec, job.goal)?;
+    let prepared = handoff::Prepared::make(claim.into(), &format!("container '{}'", spec.id), job.goal)?;
     if spec.on_exit == OnExit::Remove {
-        undo.removed_exit(removed.keep(prepared.claim.directory.as_fd(), spec.id.as_str())?);
+        undo.removed_exit(removed.keep(prepared.directory.open.as_fd(), spec.id.as_str())?);
     }
     // Of one that is only created, its monitor admits init.
     let held_back = match job.goal {
@@ -316,9 +327,22 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<handoff::Watched> {
     record.launch_microseconds = microseconds(Duration::from_nanos(clock.last - clock.began));
     record.stages = clock.stages;
     draft.finish(&text_of(&record)).at(Stage::Record, "record.json", "write")?;
-    let upper = above.map(|above| above.upper);
-    let gate = held_back.map(|admission| handoff::Gate { admission, report });
-    Ok(handoff::Watched { record, spec: spec.clone(), prepared, child, cgroup, layout, upper, oom, gate })
+    let container = handoff::Whole { cgroup, upper: above.map(|above| above.upper), oom };
+    let watched = handoff::Watched {
+        id: record.id.clone(),
+        boot_id: record.boot_id.clone(),
+        created_unix_ns,
+        started_boot_ns: record.started_boot_ns,
+        timeout: spec.timeout,
+        on_exit: spec.on_exit,
+        prepared,
+        child,
+        container: Some(container),
+        gate: held_back.map(|admission| handoff::Gate { admission, report }),
+    };
+    // The caller knows its own spec.
+    let answer = if *spec == job.spec { LaunchRecord { spec: Value::Null, ..record } } else { record };
+    Ok((answer, watched))
 }
 
 /// What a record grows by after its room was taken: the time of each stage and the last note.

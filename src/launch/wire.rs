@@ -1,4 +1,4 @@
-//! A job on its way to a launch process that the spawner forked: descriptors first, then the
+//! An order on its way to a process that the spawner forked for it: descriptors first, then the
 //! request as text.
 //!
 //! ```text
@@ -13,6 +13,7 @@ use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -20,7 +21,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::job::{Goal, Job};
+use super::job::{ExecJob, Goal, Job, Order};
 use crate::error::{Context, Error, Result};
 use crate::host_files::HostFile;
 use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
@@ -30,22 +31,45 @@ use crate::seccomp::Filter;
 use crate::settings::Settings;
 use crate::stage::Stage;
 use crate::state::own_users::OwnUser;
+use crate::state::record::LaunchRecord;
+use crate::stdio::{Console, WindowSize};
 
 /// Descriptors in one message; the kernel takes 253 (SCM_MAX_FD).
 const BATCH: usize = 200;
 
-/// Standard streams come first, then layers, bind sources, the pid file's directory and the
+/// Standard streams come first, then the socket for a terminal, layers, bind sources, the pid file's directory and the
 /// writable directory.
 const STREAMS: usize = 3;
 
 const OBJECT: &str = "launch request";
 
+/// An order without its descriptors.
 #[derive(Serialize, Deserialize)]
-struct Text {
+enum Text {
+    Launch(Box<JobText>),
+    Exec(Box<ExecText>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct ExecText {
+    called_ns: u64,
+    spec: LaunchSpec,
+    container: LaunchRecord,
+    directory: PathBuf,
+    /// The size of a terminal, whose socket comes after the streams.
+    terminal: Option<WindowSize>,
+    filter: Option<Filter>,
+    settings: Settings,
+}
+
+#[derive(Serialize, Deserialize)]
+struct JobText {
     called_ns: u64,
     goal: Goal,
     spec: LaunchSpec,
     own_user: Option<OwnUser>,
+    /// The size of a terminal, whose socket comes after the streams.
+    terminal: Option<WindowSize>,
     /// Nothing: the launch process opens them.
     files: Option<FilesText>,
     filter: Option<Filter>,
@@ -77,21 +101,21 @@ struct LayerText {
     format: LayerFormat,
 }
 
-/// Sends the job.
-pub(crate) fn send_job(stream: &UnixStream, job: &Job) -> Result<()> {
-    let text = Text {
-        called_ns: job.called_ns,
-        goal: job.goal,
-        spec: job.spec.clone(),
-        own_user: job.own_user.clone(),
-        files: job.files.as_ref().map(FilesText::of),
-        filter: job.filter.clone(),
-        notes: job.notes.clone(),
-        settings: job.settings.clone(),
+/// Sends an order.
+pub(crate) fn send_order(stream: &UnixStream, order: &Order) -> Result<()> {
+    let (text, descriptors) = match order {
+        Order::Launch(job) => {
+            let files = job.files.iter().flat_map(descriptors_of);
+            let streams = job.stdio.iter().map(AsFd::as_fd).chain(socket_of(job.console.as_ref()));
+            let descriptors: Vec<BorrowedFd<'_>> = streams.chain(files).collect();
+            (Text::Launch(Box::new(JobText::of(job))), descriptors)
+        }
+        Order::Exec(job) => {
+            let streams = job.stdio.iter().map(AsFd::as_fd).chain(socket_of(job.console.as_ref()));
+            (Text::Exec(Box::new(ExecText::of(job))), streams.collect())
+        }
     };
-    let text = serde_json::to_vec(&text).expect("a job is plain data");
-    let files = job.files.iter().flat_map(descriptors_of);
-    let descriptors: Vec<BorrowedFd<'_>> = job.stdio.iter().map(AsFd::as_fd).chain(files).collect();
+    let text = serde_json::to_vec(&text).expect("an order is plain data");
     let lengths = [text.len() as u32, descriptors.len() as u32].map(u32::to_le_bytes).concat();
     let mut writer = stream;
     writer.write_all(&lengths).at(Stage::Request, OBJECT, "write")?;
@@ -108,8 +132,8 @@ pub(crate) fn send_job(stream: &UnixStream, job: &Job) -> Result<()> {
     writer.write_all(&text).at(Stage::Request, OBJECT, "write")
 }
 
-/// Receives a job. The spec is checked again while it is read.
-pub(crate) fn receive_job(stream: &UnixStream) -> Result<Job> {
+/// Receives an order. The spec is checked again while it is read.
+pub(crate) fn receive_order(stream: &UnixStream) -> Result<Order> {
     let mut reader = stream;
     let mut lengths = [0; 8];
     reader.read_exact(&mut lengths).at(Stage::Request, OBJECT, "read")?;
@@ -150,27 +174,88 @@ pub(crate) fn descriptors(control: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd>
     messages.flatten().collect()
 }
 
-fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Job> {
+fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Order> {
     if received.len() < STREAMS {
         return Err(malformed("standard streams are missing"));
     }
     let mut rest = received.split_off(STREAMS).into_iter();
     let stdio = <[OwnedFd; STREAMS]>::try_from(received).map_err(|_| malformed("standard streams are missing"))?;
-    let files = text.files.map(|files| files.with(&mut rest)).transpose()?;
-    if rest.next().is_some() || files.as_ref().is_some_and(|files| !files.fit(&text.spec)) {
-        return Err(malformed("not as many descriptors as files and streams"));
+    let order = match text {
+        Text::Launch(text) => Order::Launch(Box::new(text.with(stdio, &mut rest)?)),
+        Text::Exec(text) => Order::Exec(Box::new(text.with(stdio, &mut rest)?)),
+    };
+    match rest.next() {
+        None => Ok(order),
+        Some(_) => Err(malformed("not as many descriptors as files and streams")),
     }
-    Ok(Job {
-        called_ns: text.called_ns,
-        goal: text.goal,
-        spec: text.spec,
-        own_user: text.own_user,
-        files,
-        stdio,
-        filter: text.filter,
-        notes: text.notes,
-        settings: text.settings,
-    })
+}
+
+impl JobText {
+    fn of(job: &Job) -> JobText {
+        JobText {
+            called_ns: job.called_ns,
+            goal: job.goal,
+            spec: job.spec.clone(),
+            own_user: job.own_user.clone(),
+            terminal: job.console.as_ref().map(|console| console.size),
+            files: job.files.as_ref().map(FilesText::of),
+            filter: job.filter.clone(),
+            notes: job.notes.clone(),
+            settings: job.settings.clone(),
+        }
+    }
+
+    fn with(self, stdio: [OwnedFd; STREAMS], descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<Job> {
+        let console = console(self.terminal, descriptors)?;
+        let files = self.files.map(|files| files.with(descriptors)).transpose()?;
+        if files.as_ref().is_some_and(|files| !files.fit(&self.spec)) {
+            return Err(malformed("not as many descriptors as files and streams"));
+        }
+        Ok(Job {
+            called_ns: self.called_ns,
+            goal: self.goal,
+            spec: self.spec,
+            own_user: self.own_user,
+            files,
+            stdio,
+            console,
+            filter: self.filter,
+            notes: self.notes,
+            settings: self.settings,
+        })
+    }
+}
+
+impl ExecText {
+    fn of(job: &ExecJob) -> ExecText {
+        ExecText {
+            called_ns: job.called_ns,
+            spec: job.spec.clone(),
+            container: job.container.clone(),
+            directory: job.directory.clone(),
+            terminal: job.console.as_ref().map(|console| console.size),
+            filter: job.filter.clone(),
+            settings: job.settings.clone(),
+        }
+    }
+
+    fn with(self, stdio: [OwnedFd; STREAMS], descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<ExecJob> {
+        let ExecText { called_ns, spec, container, directory, terminal, filter, settings } = self;
+        let console = console(terminal, descriptors)?;
+        Ok(ExecJob { called_ns, spec, container, directory, stdio, console, filter, settings })
+    }
+}
+
+fn socket_of(console: Option<&Console>) -> Option<BorrowedFd<'_>> {
+    console.map(|console| console.socket.as_fd())
+}
+
+fn console(size: Option<WindowSize>, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<Option<Console>> {
+    let with_socket = |size| {
+        let socket = descriptors.next().ok_or_else(|| malformed("the terminal's socket is missing"))?;
+        Ok(Console { socket, size })
+    };
+    size.map(with_socket).transpose()
 }
 
 /// In the order in which [`FilesText::with`] takes them.

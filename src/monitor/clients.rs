@@ -11,6 +11,8 @@ pub const PLACES: usize = 8;
 struct Place {
     /// -1: free.
     fd: i32,
+    /// Whose it is.
+    pid: u32,
     /// When it was last heard of, in the order of hearing.
     heard: u64,
 }
@@ -34,7 +36,7 @@ pub enum Accepted {
 
 impl Clients {
     pub fn new(owner_uid: u32) -> Clients {
-        Clients { places: [Place { fd: -1, heard: 0 }; PLACES], heard: 0, owner_uid }
+        Clients { places: [Place { fd: -1, pid: 0, heard: 0 }; PLACES], heard: 0, owner_uid }
     }
 
     /// The fds to wait on; -1 where there is none.
@@ -50,26 +52,28 @@ impl Clients {
             Err(sys::EAGAIN | sys::EINTR | sys::ECONNABORTED) => return Accepted::Yes,
             Err(_) => return Accepted::Exhausted,
         };
-        if !sys::peer_uid(fd).is_ok_and(|uid| uid == 0 || uid == self.owner_uid) {
+        let peer = sys::peer(fd).ok().filter(|(_, uid)| *uid == 0 || *uid == self.owner_uid);
+        let Some((pid, _)) = peer else {
             turn_away(fd);
             return Accepted::Yes;
-        }
+        };
         self.heard += 1;
         if let Some(place) = self.places.iter_mut().min_by_key(|place| (place.fd >= 0, place.heard)) {
             if place.fd >= 0 {
                 sys::close(place.fd);
             }
-            *place = Place { fd, heard: self.heard };
+            *place = Place { fd, pid, heard: self.heard };
         }
         Accepted::Yes
     }
 
-    /// The client's next request. `None`: there is none, because the client left, or sent what is
-    /// none and has been told so.
-    pub fn receive(&mut self, client: usize) -> Option<Request> {
+    /// The client's next request, and its pid as it connected. `None`: there is none, because the
+    /// client left, or sent what is none and has been told so.
+    pub fn receive(&mut self, client: usize) -> Option<(Request, u32)> {
         self.heard += 1;
         let place = self.places.get_mut(client)?;
         place.heard = self.heard;
+        let pid = place.pid;
         let mut buffer = [0; MAX_REQUEST];
         let packet = match sys::receive(place.fd, &mut buffer) {
             Err(sys::EAGAIN | sys::EINTR) => return None,
@@ -80,7 +84,8 @@ impl Clients {
             // A longer packet fills the buffer, and what fills it is too long for any verb.
             Ok(length) => buffer.get(..length.min(MAX_REQUEST))?,
         };
-        Request::decode(packet).map_err(|errno| self.answer(client, Answer::Failed(errno))).ok()
+        let request = Request::decode(packet).map_err(|errno| self.answer(client, Answer::Failed(errno))).ok();
+        request.map(|request| (request, pid))
     }
 
     /// Answers. A client that does not take its answers away is dropped.

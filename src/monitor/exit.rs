@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::seccomp::AUDIT_ARCH;
+
 /// How one container ended. Counters that the host does not have are `None`, never 0.
 ///
 /// When the run root's file system was full, the record ends after `wall_ns`: everything that
@@ -20,6 +22,13 @@ pub struct ExitRecord {
     pub exit: Exit,
     /// Why it ended.
     pub reason: EndReason,
+    /// Who began to stop it; `None` where nobody did, and in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_by: Option<StoppedBy>,
+    /// For which system call its seccomp filter killed it, where it was killed by that and the
+    /// kernel's log says so: that takes `CONFIG_AUDIT`, and no audit daemon that takes the lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp_kill: Option<SeccompKill>,
     /// When its launch began, nanoseconds since 1970: the launch record's number. `None` in records
     /// of earlier versions.
     #[serde(default)]
@@ -123,6 +132,51 @@ pub enum EndReason {
     /// A later version wrote it, and knows.
     #[serde(other)]
     Unknown,
+}
+
+/// Who began to stop a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+#[non_exhaustive]
+pub enum StoppedBy {
+    /// Its own time limit.
+    Deadline,
+    /// A program that asked its monitor for it, as [`Running::stop`](crate::Running::stop) does.
+    Request {
+        /// The program, as the monitor's pid namespace numbers it; 0 from another one.
+        pid: u32,
+    },
+    /// SIGTERM to its monitor. A service manager sends it to each process of a unit that it stops:
+    /// pid 1 is systemd.
+    Signal {
+        /// The sender; 0 from another pid namespace.
+        pid: u32,
+        /// Its user.
+        uid: u32,
+    },
+    /// A later version wrote it, and knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A system call for which a filter killed the one who made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SeccompKill {
+    /// Its number, in the call table of `arch`.
+    pub syscall: u32,
+    /// The table: `AUDIT_ARCH_…` of <linux/audit.h>.
+    pub arch: u32,
+}
+
+impl SeccompKill {
+    /// The call's name; `None` for a call table that this library is not built for, and for a call
+    /// that it does not know.
+    #[must_use]
+    pub fn name(&self) -> Option<&'static str> {
+        let number = (self.arch == AUDIT_ARCH).then_some(self.syscall)?;
+        syscalls::Sysno::new(number as usize).map(|call| call.name())
+    }
 }
 
 /// What ran out of memory, and at whose limit.

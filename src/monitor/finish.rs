@@ -8,6 +8,7 @@ use core::fmt::Write;
 use crate::counters::{Counts, SOURCES};
 use crate::decimal::Decimal;
 use crate::handover::{CgroupKind, CgroupLeaf, Handover, NOT_STARTED_NAME, RESERVED_NAME, STARTED_NAME};
+use crate::kernel_log::{Killed, killed};
 use crate::record::{Ending, Extent, Facts, Upper, Usage};
 use crate::sys::{self, Clock, Open};
 use crate::SOCKET_NAME;
@@ -98,6 +99,39 @@ pub fn read_counts(handover: &Handover<'_>) -> Counts {
     counts
 }
 
+/// The call for which a filter has killed this process, where the kernel says so. Its log may have
+/// the line a moment later than the process is dead.
+pub fn killed_by_filter(pid: u32) -> Option<Killed> {
+    const ENDLESS: u32 = 1 << 20;
+    let log = sys::open_at(-1, c"/dev/kmsg", Open::ReadNow).ok()?;
+    let until = sys::now_ns(Clock::Boottime).saturating_add(LOG_BOUND_NS);
+    let mut found = None;
+    let mut line = [0; 2048];
+    for _ in 0..ENDLESS {
+        match sys::read(log, &mut line) {
+            // One line at a time; an older one with this pid is another process's.
+            Ok(length) => found = line.get(..length).and_then(|line| killed(line, pid)).or(found),
+            Err(sys::EAGAIN) if found.is_none() => {
+                let left = until.saturating_sub(sys::now_ns(Clock::Boottime));
+                let mut more = [sys::PollFd { fd: log, events: sys::POLLIN, revents: 0 }];
+                if left == 0 || sys::poll(&mut more, Some(left)) == Ok(0) {
+                    break;
+                }
+            }
+            // Some lines were overwritten before they were read.
+            Err(EPIPE) => (),
+            Err(_) => break,
+        }
+    }
+    sys::close(log);
+    found
+}
+
+/// How long the line is waited for.
+const LOG_BOUND_NS: u64 = 200_000_000;
+
+const EPIPE: i32 = 32;
+
 /// How full the upper is.
 pub fn read_upper(fd: i32) -> Option<Upper> {
     let [block, blocks, free, inodes, free_inodes] = sys::statfs(fd).ok()?;
@@ -122,12 +156,48 @@ pub fn write_record(directory: i32, facts: &Facts<'_>) -> sys::Result<()> {
     })
 }
 
-/// Removes the container's directory with everything that is ever in it.
+/// Removes the container's directory with everything in it. Whoever watches an exec session may be
+/// writing its end just now, and has nothing to write after it.
 pub fn remove_directory(directory: i32, path: &CStr) {
-    for name in [c"record.json", c"exit.json", c"claim", STARTED_NAME, NOT_STARTED_NAME] {
-        let _ = sys::unlink_at(directory, name);
+    const ENOTEMPTY: i32 = 39;
+    for _ in 0..REMOVAL_TRIES {
+        empty(directory, EXEC_DEPTH);
+        if sys::rmdir(path) != Err(ENOTEMPTY) {
+            break;
+        }
     }
-    let _ = sys::rmdir(path);
+}
+
+/// So often what comes into a directory while it is emptied is removed as well.
+const REMOVAL_TRIES: u32 = 100;
+
+/// Below a container's directory is that of its exec sessions, and below it one for each.
+const EXEC_DEPTH: u32 = 2;
+
+fn empty(directory: i32, depth: u32) {
+    const EISDIR: i32 = 21;
+    // An offset of its own: it is read from its beginning.
+    let Ok(own) = sys::open_at(directory, c".", Open::Read) else { return };
+    let mut buffer = [0; 512];
+    loop {
+        let Ok(entries) = sys::entries(own, &mut buffer) else { break };
+        let mut seen = false;
+        for name in entries {
+            seen = true;
+            if sys::unlink_at(own, name) != Err(EISDIR) || name == c"." || name == c".." {
+                continue;
+            }
+            if let (Some(depth), Ok(below)) = (depth.checked_sub(1), sys::open_at(own, name, Open::Read)) {
+                empty(below, depth);
+                sys::close(below);
+            }
+            let _ = sys::rmdir_at(own, name);
+        }
+        if !seen {
+            break;
+        }
+    }
+    sys::close(own);
 }
 
 /// Notes when the workload was started. The room for it was taken beforehand.

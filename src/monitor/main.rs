@@ -14,6 +14,7 @@ mod decimal;
 mod finish;
 #[allow(dead_code)] // the library's half: writing
 mod handover;
+mod kernel_log;
 mod list;
 mod oom_cause;
 #[allow(dead_code)] // the library's half: asking
@@ -28,13 +29,16 @@ use clients::{Accepted, Clients, PLACES};
 use handover::{HANDOVER_FD, Handover, MAX_BYTES, MAX_WATCHES, OomKind, RESERVED_BYTES, RESERVED_NAME};
 use list::List;
 use protocol::{Answer, Status};
-use record::{Ending, Facts, Usage};
+use record::{Ending, Facts, Stopper, Usage};
 use step::{Action, Event, Phase, Reason, State, step};
 use sys::{Clock, POLLIN, PollFd};
 
 const MALFORMED: i32 = 64;
 const BUG: i32 = 70;
 const NO_RECORD: i32 = 1;
+
+/// What a filter kills with.
+const SIGSYS: u8 = 31;
 
 const SOCKET_NAME: &CStr = c"monitor.sock";
 /// How long the socket is left alone when the system has nothing left to accept a connection with,
@@ -111,6 +115,8 @@ struct Monitor {
     accepting: Accepted,
     /// Init's pidfd could be read, and init had not ended.
     doubted: bool,
+    /// Who has begun to stop it.
+    stopper: Option<Stopper>,
     /// How init ended, once it is reaped.
     ended: Option<(Ending, Usage)>,
 }
@@ -141,6 +147,7 @@ impl Monitor {
             wakeups: 0,
             accepting: Accepted::Yes,
             doubted: false,
+            stopper: None,
             ended: None,
             handover,
         })
@@ -160,22 +167,22 @@ impl Monitor {
             self.doubted = is_ready(INIT);
         }
         if is_ready(SIGNALS) {
-            if sys::take_termination(self.signals) {
-                self.happened(Event::Terminated);
+            if let Some((pid, uid)) = sys::take_termination(self.signals) {
+                self.happened_by(Event::Terminated, Stopper::Signal { pid, uid });
             }
             finish::reap_orphans(self.handover.pid);
         }
         self.accepting = Accepted::Yes;
         for client in (0..PLACES).filter(|client| is_ready(FIRST_CLIENT + client)) {
-            if let Some(request) = self.clients.receive(client) {
-                self.happened(Event::Asked(client, request));
+            if let Some((request, pid)) = self.clients.receive(client) {
+                self.happened_by(Event::Asked(client, request), Stopper::Request { pid });
             }
         }
         if is_ready(SOCKET) {
             self.accepting = self.clients.accept(self.handover.socket);
         }
         if self.state.deadline().is_some_and(|deadline| sys::now_ns(Clock::Boottime) >= deadline) {
-            self.happened(Event::DeadlinePassed);
+            self.happened_by(Event::DeadlinePassed, Stopper::Deadline);
         }
     }
 
@@ -234,6 +241,16 @@ impl Monitor {
         let _ = sys::poll(&mut fds, timeout);
         self.wakeups += 1;
         fds.map(|place| place.revents)
+    }
+
+    /// Something that may be the beginning of a stop, and then it is known by whom.
+    fn happened_by(&mut self, event: Event, who: Stopper) {
+        let ends = |phase| matches!(phase, Phase::Stopping { .. } | Phase::Killing { .. });
+        let before = ends(self.state.phase);
+        self.happened(event);
+        if !before && ends(self.state.phase) {
+            self.stopper = Some(who);
+        }
     }
 
     fn happened(&mut self, event: Event) {
@@ -326,6 +343,11 @@ impl Monitor {
             handover: &self.handover,
             ending,
             reason,
+            stopper: self.stopper,
+            seccomp: match ending {
+                Ending::Signal { signal: SIGSYS, .. } => finish::killed_by_filter(self.handover.pid),
+                _ => None,
+            },
             started_ns: self.started_ns,
             start_report: &self.said,
             ended_ns,

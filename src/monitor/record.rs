@@ -6,6 +6,7 @@ use core::fmt::{Result, Write};
 use super::counters::{Counter, Counts};
 use super::decimal::Decimal;
 use super::handover::Handover;
+use super::kernel_log::Killed;
 use super::list::List;
 use super::oom_cause::own_events;
 use super::step::Reason;
@@ -48,6 +49,25 @@ pub struct Upper {
     pub inodes: u64,
 }
 
+/// Who began to stop it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopper {
+    /// Its deadline.
+    Deadline,
+    /// A client of the monitor's.
+    Request {
+        /// Its pid.
+        pid: u32,
+    },
+    /// Whoever sent the monitor SIGTERM.
+    Signal {
+        /// The pid of the sender; 0 where it is the kernel, or in another pid namespace.
+        pid: u32,
+        /// Its user.
+        uid: u32,
+    },
+}
+
 /// Everything that goes into the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts<'a> {
@@ -57,6 +77,10 @@ pub struct Facts<'a> {
     pub ending: Ending,
     /// Why.
     pub reason: Reason,
+    /// Who began to stop it.
+    pub stopper: Option<Stopper>,
+    /// For which system call its filter killed it.
+    pub seccomp: Option<Killed>,
     /// When it was started, in Unix and in boot time; `None`: it never became the workload.
     pub started_ns: Option<(u64, u64)>,
     /// What init said from its gate on; nothing where it had none.
@@ -118,6 +142,13 @@ impl Facts<'_> {
     }
 
     fn write_measures<W: Write>(&self, json: &mut Object<'_, W>) -> Result {
+        self.write_stopper(json)?;
+        if let Some(killed) = self.seccomp {
+            let mut object = json.object("seccomp_kill")?;
+            object.number("syscall", killed.syscall)?;
+            object.number("arch", killed.arch)?;
+            object.close()?;
+        }
         self.write_oom(json)?;
         let counts = [
             ("memory_peak_bytes", Counter::MemoryPeak),
@@ -154,6 +185,24 @@ impl Facts<'_> {
         let mut monitor = json.object("monitor")?;
         monitor.number("wakeups", self.wakeups)?;
         monitor.close()
+    }
+
+    fn write_stopper<W: Write>(&self, json: &mut Object<'_, W>) -> Result {
+        let Some(stopper) = self.stopper else { return Ok(()) };
+        let mut object = json.object("stopped_by")?;
+        match stopper {
+            Stopper::Deadline => object.raw("kind", "\"deadline\"")?,
+            Stopper::Request { pid } => {
+                object.raw("kind", "\"request\"")?;
+                object.number("pid", pid.into())?;
+            }
+            Stopper::Signal { pid, uid } => {
+                object.raw("kind", "\"signal\"")?;
+                object.number("pid", pid.into())?;
+                object.number("uid", uid.into())?;
+            }
+        }
+        object.close()
     }
 
     fn write_oom<W: Write>(&self, json: &mut Object<'_, W>) -> Result {
@@ -276,7 +325,7 @@ impl<'o, W: Write> Object<'o, W> {
 #[cfg(test)]
 mod tests {
     use super::super::counters::SOURCES;
-    use super::super::exit::{EndReason, Exit, ExitRecord, UpperUse};
+    use super::super::exit::{EndReason, Exit, ExitRecord, StoppedBy, UpperUse};
     use super::super::handover::tests::example;
     use super::*;
     use proptest::prelude::*;
@@ -290,6 +339,8 @@ mod tests {
             handover,
             ending: Ending::Code(7),
             reason: Reason::Stopped,
+            stopper: None,
+            seccomp: None,
             started_ns: Some((5, 6)),
             start_report: &[],
             ended_ns: (100, number.max(6)),
@@ -355,6 +406,26 @@ mod tests {
             let record = read(&Facts { reason, ending, ..facts(&handover, 1) }, Extent::Whole);
             assert_eq!((record.reason, record.exit), (expected, Exit::Signal { signal: 11, core_dumped: true }));
         }
+    }
+
+    #[test]
+    fn who_began_a_stop_and_what_a_filter_killed_for_are_told_where_they_are_known() {
+        let handover = example();
+        let table = [
+            (None, None),
+            (Some(Stopper::Deadline), Some(StoppedBy::Deadline)),
+            (Some(Stopper::Request { pid: 7 }), Some(StoppedBy::Request { pid: 7 })),
+            (Some(Stopper::Signal { pid: 1, uid: 0 }), Some(StoppedBy::Signal { pid: 1, uid: 0 })),
+        ];
+        for (stopper, expected) in table {
+            let record = read(&Facts { stopper, ..facts(&handover, 1) }, Extent::Whole);
+            assert_eq!((record.stopped_by, record.seccomp_kill), (expected, None));
+        }
+        let seccomp = Some(Killed { syscall: 272, arch: 0xc000_003e });
+        let kill = read(&Facts { seccomp, ..facts(&handover, 1) }, Extent::Whole).seccomp_kill.unwrap();
+        assert_eq!((kill.syscall, kill.arch), (272, 0xc000_003e));
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(kill.name(), Some("unshare"));
     }
 
     #[test]

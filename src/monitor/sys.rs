@@ -60,6 +60,7 @@ numbers! {
     EXIT_GROUP 231 94
     WAITID 247 95
     OPENAT 257 56
+    GETDENTS64 217 61
     UNLINKAT 263 35
     RENAMEAT 264 38
     PPOLL 271 73
@@ -227,6 +228,8 @@ pub enum Open {
     Write = 1,
     /// Created if it is not there, its content kept if it is.
     Create = 0o101,
+    /// For reading what is there, and no waiting for more.
+    ReadNow = 0o4_000,
 }
 
 pub fn open_at(directory: i32, name: &CStr, how: Open) -> Result<i32> {
@@ -249,6 +252,31 @@ pub fn rename_at(directory: i32, from: &CStr, to: &CStr) -> Result<()> {
 
 pub fn unlink_at(directory: i32, name: &CStr) -> Result<()> {
     with_memory!(UNLINKAT, directory, name.as_ptr(), 0).map(drop)
+}
+
+pub fn rmdir_at(directory: i32, name: &CStr) -> Result<()> {
+    with_memory!(UNLINKAT, directory, name.as_ptr(), AT_REMOVEDIR).map(drop)
+}
+
+/// The next entries of an open directory; none are left where nothing is read.
+pub fn entries(directory: i32, buffer: &mut [u8; 512]) -> Result<Entries<'_>> {
+    let length = with_memory!(GETDENTS64, directory, buffer.as_mut_ptr(), buffer.len())?;
+    Ok(Entries(buffer.get(..length).unwrap_or(&[])))
+}
+
+/// `struct linux_dirent64`, one after the other: 19 bytes with the entry's length at byte 16, then
+/// its name.
+pub struct Entries<'b>(&'b [u8]);
+
+impl<'b> Iterator for Entries<'b> {
+    type Item = &'b CStr;
+
+    fn next(&mut self) -> Option<&'b CStr> {
+        let [low, high] = *self.0.get(16..18)? else { return None };
+        let (entry, rest) = self.0.split_at_checked(usize::from(u16::from_ne_bytes([low, high])))?;
+        self.0 = rest;
+        CStr::from_bytes_until_nul(entry.get(19..)?).ok()
+    }
 }
 
 pub fn rmdir(path: &CStr) -> Result<()> {
@@ -299,14 +327,16 @@ pub fn signals() -> Result<i32> {
     with_memory!(SIGNALFD4, usize::MAX, mask.as_ptr(), 8, O_CLOEXEC | NONBLOCK).map(|fd| fd as i32)
 }
 
-/// Takes the pending signals from [`signals`]; whether SIGTERM is among them.
-pub fn take_termination(signals: i32) -> bool {
-    // `struct signalfd_siginfo` has 128 bytes and begins with the number. There are two signals,
-    // and none is pending twice.
+/// Takes the pending signals from [`signals`]; if SIGTERM is among them, whose it is: pid and uid.
+pub fn take_termination(signals: i32) -> Option<(u32, u32)> {
+    // `struct signalfd_siginfo` has 128 bytes: number, errno, code, pid, uid and others, four bytes
+    // each. There are two signals, and none is pending twice.
     let mut infos = [0; 256];
     let length = read(signals, &mut infos).unwrap_or(0);
     let taken = infos.get(..length).unwrap_or(&[]);
-    taken.chunks_exact(128).any(|info| info.starts_with(&SIGTERM.to_ne_bytes()))
+    let info = taken.chunks_exact(128).find(|info| info.starts_with(&SIGTERM.to_ne_bytes()))?;
+    let word = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
+    Some((word(12)?, word(16)?))
 }
 
 pub fn send_signal(pidfd: i32, signal: u8) -> Result<()> {
@@ -317,14 +347,14 @@ pub fn accept(socket: i32) -> Result<i32> {
     plain!(ACCEPT4, socket, 0, 0, O_CLOEXEC | NONBLOCK).map(|fd| fd as i32)
 }
 
-/// The user that connected.
-pub fn peer_uid(socket: i32) -> Result<u32> {
+/// Who connected: pid and uid.
+pub fn peer(socket: i32) -> Result<(u32, u32)> {
     const SOL_SOCKET: usize = 1;
     const SO_PEERCRED: usize = 17;
     let mut credentials = [u32::MAX; 3]; // struct ucred: pid, uid, gid
     let mut length = [12_u32];
     with_memory!(GETSOCKOPT, socket, SOL_SOCKET, SO_PEERCRED, credentials.as_mut_ptr(), length.as_mut_ptr())?;
-    Ok(credentials[1])
+    Ok((credentials[0], credentials[1]))
 }
 
 /// One packet. The length is the packet's own, which may be more than the buffer took.

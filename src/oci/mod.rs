@@ -85,7 +85,7 @@ pub(crate) const READ_ONLY_PATHS: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The worker's umask, whatever the caller's was.
-const UMASK: u32 = 0o022;
+pub(crate) const UMASK: u32 = 0o022;
 
 /// The complete document, for a root that is mounted at `root`: an overlay of the spec's layers,
 /// `nodev` and `nosuid`, and writable as yet, because the runtime makes the mount points that the

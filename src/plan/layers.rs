@@ -117,6 +117,7 @@ mod tests {
             image_roots: None,
             own_users: crate::request::UidRange::default(),
             default_limits: crate::DefaultLimits::default(),
+            memory_capacity: None,
         };
         let planned = of(&spec, check_layers(&spec).unwrap(), &settings);
         assert_eq!(planned.iter().map(|layer| layer.used).collect::<Vec<_>>(), [false, true, true]);

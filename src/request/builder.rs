@@ -11,6 +11,7 @@ use super::id::ContainerId;
 use super::identity::Identity;
 use super::mount::{Bind, Mount, Tmpfs};
 use super::path::{AbsolutePath, Destination, LayerPath};
+use super::resources::{ExclusiveCpus, MemoryPromise};
 use super::rules::{Rules, mount_problems};
 use super::seccomp::Seccomp;
 use super::selinux::Selinux;
@@ -108,6 +109,8 @@ pub struct Builder {
     keep_layers: Option<u32>,
     on_exit: OnExit,
     setuid_bits: SetuidBits,
+    exclusive_cpus: Option<ExclusiveCpus>,
+    memory_promise: MemoryPromise,
     problems: Capped<Problem>,
 }
 
@@ -144,6 +147,8 @@ impl Builder {
             keep_layers: None,
             on_exit: OnExit::Keep,
             setuid_bits: SetuidBits::Denied,
+            exclusive_cpus: None,
+            memory_promise: MemoryPromise::Nothing,
             problems: Capped::default(),
         }
     }
@@ -338,6 +343,25 @@ impl Builder {
         self
     }
 
+    /// Processors that the container has for itself: as many as are asked for, of those that no
+    /// other container of the run root names. Where all of them are taken the launch is refused
+    /// ([`Exhausted`](crate::ErrorKind::Exhausted)), with the containers that have them. Field
+    /// `exclusive_cpus`.
+    pub fn exclusive_cpus(mut self, cpus: ExclusiveCpus) -> Builder {
+        self.exclusive_cpus = Some(cpus);
+        self
+    }
+
+    /// What memory is promised to the container; nothing otherwise. A launch is refused
+    /// ([`Exhausted`](crate::ErrorKind::Exhausted)) that would promise more, over all containers of
+    /// the run root, than there is
+    /// ([`SquallBuilder::memory_capacity`](crate::SquallBuilder::memory_capacity)). Needs a memory
+    /// limit. Field `memory_promise`.
+    pub fn memory_promise(mut self, promise: MemoryPromise) -> Builder {
+        self.memory_promise = promise;
+        self
+    }
+
     /// Everything wrong with what was given so far; what is missing is not in it. The first
     /// hundred, then a count.
     #[must_use]
@@ -399,6 +423,8 @@ impl Builder {
             seccomp: &self.seccomp,
             apparmor: &self.apparmor,
             selinux: &self.selinux,
+            exclusive_cpus: self.exclusive_cpus,
+            memory_promise: self.memory_promise,
         }
     }
 
@@ -431,6 +457,8 @@ impl Builder {
             keep_layers: self.keep_layers,
             on_exit: self.on_exit,
             setuid_bits: self.setuid_bits,
+            exclusive_cpus: self.exclusive_cpus,
+            memory_promise: self.memory_promise,
         })
     }
 }

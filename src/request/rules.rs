@@ -12,6 +12,7 @@ use super::apparmor::AppArmor;
 use super::environment::Environment;
 use super::mount::Mount;
 use super::path::LayerPath;
+use super::resources::{ExclusiveCpus, MemoryPromise};
 use super::seccomp::{ProfileDocument, Seccomp};
 use super::selinux::Selinux;
 use super::spec::{Fields, HostDirectory, RootMode};
@@ -78,6 +79,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) seccomp: &'a Seccomp,
     pub(crate) apparmor: &'a AppArmor,
     pub(crate) selinux: &'a Selinux,
+    pub(crate) exclusive_cpus: Option<ExclusiveCpus>,
+    pub(crate) memory_promise: MemoryPromise,
 }
 
 impl<'a> Rules<'a> {
@@ -95,6 +98,8 @@ impl<'a> Rules<'a> {
             seccomp: &fields.seccomp,
             apparmor: &fields.apparmor,
             selinux: &fields.selinux,
+            exclusive_cpus: fields.exclusive_cpus,
+            memory_promise: fields.memory_promise,
         }
     }
 
@@ -120,6 +125,7 @@ impl<'a> Rules<'a> {
         found.memory(self.limits);
         found.cpu(self.limits);
         found.counts(self.limits);
+        found.resources(self.exclusive_cpus, self.memory_promise, self.limits);
         found.timeout(self.timeout);
         found.seccomp(self.seccomp);
         // AppArmor and SELinux exclude each other (LSM_FLAG_EXCLUSIVE): one of the two could never
@@ -245,6 +251,20 @@ impl Found {
         }
     }
 
+    fn resources(&mut self, cpus: Option<ExclusiveCpus>, promise: MemoryPromise, limits: &Limits) {
+        let given = limits.cpuset_cpus.as_ref();
+        match (cpus.map(|cpus| usize::from(cpus.count)), given) {
+            (Some(0), _) => self.add("exclusive_cpus", "0 processors are asked for: expected 1 or more"),
+            (Some(count), Some(list)) if list.count() != count => {
+                self.add("exclusive_cpus", format!("{count} processors are asked for, and {list} are named"));
+            }
+            _ => {}
+        }
+        if promise == MemoryPromise::Limit && limits.memory_bytes.is_none() {
+            self.add("memory_promise", "needs a memory limit: so much is promised");
+        }
+    }
+
     fn timeout(&mut self, timeout: Option<Duration>) {
         match timeout {
             Some(Duration::ZERO) => self.add("timeout", "no time at all is given: expected more than 0 seconds"),
@@ -278,6 +298,15 @@ impl Found {
             self.add(format!("seccomp.{}", problem.field), problem.reason);
         }
     }
+}
+
+/// What is wrong with limits, under the names that they have in a request.
+pub(crate) fn limit_problems(limits: &Limits) -> Vec<Problem> {
+    let mut found = Found::default();
+    found.memory(limits);
+    found.cpu(limits);
+    found.counts(limits);
+    found.0.into_problems("request")
 }
 
 /// What is wrong with the numbers of one mount.

@@ -13,6 +13,7 @@ use super::id::ContainerId;
 use super::identity::Identity;
 use super::mount::Mount;
 use super::path::{AbsolutePath, LayerPath};
+use super::resources::{ExclusiveCpus, MemoryPromise};
 use super::rules::Rules;
 use super::seccomp::Seccomp;
 use super::selinux::Selinux;
@@ -202,6 +203,14 @@ pub struct Fields {
     /// Whether a worker of uid 0 may make setuid programs.
     #[serde(default)]
     pub setuid_bits: SetuidBits,
+    /// Processors that it has for itself. Which they are stands in the limits
+    /// ([`Limits::cpuset_cpus`]) once they have been chosen; a list that is given there is taken as
+    /// it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive_cpus: Option<ExclusiveCpus>,
+    /// What memory is promised to it.
+    #[serde(default, skip_serializing_if = "MemoryPromise::is_nothing")]
+    pub memory_promise: MemoryPromise,
 }
 
 /// A request that keeps all rules. The fields can be read and not written, so it stays what was

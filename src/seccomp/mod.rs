@@ -39,6 +39,9 @@ pub use filter::Filter;
 pub use filter::cross_check::CrossCheck;
 pub use filter::interpreter::Fault;
 pub(crate) use filter::refused;
+
+/// The call table that this library is built for, as the kernel names it.
+pub(crate) const AUDIT_ARCH: u32 = profile::architecture::NATIVE.audit;
 pub use profile::Profile;
 pub use profile::action::Action;
 pub use profile::flags::Flags;

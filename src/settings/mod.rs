@@ -8,6 +8,7 @@ use crate::cgroup::CgroupPath;
 use crate::error::Result;
 use crate::layer::{ImageRoots, OpenLayer};
 use crate::request::{LaunchSpec, UidRange};
+use crate::state::ledger::Ledger;
 use crate::state::own_users::Users;
 use crate::state::run_root::RunRoot;
 use default_limits::DefaultLimits;
@@ -26,12 +27,19 @@ pub(crate) struct Settings {
     pub(crate) own_users: UidRange,
     /// What a container is limited to whose spec does not say.
     pub(crate) default_limits: DefaultLimits,
+    /// How much memory can be promised, if not all that the machine has.
+    pub(crate) memory_capacity: Option<u64>,
 }
 
 impl Settings {
     /// Who has which uid of the range.
     pub(crate) fn users(&self) -> Users {
         Users::new(&self.run_root, self.own_users)
+    }
+
+    /// Who has which processors and memory.
+    pub(crate) fn ledger(&self) -> Ledger {
+        Ledger::new(&self.run_root, self.memory_capacity)
     }
 
     /// Whether the layers, all those of the spec in its order, may be mounted for its user. Gives

@@ -8,21 +8,25 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdir, open, openat, renameat_with};
+use rustix::fs::{
+    FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdir, mkdirat, open, openat, renameat_with,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::ledger::Holding;
 use super::run_root::RunRoot;
 use crate::cgroup::CgroupPath;
 use crate::crash::{self, Role};
 use crate::error::{Cause, Context, Error, ErrorKind, Result};
-use crate::host::{absent, boot_id};
+use crate::host::{ClockId, absent, boot_id, nanoseconds};
+use crate::phase::Phase;
 use crate::request::{AbsolutePath, ContainerId, Identity, LaunchSpec};
 use crate::stage::Stage;
-use crate::state::record;
+use crate::state::record::{self, LaunchRecord};
 
 /// The file with the notes: a line of JSON each, which is only ever added to. So a note is there as
 /// a whole or not at all, and a file system that has become full takes nothing of what was noted
@@ -60,6 +64,9 @@ pub(crate) struct Notes {
     /// What will be in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
+    /// What the container has of its host for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holding: Option<Holding>,
 }
 
 impl Notes {
@@ -84,6 +91,7 @@ impl Notes {
             temporary: later.temporary.or(self.temporary),
             pid_file_user: later.pid_file_user.or(self.pid_file_user),
             pid: later.pid.or(self.pid),
+            holding: later.holding.or(self.holding),
         }
     }
 
@@ -91,6 +99,11 @@ impl Notes {
     pub(crate) fn cgroup(&self) -> Result<Option<(&CgroupPath, Option<u64>)>> {
         let inode = if self.is_of_this_boot()? { self.cgroup_inode } else { None };
         Ok(self.cgroup.as_ref().map(|cgroup| (cgroup, inode)))
+    }
+
+    /// What the container has of its host for itself, by its last note of that.
+    pub(crate) fn holding(self) -> Option<Holding> {
+        self.holding
     }
 
     /// The pid file and its temporary name.
@@ -125,6 +138,20 @@ pub(crate) struct Claim {
     /// Open and locked.
     pub(crate) directory: OwnedFd,
     notes: File,
+}
+
+/// A directory that is held by the process that watches what it is about.
+#[derive(Debug)]
+pub(crate) struct LockedDirectory {
+    pub(crate) path: PathBuf,
+    /// Open and locked.
+    pub(crate) open: OwnedFd,
+}
+
+impl From<Claim> for LockedDirectory {
+    fn from(claim: Claim) -> LockedDirectory {
+        LockedDirectory { path: claim.path, open: claim.directory }
+    }
 }
 
 impl Claim {
@@ -175,12 +202,69 @@ impl Claim {
         self.note(Stage::Clone, &Notes { pid: Some(pid), ..Notes::default() })
     }
 
-    fn note(&self, stage: Stage, notes: &Notes) -> Result<()> {
-        let mut line = serde_json::to_vec(notes).expect("notes are plain data");
-        line.push(b'\n');
-        let mut file = &self.notes;
-        file.write_all(&line).at(stage, self.path.display(), "write(claim)")
+    /// Notes what the container has of its host for itself, in place of what was noted before.
+    pub(crate) fn note_holding(&self, holding: &Holding) -> Result<()> {
+        self.note(Stage::Claim, &Notes { holding: Some(holding.clone()), ..Notes::default() })
     }
+
+    fn note(&self, stage: Stage, notes: &Notes) -> Result<()> {
+        append(&self.notes, &self.path, stage, notes)
+    }
+}
+
+/// Notes for a container that is there what it has of its host for itself from now on.
+pub(crate) fn note_holding(directory: &Path, holding: &Holding) -> Result<()> {
+    let file = File::options().append(true).open(lock_file(directory));
+    let file = file.at(Stage::Claim, directory.display(), "open(claim)")?;
+    append(&file, directory, Stage::Claim, &Notes { holding: Some(holding.clone()), ..Notes::default() })
+}
+
+fn append(mut file: &File, directory: &Path, stage: Stage, notes: &Notes) -> Result<()> {
+    let mut line = serde_json::to_vec(notes).expect("notes are plain data");
+    line.push(b'\n');
+    file.write_all(&line).at(stage, directory.display(), "write(claim)")
+}
+
+/// Where the exec sessions of a container are, in its directory: one directory each, with the same
+/// files as a container's.
+pub(crate) const EXEC: &str = "exec";
+
+/// Makes and locks the directory of a further program in a running container, under a new id.
+pub(crate) fn make_exec(container: &Path, record: &LaunchRecord) -> Result<LockedDirectory> {
+    let object = format!("container '{}'", record.id);
+    let gone = || Error::wrong_phase(Stage::Claim, &object, "exec", Phase::Exited, Phase::Running);
+    // Held first and looked into then: by the same path there may be another container by now.
+    let held = open_directory(container).map_err(|errno| match errno {
+        Errno::NOENT => gone(),
+        errno => Error::system(Stage::Claim, &object, "open", errno),
+    })?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    if record::read_launch(&path)?.is_none_or(|found| found.init != record.init) {
+        return Err(gone());
+    }
+    let private = Mode::from_raw_mode(0o700);
+    match mkdirat(&held, EXEC, private) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno).at(Stage::Claim, &object, "mkdir(exec)"),
+    }
+    for _ in 0..ATTEMPTS {
+        let name = format!("{EXEC}/{}", new_id());
+        match mkdirat(&held, &name, private) {
+            Err(Errno::EXIST) => continue,
+            other => other.at(Stage::Claim, &object, "mkdir(exec)")?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = openat(&held, &name, flags, Mode::empty()).at(Stage::Claim, &object, "open(exec)")?;
+        flock(&open, FlockOperation::NonBlockingLockExclusive).at(Stage::Claim, &object, "flock(exec)")?;
+        return Ok(LockedDirectory { path: container.join(name), open });
+    }
+    let cause = Cause::LostRace { attempts: ATTEMPTS, prize: "an id for it".to_owned() };
+    Err(Error::new(ErrorKind::Exhausted, Stage::Claim, object, "mkdir(exec)", cause))
+}
+
+/// Twelve hexadecimal digits, as podman shows of its ids: the clock's, and so another one each time.
+fn new_id() -> String {
+    format!("{:012x}", nanoseconds(ClockId::Realtime) & 0xffff_ffff_ffff)
 }
 
 /// Makes a directory without a name and locks it. Until it is locked it looks as if its launch had
@@ -251,6 +335,12 @@ impl Holder {
     }
 }
 
+/// The file of a container's directory by whose lock changes of the container come one after the
+/// other.
+pub(crate) fn lock_file(directory: &Path) -> PathBuf {
+    directory.join(NOTES)
+}
+
 /// Holds the directory for the one that removes it, until the answer is dropped. Nothing: somebody
 /// else holds it, or it is gone.
 pub(crate) fn hold(directory: &Path) -> Result<Option<OwnedFd>> {
@@ -295,7 +385,20 @@ pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
         return Ok(());
     };
     crash::point(Role::Caller, Stage::Remove);
-    absent(fs::remove_dir_all(&unnamed)).at(Stage::Remove, unnamed.display(), "rmdir")
+    remove_all(&unnamed)
+}
+
+/// Removes a directory with everything in it. Whoever watches an exec session may be writing its
+/// end just now, and has nothing to write after it.
+fn remove_all(directory: &Path) -> Result<()> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match absent(fs::remove_dir_all(directory)) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => last = Some(error),
+            other => return other.at(Stage::Remove, directory.display(), "rmdir"),
+        }
+    }
+    last.map_or(Ok(()), Err).at(Stage::Remove, directory.display(), "rmdir")
 }
 
 /// Where the directory is now; `None` where it is not there (any more).

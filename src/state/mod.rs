@@ -4,6 +4,7 @@
 //! It is read here without being judged.
 
 pub(crate) mod claim;
+pub(crate) mod ledger;
 pub(crate) mod own_users;
 pub mod record;
 pub(crate) mod run_root;

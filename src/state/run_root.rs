@@ -4,6 +4,7 @@
 //! <run-root>/                     default /run/squall
 //!   layers/<layer-id>/            mnt (the pin), loop (hint), lock
 //!   users/                        which container has which uid (`own_users`)
+//!   containers/                   locked while processors or memory are claimed (`ledger`)
 //!   containers/<id>/              claim (what the launch makes elsewhere), record.json, exit.json, monitor.sock
 //!   removed/<id>                  how a container ended that was removed with its end; the newest 128, until somebody reaps
 //! ```

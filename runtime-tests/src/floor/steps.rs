@@ -124,6 +124,8 @@ impl Steps {
             }
             "place" => sys::write(self.held(words), self.child.to_string().as_bytes()),
             "gate" => sys::read_byte(self.gate),
+            "process" => self.hold(words, |words| sys::open_process(words.number() as i32)),
+            "enter" => sys::set_namespaces(self.held(words), words.number()),
             "unshare" => sys::unshare(words.number()),
             "hostname" => sys::set_host_name(words.next()),
             "loopback" => sys::bring_loopback_up(),

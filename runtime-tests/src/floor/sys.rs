@@ -35,6 +35,7 @@ unsafe extern "C" {
     #[link_name = "unshare"]
     fn c_unshare(flags: c_int) -> c_int;
     fn sethostname(name: *const c_char, length: usize) -> c_int;
+    fn setns(fd: c_int, kind: c_int) -> c_int;
     fn setsid() -> c_int;
     fn umask(mask: c_uint) -> c_uint;
     fn prctl(option: c_int, ...) -> c_int;
@@ -294,6 +295,19 @@ pub fn wait(child: i32) -> i32 {
     // SAFETY: see the top of the file.
     unsafe { waitpid(child, &raw mut status, 0) };
     if status & 0x7f == 0 { (status >> 8) & 0xff } else { 128 + (status & 0x7f) }
+}
+
+/// A pidfd.
+pub fn open_process(pid: i32) -> i32 {
+    const PIDFD_OPEN: c_long = 434;
+    // SAFETY: plain numbers.
+    unsafe { syscall(PIDFD_OPEN, pid, 0) as i32 }
+}
+
+/// Enters namespaces of a process, by its pidfd.
+pub fn set_namespaces(process: i32, flags: u64) -> i32 {
+    // SAFETY: plain numbers.
+    unsafe { setns(process, flags as c_int) }
 }
 
 pub fn unshare(flags: u64) -> i32 {

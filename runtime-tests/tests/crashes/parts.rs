@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use runtime_tests::roles::Role;
-use squall::request::{Identity, LaunchSpec, OnExit};
+use squall::request::{ExecSpec, Identity, LaunchSpec, OnExit};
 use squall::{Container, Ended, Spawner, Squall, Stdio, Trim};
 
 pub const ROLES: &[Role] = &[
@@ -14,6 +14,7 @@ pub const ROLES: &[Role] = &[
     ("launch-by-spawner", |args| launch(args, OnExit::Keep, Forked::BySpawner)),
     ("stop", stop),
     ("remove", remove),
+    ("exec", exec),
     ("wait", wait),
     ("reap", reap),
 ];
@@ -71,6 +72,19 @@ fn stop(args: &[String]) {
         Container::Running(running) => running.stop(15, Duration::from_secs(10)).map(drop),
         _ => Ok(()),
     });
+}
+
+/// A program that is there until its container ends.
+fn exec(args: &[String]) {
+    let stage = stage(args);
+    let squall = stage.squall.build().unwrap_or_else(|error| panic!("{error}"));
+    let spec = ExecSpec::new(["/bin/probe", "sleep", LONGEST]);
+    finish(squall.attach(stage.id).and_then(|container| match container {
+        Container::Running(running) => {
+            squall.exec(&running, &spec, Stdio::null().expect("there is /dev/null")).map(drop)
+        }
+        other => panic!("{other:?}"),
+    }));
 }
 
 fn wait(args: &[String]) {

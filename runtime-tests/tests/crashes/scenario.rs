@@ -25,6 +25,8 @@ pub enum Scenario {
     LaunchBySpawner,
     /// A program creates a container, and then starts it.
     CreateAndStart,
+    /// A further program is executed in a running container.
+    Exec,
     /// A running container is waited for.
     Wait,
     /// A running container is stopped.
@@ -46,10 +48,11 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 12] = [
+    pub const ALL: [Scenario; 13] = [
         Scenario::Launch,
         Scenario::LaunchBySpawner,
         Scenario::CreateAndStart,
+        Scenario::Exec,
         Scenario::Wait,
         Scenario::Stop,
         Scenario::Remove,
@@ -66,6 +69,7 @@ impl Scenario {
             Scenario::Launch => "launch:",
             Scenario::LaunchBySpawner => "launch by spawner:",
             Scenario::CreateAndStart => "create and start:",
+            Scenario::Exec => "exec:",
             Scenario::Wait => "wait:",
             Scenario::Stop => "stop:",
             Scenario::Remove => "remove:",
@@ -89,6 +93,7 @@ impl Scenario {
         match self {
             Scenario::LaunchBySpawner => "launch-by-spawner",
             Scenario::CreateAndStart => "create-and-start",
+            Scenario::Exec => "exec",
             Scenario::Wait => "wait",
             Scenario::Stop => "stop",
             Scenario::Remove | Scenario::RemoveRunning => "remove",
@@ -108,7 +113,7 @@ impl Scenario {
             }
         };
         match self {
-            Scenario::Wait | Scenario::Stop | Scenario::RemoveRunning => play("launch"),
+            Scenario::Exec | Scenario::Wait | Scenario::Stop | Scenario::RemoveRunning => play("launch"),
             Scenario::Remove => {
                 play("launch");
                 play("stop");
@@ -222,7 +227,8 @@ impl Scenario {
 
     /// A part that was not itself the victim, and was not hindered, has to succeed.
     fn check_success(self, point: &str, fault: Fault, ended: &Ended, verdict: &mut Verdict) {
-        let hindered = point.starts_with("caller") && fault.ends_its_victim() || self.launches();
+        let forks = self.launches() || self == Scenario::Exec;
+        let hindered = point.starts_with("caller") && fault.ends_its_victim() || forks;
         if !hindered && !ended.success && fault != Fault::Eio {
             verdict.other.push(format!("it failed: {}", ended.text));
         }
@@ -242,7 +248,7 @@ impl Scenario {
 
     /// Whether the worker is told to end in it.
     pub fn tells_to_end(self) -> bool {
-        !self.launches() && self != Scenario::MonitorStarts
+        !self.launches() && !matches!(self, Scenario::Exec | Scenario::MonitorStarts)
     }
 }
 

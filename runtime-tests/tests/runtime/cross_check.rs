@@ -47,14 +47,18 @@ fn both(worker: &Worker<'_>) -> [Usage; 2] {
     fs::write(&file, thaw).unwrap();
     worker.kill();
     assert!(ours.pids_peak.is_none_or(|peak| Some(peak) >= ours.pids_current), "{ours:?}");
-    // That crate has no such numbers.
-    let mut known = ours;
-    known.pids_peak = None;
-    known.cpu_pressure_us = None;
-    known.memory_pressure_us = None;
-    known.memory_pressure_full_us = None;
-    known.io_pressure_us = None;
-    known.io_pressure_full_us = None;
+    // What that crate has as well.
+    let mut known = Usage::default();
+    known.cpu_usage_us = ours.cpu_usage_us;
+    known.cpu_throttled_periods = ours.cpu_throttled_periods;
+    known.cpu_throttled_us = ours.cpu_throttled_us;
+    known.memory_current_bytes = ours.memory_current_bytes;
+    known.memory_peak_bytes = ours.memory_peak_bytes;
+    known.memory_limit_bytes = ours.memory_limit_bytes;
+    known.oom_kills = ours.oom_kills;
+    known.pids_current = ours.pids_current;
+    known.pids_limit = ours.pids_limit;
+    known.pids_refused = ours.pids_refused;
     [known, theirs]
 }
 

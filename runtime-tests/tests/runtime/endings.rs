@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use runtime_tests::{Bed, Call, Worker, cases, host, until};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 cases![
     a_frozen_worker_is_stopped_killed_and_removed,
@@ -15,6 +16,9 @@ cases![
     a_worker_below_a_frozen_cgroup_is_not_said_to_have_been_stopped,
     a_worker_without_its_first_thread_is_alive_and_can_be_stopped,
     a_monitor_that_is_stopped_does_not_keep_its_worker_from_ending,
+    who_began_to_stop_it_is_known,
+    the_system_call_that_a_filter_killed_for_is_known,
+    a_limit_of_processes_that_was_met_is_told,
 ];
 
 /// How long a stop may take that gives no grace: the bound of the errors that these tests are about
@@ -192,4 +196,61 @@ fn a_monitor_that_is_stopped_does_not_keep_its_worker_from_ending(bed: &Bed) {
     assert!(!host::is_alive(pid));
     // It has been continued, and wrote down what it saw.
     assert_eq!(worker.wait(), 137);
+}
+
+fn stopped_by(worker: &Worker<'_>) -> Value {
+    until("its end is known", || Some(worker.inspect()["exit"].clone()).filter(|exit| !exit.is_null()))["stopped_by"]
+        .clone()
+}
+
+fn who_began_to_stop_it_is_known(bed: &Bed) {
+    let worker = |flags: &[&str]| bed.start(flags, &["exit-on-signal", "600000"]);
+    let timed = worker(&["--timeout", "0.2"]);
+    assert_eq!(stopped_by(&timed), json!({ "kind": "deadline" }));
+    let asked = worker(&[]);
+    let stop = bed.squall(&["stop", &asked.id]).into_command().spawn().unwrap();
+    let pid = stop.id();
+    assert!({ stop }.wait().unwrap().success());
+    assert_eq!(stopped_by(&asked), json!({ "kind": "request", "pid": pid }));
+    let told = worker(&[]);
+    kill_process(Pid::from_raw(told.monitor() as i32).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(stopped_by(&told), json!({ "kind": "signal", "pid": std::process::id(), "uid": 0 }));
+    // Nobody did.
+    let killed = worker(&[]);
+    kill_process(Pid::from_raw(killed.pid() as i32).unwrap(), Signal::KILL).unwrap();
+    assert_eq!(stopped_by(&killed), Value::Null);
+    // The first one counts.
+    let twice = bed.start(&[], &["ignore-term", "600000"]);
+    kill_process(Pid::from_raw(twice.monitor() as i32).unwrap(), Signal::TERM).unwrap();
+    bed.squall(&["stop", "--time", "0", &twice.id]).ok();
+    assert_eq!(stopped_by(&twice)["kind"], "signal");
+}
+
+fn the_system_call_that_a_filter_killed_for_is_known(bed: &Bed) {
+    let profile = bed.file("kills.json");
+    let rules = json!([{ "names": ["unshare"], "action": "SCMP_ACT_KILL_PROCESS" }]);
+    fs::write(&profile, json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules }).to_string()).unwrap();
+    let option = format!("seccomp={profile}");
+    let probe = ["try", "unshare", "", "131072"];
+    let run = bed.run(&["--name", "w", "--security-opt", &option], &probe).output();
+    let worker = bed.worker("w");
+    let exit = worker.inspect()["exit"].clone();
+    assert_eq!((run.code(), &exit["exit"]["signal"]), (128 + 31, &json!(31)), "{run}");
+    assert_eq!(exit["seccomp_kill"], json!({ "syscall": libc::SYS_unshare, "arch": 0xc000_003e_u32 }), "{exit}");
+    assert!(run.stderr.contains("its seccomp filter killed it for the system call unshare"), "{run}");
+    // A SIGSYS that no filter sent.
+    let other = bed.start(&[], &["sleep", "600000"]);
+    bed.squall(&["exec", "-d", &other.id, "/bin/probe", "sleep", "600000"]).ok();
+    let session = || other.inspect()["exec_sessions"][0].clone();
+    kill_process(Pid::from_raw(session()["pid"].as_i64().unwrap() as i32).unwrap(), Signal::SYS).unwrap();
+    let exit = until("its end is known", || Some(session()["exit"].clone()).filter(|exit| !exit.is_null()));
+    assert_eq!((&exit["exit"]["signal"], &exit["seccomp_kill"]), (&json!(31), &Value::Null));
+    other.kill();
+}
+
+fn a_limit_of_processes_that_was_met_is_told(bed: &Bed) {
+    let run = bed.run(&["--name", "w", "--pids-limit", "4"], &["fork", "10"]).output();
+    let exit = bed.worker("w").inspect()["exit"].clone();
+    assert!(exit["pids_limit_hits"].as_u64() >= Some(1), "{exit}");
+    assert_eq!(run.stderr.contains("its limit of processes refused"), run.code() != 0, "{run}");
 }

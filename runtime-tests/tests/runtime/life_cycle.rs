@@ -318,7 +318,7 @@ fn what_runs_is_removed_only_by_force(bed: &Bed) {
 
 fn stats_are_those_of_the_kernel(bed: &Bed) {
     let worker = bed.start(&["--memory", "64m", "--pids-limit", "20"], &["sleep", "600000"]);
-    let stats = bed.squall(&["stats", "--no-stream", "--json", &worker.id]).json();
+    let stats = &bed.squall(&["stats", "--no-stream", "--json", &worker.id]).json()[0];
     assert_eq!(
         (&stats["id"], &stats["memory_limit_bytes"]),
         (&worker.id.as_str().into(), &(64u64 << 20).into()),

@@ -129,7 +129,7 @@ fn pressure_is_told_where_the_kernel_counts_it(bed: &Bed) {
     let worker = bed.start(&["--name", "burner", "--cpus", "0.05"], &["burn", "600000"]);
     until("there is a figure, or none ever", || {
         let stats = bed.squall(&["stats", "--no-stream", "--json", "burner"]).json();
-        let waited = stats["cpu_pressure_us"].as_u64();
+        let waited = stats[0]["cpu_pressure"]["some"]["total_us"].as_u64();
         assert!(counted || waited.is_none(), "{stats}");
         (!counted || waited.is_some_and(|us| us > 0)).then_some(())
     });

@@ -6,6 +6,7 @@ mod attacks;
 mod binds;
 mod confinement;
 mod corrupt;
+mod courtesy;
 mod crashes;
 mod created;
 mod cross_check;
@@ -15,6 +16,7 @@ mod endings;
 mod erofs;
 mod events;
 mod examples;
+mod exec;
 mod exhaustion;
 mod foreground;
 mod hanging;
@@ -22,8 +24,10 @@ mod identity;
 mod inheritance;
 mod layers;
 mod leaking;
+mod ledger;
 mod life_cycle;
 mod limits;
+mod metrics;
 mod mounts;
 mod namespaces;
 mod opened;
@@ -41,10 +45,12 @@ mod seccomp;
 mod services;
 mod spawner;
 mod spellings;
+mod statistics;
 mod storm;
 mod streams;
 mod terminal;
 mod traps;
+mod updating;
 mod versions;
 mod waiting;
 
@@ -75,8 +81,10 @@ fn every_case() -> Vec<runtime_tests::Case> {
         pid_file::CASES,
         removal::CASES,
         limits::CASES,
+        courtesy::CASES,
         crashes::CASES,
         created::CASES,
+        exec::CASES,
         layers::CASES,
         restart::CASES,
         hanging::CASES,
@@ -99,9 +107,13 @@ fn every_case() -> Vec<runtime_tests::Case> {
         spawner::CASES,
         terminal::CASES,
         traps::CASES,
+        ledger::CASES,
+        updating::CASES,
         versions::CASES,
         waiting::CASES,
         leaking::CASES,
+        statistics::CASES,
+        metrics::CASES,
     ]
     .concat()
 }
@@ -110,6 +122,7 @@ fn main() {
     runtime_tests::roles::become_one_of(&[
         namespaces::ROLES,
         oracle::ROLES,
+        courtesy::ROLES,
         embedder::ROLES,
         examples::ROLES,
         exhaustion::ROLES,

@@ -58,9 +58,10 @@ const FLOORS: &[&[&str]] = &[
     &["error", "crash", "child_task"],
     &["exhausted", "host", "process"],
     &["reactor"],
-    &["document", "fsmount", "squashfs", "signal_stream"],
+    &["document", "fsmount", "squashfs", "signal_stream", "stdio"],
     // The kernel's and the host's parts, one by one.
-    &["cgroup", "seccomp", "monitor"],
+    &["cgroup", "seccomp"],
+    &["monitor"],
     &["systemd"],
     // What is asked for: rules alone.
     &["request"],
@@ -76,6 +77,7 @@ const FLOORS: &[&[&str]] = &[
     &["runtime"],
     &["reap"],
     &["events"],
+    &["usages"],
     // What tests may have of all that.
     &["testing"],
 ];

@@ -21,7 +21,7 @@ cases![
 /// Microseconds of processor time that it has used.
 fn used(bed: &Bed, worker: &Worker<'_>) -> u64 {
     let usage = bed.squall(&["stats", "--no-stream", "--json", &worker.id]).json();
-    usage["cpu_usage_us"].as_u64().unwrap_or_else(|| panic!("{usage}"))
+    usage[0]["cpu_usage_us"].as_u64().unwrap_or_else(|| panic!("{usage}"))
 }
 
 fn paused<'b>(bed: &'b Bed, flags: &[&str], probe: &[&str]) -> Worker<'b> {

@@ -16,16 +16,19 @@ use rustix::io::Errno;
 
 use crate::cgroup::explain::explained;
 use crate::cgroup::file;
-use crate::cgroup::limits::Limits;
 use crate::cgroup::limits::cpu_list::CpuList;
+use crate::cgroup::limits::{Field, Limits};
 use crate::cgroup::machine::controller::Controller;
-use crate::cgroup::machine::layout::Hierarchy;
+use crate::cgroup::machine::layout::{Hierarchy, Layout};
 use crate::cgroup::path::CgroupPath;
 use crate::error::{Error, Result};
 use crate::stage::Stage;
 
 /// The two files, and what makes a sibling's value its own alone.
 const FILES: [(&str, &str); 2] = [("cpuset.cpus", "cpuset.cpu_exclusive"), ("cpuset.mems", "cpuset.mem_exclusive")];
+
+/// The limits that they carry.
+const FIELDS: [Field; 2] = [Field::CpusetCpus, Field::CpusetMems];
 
 /// Whether groups of this hierarchy begin without processors.
 pub(in crate::cgroup) fn needs_values(hierarchy: &Hierarchy) -> bool {
@@ -60,6 +63,50 @@ pub(in crate::cgroup) fn preview(
         }
     }
     (writes, obstacles)
+}
+
+/// Widens what was filled here of the cgroups above `path`, as for a new one, where its own list of
+/// `changed` is to change.
+pub(in crate::cgroup) fn widen_parents(hierarchy: &Hierarchy, path: &CgroupPath, changed: &[Field]) -> Result<()> {
+    let parent = path.ancestors().last().unwrap_or_default();
+    for ((file, exclusive), field) in FILES.into_iter().zip(FIELDS) {
+        if changed.contains(&field) {
+            Values { hierarchy, file, exclusive }.fill(parent)?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes of the cgroup's changed lists which are inherited, and which somebody asked for.
+pub(in crate::cgroup) fn mark(hierarchy: &Hierarchy, path: &CgroupPath, limits: &Limits, changed: &[Field]) {
+    let own = [limits.cpuset_cpus.is_some(), limits.cpuset_mems.is_some()];
+    for (((file, _), field), own) in FILES.into_iter().zip(FIELDS).zip(own) {
+        match own {
+            _ if !changed.contains(&field) => {}
+            true => mark::clear(&hierarchy.directory(path), file),
+            false => mark::set(&hierarchy.directory(path), file),
+        }
+    }
+}
+
+/// The processors and the memory nodes that the cgroup `path` can have: those of its parent, but
+/// for what siblings have for themselves (v1). `None` where that is not to be seen. The cgroup, and
+/// those above it, need not be there.
+pub(in crate::cgroup) fn available(
+    hierarchy: &Hierarchy,
+    path: &CgroupPath,
+) -> std::result::Result<(Option<CpuList>, Option<CpuList>), String> {
+    let [cpus, mems] = FILES.map(|(file, exclusive)| {
+        let values = Values { hierarchy, file, exclusive };
+        if hierarchy.is_v2() { Ok(values.effective_above(path)) } else { values.left_for(path) }
+    });
+    Ok((cpus?, mems?))
+}
+
+/// The processors that a container's cgroup at `path`, which need not be there, can have. `None`
+/// where the machine has no cpusets, or siblings have all for themselves.
+pub(crate) fn available_cpus(layout: &Layout, path: &CgroupPath) -> Option<CpuList> {
+    available(layout.holder(Controller::Cpuset)?, path).ok()?.0
 }
 
 /// One file of every cpuset of a hierarchy.
@@ -128,6 +175,23 @@ impl Values<'_> {
             above = wanted;
         }
         Ok(above)
+    }
+
+    /// What the parent has or will have, but for what siblings have for themselves.
+    fn left_for(&self, path: &CgroupPath) -> std::result::Result<Option<CpuList>, String> {
+        let above = self.preview(path, false, &mut Vec::new())?;
+        let parent = path.ancestors().last().unwrap_or_default();
+        let left =
+            self.left(parent, path.as_str(), &above).map_err(|taken| self.nothing_left(path.as_str(), &taken))?;
+        Ok(left.parse().ok())
+    }
+
+    /// On v2: what the nearest cgroup above that has the controller can use.
+    fn effective_above(&self, path: &CgroupPath) -> Option<CpuList> {
+        let above = std::iter::once("").chain(path.ancestors()).collect::<Vec<_>>();
+        let file = format!("{}.effective", self.file);
+        let shown = |cgroup: &str| file::read_short(CWD, &format!("{}/{file}", self.hierarchy.below(cgroup))).ok();
+        above.into_iter().rev().find_map(shown)?.as_str().trim_end().parse().ok()
     }
 
     /// Of what the parent has, what no sibling has for itself; the error names the siblings that
@@ -237,7 +301,7 @@ pub fn findings(hierarchy: &Hierarchy, parent: &CgroupPath) -> Vec<(String, Stri
 /// The mark of a value that was written here.
 #[cfg(not(test))]
 mod mark {
-    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 
     fn name(file: &str) -> String {
         format!("trusted.squall.{file}")
@@ -247,6 +311,10 @@ mod mark {
     /// it is filled.
     pub(in crate::cgroup) fn set(directory: &str, file: &str) {
         let _ = setxattr(directory, name(file), b"1", XattrFlags::empty());
+    }
+
+    pub(in crate::cgroup) fn clear(directory: &str, file: &str) {
+        let _ = removexattr(directory, name(file));
     }
 
     pub(in crate::cgroup) fn is_set(directory: &str, file: &str) -> bool {
@@ -265,6 +333,10 @@ mod mark {
         if std::path::Path::new(directory).exists() {
             std::fs::write(name(directory, file), "").unwrap();
         }
+    }
+
+    pub(in crate::cgroup) fn clear(directory: &str, file: &str) {
+        let _ = std::fs::remove_file(name(directory, file));
     }
 
     pub(in crate::cgroup) fn is_set(directory: &str, file: &str) -> bool {

@@ -5,9 +5,11 @@
 //! process creates it; the monitor opens it again after its exec.
 
 pub(super) mod apply;
+pub(super) mod change;
 pub(super) mod cpuset;
 pub(super) mod device_program;
 pub(super) mod directory;
+pub(super) mod fits;
 pub(super) mod subtree;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -124,7 +126,6 @@ impl Cgroup {
     }
 
     /// The layout it was made in.
-    #[cfg(any(test, feature = "testing"))]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }

@@ -17,7 +17,7 @@ use crate::stage::Stage;
 
 /// Controllers that give numbers worth having even where nothing is limited. A machine that does
 /// not hand them down loses those numbers only.
-const COUNTING: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Cpu];
+const COUNTING: [Controller; 4] = [Controller::Memory, Controller::Pids, Controller::Cpu, Controller::Io];
 
 /// Makes the controllers that limits need, and those that count, work in the cgroup `path`.
 pub(in crate::cgroup) fn enable(

@@ -40,10 +40,20 @@ pub enum CpuListProblem {
 
 impl CpuList {
     /// Those that are not in the other list; nothing where that has them all.
-    pub(in crate::cgroup) fn without(&self, other: &CpuList) -> Option<CpuList> {
-        let members = |list: &CpuList| list.0.iter().flat_map(|(from, to)| *from..=*to).collect::<BTreeSet<u16>>();
-        let left = members(self).difference(&members(other)).map(u16::to_string).collect::<Vec<_>>();
-        left.join(",").parse().ok()
+    pub(crate) fn without(&self, other: &CpuList) -> Option<CpuList> {
+        let members = |list: &CpuList| list.numbers().collect::<BTreeSet<u16>>();
+        CpuList::of(members(self).difference(&members(other)).copied())
+    }
+
+    /// The list of these numbers; nothing where there is none, or one is too high.
+    pub(crate) fn of(numbers: impl IntoIterator<Item = u16>) -> Option<CpuList> {
+        let numbers = numbers.into_iter().map(|number| number.to_string()).collect::<Vec<_>>();
+        numbers.join(",").parse().ok()
+    }
+
+    /// Its numbers, ascending.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().flat_map(|(from, to)| *from..=*to)
     }
 
     /// How many processors or nodes the list holds.

@@ -122,7 +122,7 @@ pub(in crate::cgroup) fn plan(limits: &Limits, hierarchy: &Hierarchy) -> Vec<Ste
     steps
 }
 
-fn plain(field: Field, file: &'static str, value: impl ToString) -> Setting {
+pub(super) fn plain(field: Field, file: &'static str, value: impl ToString) -> Setting {
     Setting { field, choices: vec![(file, value.to_string())], check: Check::Words, absent: Absent::Refused }
 }
 
@@ -144,7 +144,7 @@ fn cpu_v2(limits: &Limits) -> Option<Step> {
     Some(Step::Set(plain(field, "cpu.max", value)))
 }
 
-fn shares_setting(shares: u64, v2: bool) -> Setting {
+pub(super) fn shares_setting(shares: u64, v2: bool) -> Setting {
     if v2 {
         plain(Field::CpuShares, "cpu.weight", weight_of_shares(shares))
     } else {
@@ -173,20 +173,18 @@ fn weight_of_shares(shares: u64) -> u64 {
 }
 
 fn cpuset(limits: &Limits, v2: bool) -> impl Iterator<Item = Step> {
-    let setting = |field, file, effective: &'static str, list: &CpuList| {
-        let shown = if v2 { effective } else { file };
-        let check = Check::Cpus(list.clone(), shown);
-        Step::Set(Setting { field, choices: vec![(file, list.to_string())], check, absent: Absent::Refused })
+    let fields = [(Field::CpusetCpus, &limits.cpuset_cpus), (Field::CpusetMems, &limits.cpuset_mems)];
+    fields.into_iter().filter_map(move |(field, list)| Some(Step::Set(list_setting(field, list.as_ref()?, v2))))
+}
+
+/// The processors, or the memory nodes.
+pub(super) fn list_setting(field: Field, list: &CpuList, v2: bool) -> Setting {
+    let (file, effective) = match field {
+        Field::CpusetMems => ("cpuset.mems", "cpuset.mems.effective"),
+        _ => ("cpuset.cpus", "cpuset.cpus.effective"),
     };
-    let cpus = limits
-        .cpuset_cpus
-        .as_ref()
-        .map(|list| setting(Field::CpusetCpus, "cpuset.cpus", "cpuset.cpus.effective", list));
-    let mems = limits
-        .cpuset_mems
-        .as_ref()
-        .map(|list| setting(Field::CpusetMems, "cpuset.mems", "cpuset.mems.effective", list));
-    cpus.into_iter().chain(mems)
+    let check = Check::Cpus(list.clone(), if v2 { effective } else { file });
+    Setting { field, choices: vec![(file, list.to_string())], check, absent: Absent::Refused }
 }
 
 /// Memory goes first: the sum of memory and swap must never be below it, and a new cgroup has no
@@ -216,7 +214,7 @@ fn memory_v2(limits: &Limits) -> Option<Step> {
     pair(memory, swap)
 }
 
-fn swap_setting(swap: SwapLimit, file: &'static str, value: String) -> Setting {
+pub(super) fn swap_setting(swap: SwapLimit, file: &'static str, value: String) -> Setting {
     let (check, absent) = match swap {
         SwapLimit::Total(_) => (Check::Words, Absent::NeedsNoSwap),
         SwapLimit::Unlimited => (Check::NoLimit, Absent::Reported),
@@ -224,7 +222,7 @@ fn swap_setting(swap: SwapLimit, file: &'static str, value: String) -> Setting {
     Setting { field: Field::MemorySwapBytes, choices: vec![(file, value)], check, absent }
 }
 
-fn weight_setting(weight: u16, v2: bool) -> Setting {
+pub(super) fn weight_setting(weight: u16, v2: bool) -> Setting {
     let plain = weight.to_string();
     let choices = if v2 {
         // `io.weight` has the scale 1 to 10 000, that of BFQ is the one of v1.
@@ -236,7 +234,7 @@ fn weight_setting(weight: u16, v2: bool) -> Setting {
     Setting { field: Field::BlkioWeight, choices, check: Check::LastWord, absent: Absent::Reported }
 }
 
-fn pair(first: Option<Setting>, second: Option<Setting>) -> Option<Step> {
+pub(super) fn pair(first: Option<Setting>, second: Option<Setting>) -> Option<Step> {
     match (first, second) {
         (Some(first), Some(second)) => Some(Step::Pair(first, second)),
         (one, other) => one.or(other).map(Step::Set),

@@ -4,9 +4,12 @@
 //! anything and knows no file names; those are in `plan`. Any process may use it.
 
 pub(super) mod adjustment;
+pub(super) mod changes;
 pub(super) mod cpu_list;
 pub(super) mod device_rules;
 pub(super) mod kernel_values;
+pub(super) mod live_values;
+mod oci_changes;
 
 use serde::{Deserialize, Serialize};
 
@@ -206,7 +209,7 @@ impl Limits {
     }
 }
 
-fn problem(field: Field, reason: &str) -> Problem {
+pub(super) fn problem(field: Field, reason: &str) -> Problem {
     Problem { field: field.name().into(), reason: reason.into() }
 }
 

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::exec_stub;
 use super::interpreter;
 use super::interpreter::Problem;
+use super::terminal;
 use crate::error::{Cause, Context, Error, ErrorKind, FileAspect};
 use crate::host::kind_of_file;
 use crate::launch::report::Reporter;
@@ -47,6 +48,8 @@ pub(crate) struct Workload {
     /// The attribute that confines the worker from its exec on, below `/proc`, and what the program
     /// in between writes to it.
     pub(crate) confinement: Option<[CString; 2]>,
+    /// Its end of a terminal of its own, which becomes its streams.
+    pub(crate) terminal: Option<Rc<OwnedFd>>,
 }
 
 impl Executor for Workload {
@@ -70,16 +73,19 @@ impl Executor for Workload {
 
 impl Workload {
     /// Returns only with why it could not.
-    fn become_program(&self, reporter: &Reporter<'_>) -> Error {
+    pub(in crate::launch) fn become_program(&self, reporter: &Reporter<'_>) -> Error {
         let program = match self.program() {
             Ok(program) => program,
             Err(error) => return error,
         };
         reporter.ready();
-        if let Err(error) = super::wait_for_admission(&self.admission) {
+        if let Err(error) = super::worker::wait_for_admission(&self.admission) {
             return error;
         }
         reporter.enter(Stage::Become);
+        if let Some(Err(error)) = self.terminal.as_deref().map(terminal::take) {
+            return error;
+        }
         // From here on the report pipe is what init dies by: the worker outlives its launch process
         // and its monitor.
         let _ = sys::on_parent_death(ParentDeath::Survive);
@@ -222,6 +228,7 @@ mod tests {
             root_filter: None,
             filter: None,
             confinement: None,
+            terminal: None,
         }
     }
 

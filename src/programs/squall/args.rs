@@ -6,7 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::events::Events;
+use crate::exec::Exec;
+use crate::metrics::Metrics;
 use crate::seccomp::Seccomp;
+use crate::stats::Stats;
+use crate::top::Top;
 
 /// Runs workers in containers whose root is an overlay of mounted squashfs layers.
 #[derive(Debug, Parser)]
@@ -45,17 +49,25 @@ pub enum Command {
     Stop(Stop),
     /// Send a signal to the first process of a container
     Kill(Kill),
+    /// Execute a command in a running container
+    Exec(Box<Exec>),
     /// Make all processes of containers stand still
     Pause(Several),
     /// Let paused containers run again
     #[command(visible_alias = "unpause")]
     Resume(Several),
+    /// Change the limits of containers while they run
+    Update(Update),
     /// Remove ended containers
     Rm(Rm),
-    /// Display resource usage of containers
+    /// Display resource usage of containers, live
     Stats(Stats),
     /// Show what happens to containers
     Events(Events),
+    /// Display the processes of a container
+    Top(Top),
+    /// Print or serve the resource usage of all containers as OpenMetrics text
+    Metrics(Metrics),
     /// List the layers that are mounted or in use
     Layers(Layers),
     /// Remove what a crash left behind, and unmount unused layers
@@ -66,10 +78,16 @@ pub enum Command {
     Doctor(Doctor),
     /// Check and explain seccomp profiles
     Seccomp(Seccomp),
+    /// Hold a terminal that its caller has left
+    #[command(hide = true)]
+    Drain,
     /// Serve launches for another program (used by the library)
     #[command(hide = true)]
     Spawner,
 }
+
+/// Podman's.
+pub const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
 
 #[derive(Debug, Args)]
 #[command(
@@ -95,9 +113,13 @@ pub struct Run {
     /// Keep standard input open (always so in the foreground)
     #[arg(short, long, conflicts_with = "detach")]
     pub interactive: bool,
-    /// Allocate a terminal: not supported yet
-    #[arg(short, long, hide = true)]
+    /// Allocate a terminal for the worker; the caller's is raw meanwhile
+    #[arg(short, long, conflicts_with_all = ["stdout", "stderr"])]
     pub tty: bool,
+    /// Keys to leave the terminal by while the worker runs on: characters and ctrl-X, separated by
+    /// ','; empty for none
+    #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
+    pub detach_keys: String,
     /// Run in the background and print the container id
     #[arg(short, long)]
     pub detach: bool,
@@ -136,28 +158,12 @@ pub struct Run {
     /// mounted with prjquota) and an empty directory
     #[arg(long, value_name = "SIZE|DIR[,size=SIZE]", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub writable: Option<String>,
-    /// Memory limit; 0 for none
-    #[arg(short, long, value_name = "SIZE")]
-    pub memory: Option<String>,
-    /// Memory plus swap limit; -1 for unlimited swap, 0 for no limit of its own
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
-    pub memory_swap: Option<String>,
-    /// Kill all processes of the container when the memory limit kills one (cgroup v2)
+    #[command(flatten)]
+    pub limits: LimitFlags,
+    /// Promise the container as much memory as --memory allows; refused where the promises of the
+    /// run root's containers would exceed the machine's memory
     #[arg(long)]
-    pub oom_group: bool,
-    /// Number of CPUs; 0 for no limit
-    #[arg(long, value_name = "CPUS")]
-    pub cpus: Option<String>,
-    /// CPUs in which to allow execution (0-3, 0,1)
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_cpus: Option<String>,
-    /// Memory nodes (MEMs) in which to allow execution (0-3, 0,1)
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_mems: Option<String>,
-    /// Limit of processes and threads; 0 or -1 for no limit [default: 2048, where the machine can
-    /// count them]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub pids_limit: Option<String>,
+    pub memory_promised: bool,
     /// Parent of the container's cgroup: a path, or a systemd slice [default: /squall, or
     /// system.slice]
     #[arg(long, value_name = "PATH|SLICE")]
@@ -197,6 +203,55 @@ pub struct Run {
     pub rest: Vec<OsString>,
 }
 
+/// What a container may use: of a new one, and of one that is there.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LimitFlags {
+    /// Memory limit; 0 for none
+    #[arg(short, long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Memory plus swap limit; -1 for unlimited swap, 0 for no limit of its own
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Kill all processes of the container when the memory limit kills one (cgroup v2)
+    #[arg(long)]
+    pub oom_group: bool,
+    /// Number of CPUs; 0 for no limit
+    #[arg(long, value_name = "CPUS")]
+    pub cpus: Option<String>,
+    /// CPUs in which to allow execution (0-3, 0,1), or auto:N[,numa]: N CPUs that no other
+    /// container of the run root names, for itself (numa: of one memory node, and memory of that)
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes (MEMs) in which to allow execution (0-3, 0,1)
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Limit of processes and threads; 0 or -1 for no limit [default: 2048, where the machine can
+    /// count them]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    mut_arg("pids_limit", |flag| flag.help("Limit of processes and threads; 0 or -1 for no limit")),
+    mut_arg("cpuset_cpus", |flag| flag.help("CPUs in which to allow execution (0-3, 0,1); '' for those of the parent")),
+    mut_arg("cpuset_mems", |flag| flag.help("Memory nodes (MEMs) in which to allow execution (0-3, 0,1); '' for those of the parent")),
+    mut_arg("oom_group", |flag| flag.help("Kill all processes of the container when the memory limit kills one (cgroup v2)")),
+    after_help = "Limits that are not named stay. What the kernel would refuse is refused before anything is changed; should it refuse a \
+                        value all the same, the earlier limits are put back."
+)]
+pub struct Update {
+    #[command(flatten)]
+    pub limits: LimitFlags,
+    /// OCI's object linux.resources in JSON, from a file or standard input: -1 lifts a limit, 0
+    /// leaves it
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["memory", "memory_swap", "oom_group", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit"])]
+    pub resources: Option<PathBuf>,
+    /// Container names
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "Takes what `run` takes, refuses what `run` refuses, and ends with 0 also where the launch would fail as things are: \
@@ -215,6 +270,9 @@ pub struct Ps {
     /// Show all containers [default: those that run]
     #[arg(short, long)]
     pub all: bool,
+    /// Show which containers have which CPUs, nodes and memory, and what is free
+    #[arg(long, conflicts_with = "all")]
+    pub resources: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -278,19 +336,6 @@ pub struct Rm {
     /// Container names
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct Stats {
-    /// Print once, without repeating every second
-    #[arg(long)]
-    pub no_stream: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Container names
-    #[arg(value_name = "ID")]
-    pub id: String,
 }
 
 #[derive(Debug, Args)]

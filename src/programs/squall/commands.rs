@@ -2,17 +2,18 @@
 //! in [`run_and_plan`].
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use squall::record::ExitRecord;
 use squall::request::values;
 use squall::{
-    Container, Ended, Error, ErrorKind, Lost, Phase, Problem, Result, Squall, Stage, Trim, serve_standard_input,
+    Container, Ended, Error, ErrorKind, ExecEnd, ExecSession, Lost, Phase, Problem, Result, Squall, Stage, Trim,
+    serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stats, Stop};
-use crate::{events, print, request, run_and_plan, seccomp};
+use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop, Update};
+use crate::{events, exec, metrics, print, relay, request, resources, run_and_plan, seccomp, stats, top};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -41,8 +42,10 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Run(arguments) => run_and_plan::run(&squall, &arguments, monitor_cgroup),
         Command::Create(arguments) => run_and_plan::create(&squall, *arguments, monitor_cgroup),
         Command::Start(arguments) => Ok(start(&squall, &arguments)),
+        Command::Exec(arguments) => exec::exec(&squall, &arguments),
         Command::Pause(arguments) => Ok(pause(&squall, &arguments)),
         Command::Resume(arguments) => Ok(resume(&squall, &arguments)),
+        Command::Update(arguments) => update(&squall, &arguments),
         Command::Plan(arguments) => run_and_plan::plan(&squall, &arguments, monitor_cgroup),
         Command::Ps(arguments) => list(&squall, &arguments),
         Command::Inspect(arguments) => inspect(&squall, &arguments),
@@ -50,13 +53,16 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Stop(arguments) => stop(&squall, &arguments),
         Command::Kill(arguments) => kill(&squall, &arguments),
         Command::Rm(arguments) => remove(&squall, &arguments),
-        Command::Stats(arguments) => stats(&squall, &arguments),
+        Command::Stats(arguments) => stats::run(&squall, &arguments),
+        Command::Top(arguments) => top::run(&squall, &arguments),
+        Command::Metrics(arguments) => metrics::run(squall, &arguments),
         Command::Events(arguments) => events::run(&squall, &arguments),
         Command::Layers(arguments) => layers(&squall, &arguments),
         Command::Reap(arguments) => reap(&squall, &arguments),
         Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => doctor(&cli.root, &arguments),
         Command::Seccomp(arguments) => seccomp::run(&arguments),
+        Command::Drain => Ok(relay::drain()),
         Command::Spawner => serve_standard_input().map(|()| 0),
     }
 }
@@ -115,6 +121,26 @@ fn resume(squall: &Squall, arguments: &Several) -> i32 {
     })
 }
 
+fn update(squall: &Squall, arguments: &Update) -> Result<i32> {
+    let changes = request::limit_changes(arguments)?;
+    Ok(with_each(squall, &arguments.ids, |container| {
+        let updated = match &container {
+            Container::Created(created) => created.update(&changes).map(|created| created.record().clone()),
+            Container::Running(running) => running.update(&changes).map(|running| running.record().clone()),
+            Container::Paused(paused) => paused.update(&changes).map(|paused| paused.record().clone()),
+            other => Err(wrong_phase(Stage::Watch, other, "update", Phase::Running)),
+        };
+        let record = match &arguments.resources {
+            Some(_) => updated?,
+            None => updated.map_err(request::rename_limits)?,
+        };
+        let changed = changes.fields();
+        let now = record.adjustments.iter().filter(|adjustment| changed.contains(&adjustment.field));
+        now.for_each(|adjustment| tell!("note: {adjustment}"));
+        Ok(())
+    }))
+}
+
 /// The error for a container that ended while nobody watched it.
 pub fn lost_error(id: &str) -> Error {
     Error::found(
@@ -127,6 +153,9 @@ pub fn lost_error(id: &str) -> Error {
 }
 
 fn list(squall: &Squall, arguments: &Ps) -> Result<i32> {
+    if arguments.resources {
+        return resources::list(squall, arguments.json);
+    }
     let listing = squall.containers()?;
     for (_, error) in &listing.unreadable {
         tell!("{error}");
@@ -199,12 +228,38 @@ fn inspect(squall: &Squall, arguments: &Inspect) -> Result<i32> {
         }
         _ => {}
     }
+    let sessions = container.exec_sessions()?;
+    if !sessions.is_empty() {
+        document["exec_sessions"] = sessions.iter().map(session).collect();
+    }
     if arguments.json {
         say!("{document}");
     } else {
         print::lines(format_args!("{document:#}"));
     }
     Ok(0)
+}
+
+/// An exec session, of which `inspect` shows what is its own.
+fn session(session: &ExecSession) -> Value {
+    let (record, end) = (session.record(), session.end());
+    let phase = match &end {
+        Ok(None) => Phase::Running,
+        Ok(Some(ExecEnd::Exited(_))) => Phase::Exited,
+        _ => Phase::Lost,
+    };
+    let exit = match end {
+        Ok(Some(ExecEnd::Exited(exit))) => json!(exit),
+        _ => Value::Null,
+    };
+    json!({
+        "id": session.id(),
+        "phase": phase,
+        "pid": session.pid(),
+        "args": record.spec.get("args"),
+        "created_unix_ns": record.created_unix_ns,
+        "exit": exit,
+    })
 }
 
 /// Does something for each id, whatever comes of the others. Every failure is said; the code is
@@ -242,7 +297,7 @@ fn or_removed(squall: &Squall, id: &str, found: Result<Found>) -> Result<Found> 
 fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
     Ok(for_each(&arguments.ids, |id| match end_of(squall, id)? {
         Ok(exit) => {
-            report_out_of_memory(id, &exit);
+            report_facts(id, &exit);
             let code = print::exit_code(&exit.exit);
             match arguments.json {
                 true => say!("{}", json!({ "id": id, "code": code, "phase": "exited", "exit": exit })),
@@ -285,18 +340,18 @@ fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, L
     })
 }
 
-/// A worker that was killed for want of memory looks like any other that a signal ended.
-pub fn report_out_of_memory(id: &str, exit: &ExitRecord) {
-    if let Some(words) = print::out_of_memory(exit) {
-        tell!("container '{id}': {words}");
-    }
+/// A worker that was killed for want of memory, or by its filter, looks like any other that a
+/// signal ended.
+pub fn report_facts(id: &str, exit: &ExitRecord) {
+    let facts = [print::out_of_memory(exit), print::killed_by_filter(exit), print::out_of_processes(exit)];
+    facts.into_iter().flatten().for_each(|words| tell!("container '{id}': {words}"));
 }
 
 fn wrong_phase(stage: Stage, container: &Container, call: &str, needed: Phase) -> Error {
     Error::wrong_phase(stage, format!("container '{}'", container.id()), call, container.phase(), needed)
 }
 
-fn not_launched(id: &str) -> Error {
+pub fn not_launched(id: &str) -> Error {
     let text = "it is being launched, or its launch died half way (then `squall reap` clears it)";
     Error::found(ErrorKind::Phase, Stage::Watch, format!("container '{id}'"), "attach", text)
 }
@@ -370,44 +425,6 @@ fn remove_one(squall: &Squall, id: &str, force: bool) -> Result<()> {
             Err(Error::found(ErrorKind::Phase, Stage::Remove, format!("container '{id}'"), "remove", text))
         }
         _ => Err(not_launched(id)),
-    }
-}
-
-fn stats(squall: &Squall, arguments: &Stats) -> Result<i32> {
-    const INTERVAL: Duration = Duration::from_secs(1);
-    let mut before: Option<(squall::cgroup::Usage, Instant)> = None;
-    loop {
-        let running = match squall.attach(&arguments.id)? {
-            Container::Running(running) => Some(running),
-            Container::Paused(paused) => Some(paused.into_running()),
-            _ => None,
-        };
-        let Some(running) = running else {
-            if before.is_some() {
-                return Ok(0);
-            }
-            let text = "it does not run: `squall inspect` has its last figures";
-            return Err(Error::found(
-                ErrorKind::Phase,
-                Stage::Watch,
-                format!("container '{}'", arguments.id),
-                "stats",
-                text,
-            ));
-        };
-        let (now, instant) = (running.usage()?, Instant::now());
-        if arguments.json {
-            let mut document = json!(now);
-            document["id"] = json!(arguments.id);
-            say!("{document}");
-        } else {
-            let span = before.as_ref().map(|(usage, since)| (usage, instant - *since));
-            say!("{}", print::usage(&now, span));
-        }
-        if arguments.no_stream || running.wait_for(INTERVAL)?.is_some() {
-            return Ok(0);
-        }
-        before = Some((now, instant));
     }
 }
 

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::time::Duration;
 
-use squall::cgroup::Usage;
 use squall::layer::LayerStatus;
 use squall::record::{Exit, ExitRecord, LaunchRecord};
 use squall::{Container, OneLine};
@@ -26,15 +25,20 @@ pub fn lines(text: impl std::fmt::Display) {
 
 /// What [`say!`] does.
 pub fn line(text: std::fmt::Arguments<'_>) {
+    raw(format_args!("{}\n", OneLine(text)));
+}
+
+/// Prints text as it is: whatever a terminal would act on in it is the program's own.
+pub fn raw(text: std::fmt::Arguments<'_>) {
     let mut output = std::io::stdout().lock();
-    let text = OneLine(text);
-    let written = write!(output, "{text}").and_then(|()| output.write_all(b"\n")).and_then(|()| output.flush());
-    match written {
+    // In one piece, so that a terminal shows no half of it.
+    let text = text.to_string();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(128 + libc::SIGPIPE),
         Err(error) => {
             // What was to be printed may be all that the caller ever learns: an id, an exit code.
-            tell!("standard output: write: {error} (it was: {text})");
+            tell!("standard output: write: {error} (it was: {})", text.trim_end());
             std::process::exit(crate::OWN_ERROR);
         }
     }
@@ -72,6 +76,20 @@ pub fn out_of_memory(exit: &ExitRecord) -> Option<String> {
     };
     let processes = if kills == 1 { "process" } else { "processes" };
     Some(format!("out of memory: the kernel killed {kills} {processes}, {whose}"))
+}
+
+/// For which system call a filter has killed it; nothing where the kernel does not say so.
+pub fn killed_by_filter(exit: &ExitRecord) -> Option<String> {
+    let kill = exit.seccomp_kill?;
+    let call = kill.name().map_or_else(|| format!("{} of {:#x}", kill.syscall, kill.arch), str::to_owned);
+    Some(format!("its seccomp filter killed it for the system call {call}"))
+}
+
+/// How often its limit of processes was met; nothing where it never was, or that has done no harm.
+pub fn out_of_processes(exit: &ExitRecord) -> Option<String> {
+    let hits = exit.pids_limit_hits.filter(|hits| *hits > 0 && exit.exit != Exit::Code { code: 0 })?;
+    let forks = if hits == 1 { "fork" } else { "forks" };
+    Some(format!("its limit of processes refused {hits} {forks}"))
 }
 
 /// One line of `ps`.
@@ -116,8 +134,13 @@ pub fn layer_row(layer: &LayerStatus) -> [String; 7] {
     ]
 }
 
-/// Columns as wide as their widest cell.
+/// Prints columns as wide as their widest cell.
 pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: &[[String; COLUMNS]]) {
+    table_lines(header, rows).iter().for_each(|line| say!("{line}"));
+}
+
+/// The lines of a table, the header first, each as a terminal may be given it.
+pub fn table_lines<const COLUMNS: usize>(header: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> Vec<String> {
     // As they will be shown, or the columns would not be as wide.
     let rows: Vec<[String; COLUMNS]> =
         rows.iter().map(|row| row.each_ref().map(|cell| OneLine(cell).to_string())).collect();
@@ -126,12 +149,10 @@ pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: &[[String; COL
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let line = |cells: [&str; COLUMNS]| {
         let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        say!("{}", cells.join("  ").trim_end());
+        cells.join("  ").trim_end().to_owned()
     };
-    line(header);
-    for row in &rows {
-        line(row.each_ref().map(String::as_str));
-    }
+    let rows = rows.iter().map(|row| line(row.each_ref().map(String::as_str)));
+    std::iter::once(line(header)).chain(rows).collect()
 }
 
 /// A span since an instant, in its largest unit.
@@ -161,39 +182,6 @@ pub fn bytes(bytes: u64) -> String {
 /// A number that may be unknown.
 pub fn known(number: Option<u64>) -> String {
     number.map_or("-".to_owned(), |number| number.to_string())
-}
-
-/// One line of `stats`; the CPU share is over the span since the line before.
-pub fn usage(now: &Usage, before: Option<(&Usage, Duration)>) -> String {
-    let cpu = match before.map(|(before, span)| (before.cpu_usage_us, now.cpu_usage_us, span)) {
-        Some((Some(before), Some(now), span)) if !span.is_zero() => {
-            format!("{:5.1} %", now.saturating_sub(before) as f64 / span.as_micros() as f64 * 100.0)
-        }
-        _ => "    - %".to_owned(),
-    };
-    let memory = now.memory_current_bytes.map_or("-".to_owned(), bytes);
-    let limit = now.memory_limit_bytes.map_or("no limit".to_owned(), bytes);
-    let total = now.cpu_usage_us.map_or("-".to_owned(), |us| format!("{:.3} s", us as f64 / 1e6));
-    let pids_limit = now.pids_limit.map_or("no limit".to_owned(), |limit| limit.to_string());
-    let stalled = before.map_or(String::new(), |(before, span)| stalled(now, before, span));
-    let pids = known(now.pids_current);
-    format!("cpu {cpu} ({total})   memory {memory} / {limit}   pids {pids} / {pids_limit}{stalled}")
-}
-
-/// How much of the time something waited for what, where the kernel says it.
-fn stalled(now: &Usage, before: &Usage, span: Duration) -> String {
-    let share = |now: Option<u64>, before: Option<u64>| {
-        let waited = now?.saturating_sub(before?) as f64;
-        Some(format!("{:.1} %", waited / span.as_micros().max(1) as f64 * 100.0))
-    };
-    let shares = [
-        ("cpu", share(now.cpu_pressure_us, before.cpu_pressure_us)),
-        ("memory", share(now.memory_pressure_us, before.memory_pressure_us)),
-        ("io", share(now.io_pressure_us, before.io_pressure_us)),
-    ];
-    let known: Vec<String> =
-        shares.into_iter().filter_map(|(name, share)| Some(format!("{name} {}", share?))).collect();
-    if known.is_empty() { String::new() } else { format!("   stalled for {}", known.join(", ")) }
 }
 
 /// One finding of the demonstration, further lines below the first.

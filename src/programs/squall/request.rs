@@ -1,16 +1,17 @@
 //! From the command line to a launch spec.
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use squall::cgroup::{CpuList, DEFAULT_SLICE, Limits, Manager, SwapLimit};
+use squall::cgroup::{CpuList, DEFAULT_SLICE, Field, LimitChanges, Limits, Manager, SwapLimit};
 use squall::request::{
     AbsolutePath, AppArmor, BadValue, Builder, ContainerId, Door, Home, HostDirectory, Hostname, Identity, LaunchSpec,
-    Network, OnExit, RootMode, Seccomp, Selinux, SetuidBits, UidRange, storm, values,
+    MemoryPromise, Network, OnExit, RootMode, Seccomp, Selinux, SetuidBits, UidRange, storm, values,
 };
-use squall::{Cause, DefaultLimits, Error, ErrorKind, Problem, Result, Stage};
+use squall::{DefaultLimits, Error, Problem, Result, Stage};
 
-use crate::args::Run;
+use crate::args::{LimitFlags, Run, Update};
 use crate::mounts::Mounts;
 use crate::security::Security;
 
@@ -49,6 +50,10 @@ pub const DOOR: Door<'static> = Door {
         ("limits.memory_swap_bytes", "--memory-swap"),
         ("limits.cpu_quota_us", "--cpus"),
         ("limits.cpu_period_us", "--cpus"),
+        ("limits.cpuset_cpus", "--cpuset-cpus"),
+        ("exclusive_cpus", "--cpuset-cpus"),
+        ("memory_promise", "--memory-promised"),
+        ("limits.cpuset_mems", "--cpuset-mems"),
         ("limits.memory_oom_group", "--oom-group"),
         ("limits.pids", "--pids-limit"),
     ],
@@ -90,12 +95,6 @@ impl Names {
 
 /// The launch that the command line asks for. Every problem is reported, each under its flag.
 pub fn launch_spec(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
-    if run.tty {
-        let text =
-            "a terminal for the worker is not supported yet: leave -t out, and the worker has the caller's streams";
-        let cause = Cause::Lacking { feature: "--tty".to_owned(), meaning: format!("--tty: {text}") };
-        return Err(Error::new(ErrorKind::Unsupported, Stage::Request, DOOR.object, "check", cause));
-    }
     match &run.spec {
         Some(path) => from_storm(path, run),
         None => from_flags(run, monitor_cgroup),
@@ -119,6 +118,9 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
     }
     if run.allow_setuid_bits {
         fields.setuid_bits = SetuidBits::Allowed;
+    }
+    if run.memory_promised {
+        fields.memory_promise = MemoryPromise::Limit;
     }
     let security = Security::of(&run.security_options)?;
     if let Some(asked) = security.seccomp.filter(|_| fields.seccomp == Seccomp::Unconfined) {
@@ -146,7 +148,13 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
         .env([DEFAULT_PATH])
         .env(environment(&run.env, &mut flags))
         .network(network)
-        .limits(limits(run, &mut flags));
+        .limits(limits(&run.limits.without_auto(), &mut flags));
+    if let Some(cpus) = run.limits.auto().and_then(|text| flags.value("--cpuset-cpus", text.parse())) {
+        builder = builder.exclusive_cpus(cpus);
+    }
+    if run.memory_promised {
+        builder = builder.memory_promise(MemoryPromise::Limit);
+    }
     builder = with_cgroup(builder, run, &id, monitor_cgroup, &mut flags);
     let mut warnings = Vec::new();
     if let Some(security) = flags.take("--security-opt", Security::of(&run.security_options)) {
@@ -219,14 +227,14 @@ fn with_cgroup(builder: Builder, run: &Run, id: &str, monitor_cgroup: Option<&st
 
 /// Problems of flags whose values the builder never sees.
 #[derive(Default)]
-struct Flags(Vec<Problem>);
+pub struct Flags(Vec<Problem>);
 
 impl Flags {
-    fn value<T>(&mut self, flag: &str, value: std::result::Result<T, BadValue>) -> Option<T> {
+    pub fn value<T>(&mut self, flag: &str, value: std::result::Result<T, BadValue>) -> Option<T> {
         value.map_err(|bad| self.0.push(bad.at(flag))).ok()
     }
 
-    fn take<T>(&mut self, flag: &str, value: Result<T>) -> Option<T> {
+    pub fn take<T>(&mut self, flag: &str, value: Result<T>) -> Option<T> {
         let error = match value {
             Ok(value) => return Some(value),
             Err(error) => error,
@@ -240,8 +248,8 @@ impl Flags {
         None
     }
 
-    /// The spec, or every problem of flags and builder together.
-    fn finish(self, built: Result<LaunchSpec>) -> Result<LaunchSpec> {
+    /// What was built, or every problem of flags and builder together.
+    pub fn finish<T>(self, built: Result<T>) -> Result<T> {
         if self.0.is_empty() {
             return built;
         }
@@ -282,7 +290,7 @@ fn host_paths<'a>(flag: &str, paths: impl IntoIterator<Item = &'a Path>, flags: 
 }
 
 /// A spec is text, so that records can hold it.
-fn arguments(words: &[OsString], flags: &mut Flags) -> Vec<String> {
+pub fn arguments(words: &[OsString], flags: &mut Flags) -> Vec<String> {
     let mut text = |(index, word): (usize, &OsString)| {
         let text = word.to_str().map(str::to_owned);
         let bad = || BadValue::new(format!("'{}' is not UTF-8", word.to_string_lossy().escape_debug()));
@@ -293,7 +301,7 @@ fn arguments(words: &[OsString], flags: &mut Flags) -> Vec<String> {
 
 /// The variables that are right. One without a value is the caller's, and is left out where the
 /// caller has none.
-fn environment(texts: &[String], flags: &mut Flags) -> Vec<String> {
+pub fn environment(texts: &[String], flags: &mut Flags) -> Vec<String> {
     let mut variable = |(index, text): (usize, &String)| {
         let passed = !text.is_empty() && !text.contains('=');
         let text = if passed { format!("{text}={}", std::env::var_os(text)?.to_string_lossy()) } else { text.clone() };
@@ -330,7 +338,7 @@ const DEFAULT_PIDS: u64 = 2048;
 /// What a worker is limited to that is asked for by flags. Of a document's, only what the document
 /// says.
 pub fn default_limits(run: &Run) -> DefaultLimits {
-    let pids = (run.spec.is_none() && run.pids_limit.is_none()).then_some(DEFAULT_PIDS);
+    let pids = (run.spec.is_none() && run.limits.pids_limit.is_none()).then_some(DEFAULT_PIDS);
     DefaultLimits { pids, memory_bytes: None }
 }
 
@@ -366,18 +374,30 @@ fn writable(text: &str) -> std::result::Result<RootMode, BadValue> {
     Ok(RootMode::Directory(HostDirectory { path: directory, size_bytes }))
 }
 
-fn limits(run: &Run, flags: &mut Flags) -> Limits {
+impl LimitFlags {
+    /// What is to be chosen of processors, where that is what `--cpuset-cpus` says.
+    fn auto(&self) -> Option<&str> {
+        self.cpuset_cpus.as_deref().filter(|text| text.starts_with("auto"))
+    }
+
+    fn without_auto(&self) -> LimitFlags {
+        let cpuset_cpus = self.cpuset_cpus.clone().filter(|_| self.auto().is_none());
+        LimitFlags { cpuset_cpus, ..self.clone() }
+    }
+}
+
+fn limits(asked: &LimitFlags, flags: &mut Flags) -> Limits {
     let mut limits = Limits::default();
     let mut size =
         |flag: &str, text: &Option<String>| text.as_deref().and_then(|text| flags.value(flag, values::size(text)));
-    limits.memory_bytes = size("--memory", &run.memory).filter(|bytes| *bytes > 0);
-    limits.memory_swap_bytes = match run.memory_swap.as_deref() {
+    limits.memory_bytes = size("--memory", &asked.memory).filter(|bytes| *bytes > 0);
+    limits.memory_swap_bytes = match asked.memory_swap.as_deref() {
         Some("-1") => Some(SwapLimit::Unlimited),
-        _ => size("--memory-swap", &run.memory_swap).filter(|bytes| *bytes > 0).map(SwapLimit::Total),
+        _ => size("--memory-swap", &asked.memory_swap).filter(|bytes| *bytes > 0).map(SwapLimit::Total),
     };
-    limits.memory_oom_group = run.oom_group;
+    limits.memory_oom_group = asked.oom_group;
     if let Some(cpus) =
-        run.cpus.as_deref().filter(|text| *text != "0").and_then(|text| flags.value("--cpus", values::cpus(text)))
+        asked.cpus.as_deref().filter(|text| *text != "0").and_then(|text| flags.value("--cpus", values::cpus(text)))
     {
         limits.cpu_quota_us = Some(cpus.quota_us);
         limits.cpu_period_us = Some(cpus.period_us);
@@ -388,10 +408,64 @@ fn limits(run: &Run, flags: &mut Flags) -> Limits {
             .map(|text| text.parse::<CpuList>().map_err(|problem| BadValue::new(format!("'{text}': {problem}"))));
         parsed.and_then(|parsed| flags.value(flag, parsed))
     };
-    limits.cpuset_cpus = list("--cpuset-cpus", &run.cpuset_cpus);
-    limits.cpuset_mems = list("--cpuset-mems", &run.cpuset_mems);
-    limits.pids = run.pids_limit.as_deref().and_then(|text| flags.value("--pids-limit", pids(text))).flatten();
+    limits.cpuset_cpus = list("--cpuset-cpus", &asked.cpuset_cpus);
+    limits.cpuset_mems = list("--cpuset-mems", &asked.cpuset_mems);
+    limits.pids = asked.pids_limit.as_deref().and_then(|text| flags.value("--pids-limit", pids(text))).flatten();
     limits
+}
+
+/// The longest document of resources: a real one has less than a thousand bytes.
+const MAX_RESOURCES: u64 = 64 << 10;
+
+/// What `update` is to change.
+pub fn limit_changes(update: &Update) -> Result<LimitChanges> {
+    let Some(path) = &update.resources else { return changes_of_flags(&update.limits) };
+    let object = format!("resources '{}'", path.display());
+    let failed = |error| Error::system(Stage::Request, &object, "read", error);
+    let mut text = Vec::new();
+    if path.as_os_str() == "-" {
+        std::io::stdin().take(MAX_RESOURCES + 1).read_to_end(&mut text).map_err(failed)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(MAX_RESOURCES + 1).read_to_end(&mut text).map_err(failed)?;
+    }
+    if text.len() as u64 > MAX_RESOURCES {
+        let bad = BadValue::new(format!("is longer than {MAX_RESOURCES} bytes"));
+        return Err(Error::invalid(object, vec![bad.at("document")]));
+    }
+    LimitChanges::from_oci(&text)
+}
+
+/// A flag that means no limit to `run` lifts one.
+fn changes_of_flags(asked: &LimitFlags) -> Result<LimitChanges> {
+    let mut flags = Flags::default();
+    // An empty list is no list to `run`.
+    let given = |list: &Option<String>| list.clone().filter(|list| !list.is_empty());
+    let lists =
+        LimitFlags { cpuset_cpus: given(&asked.cpuset_cpus), cpuset_mems: given(&asked.cpuset_mems), ..asked.clone() };
+    let set = limits(&lists, &mut flags);
+    let lifts = [
+        (asked.memory.is_some() && set.memory_bytes.is_none(), Field::MemoryBytes),
+        (asked.memory_swap.is_some() && set.memory_swap_bytes.is_none(), Field::MemorySwapBytes),
+        (asked.cpus.is_some() && set.cpu_quota_us.is_none(), Field::CpuQuotaUs),
+        (asked.cpus.is_some() && set.cpu_period_us.is_none(), Field::CpuPeriodUs),
+        (asked.cpuset_cpus.is_some() && set.cpuset_cpus.is_none(), Field::CpusetCpus),
+        (asked.cpuset_mems.is_some() && set.cpuset_mems.is_none(), Field::CpusetMems),
+        (asked.pids_limit.is_some() && set.pids.is_none(), Field::Pids),
+    ];
+    let lift = lifts.into_iter().filter_map(|(lifted, field)| lifted.then_some(field)).collect();
+    match flags.0.is_empty() {
+        true => Ok(LimitChanges { set, lift }),
+        false => Err(Error::invalid(DOOR.object, flags.0)),
+    }
+}
+
+/// A refusal of an update in the words of the command line.
+pub fn rename_limits(error: Error) -> Error {
+    match error.problems() {
+        [] => error,
+        problems => Error::invalid(error.object(), problems.iter().cloned().map(|one| DOOR.rename(one)).collect()),
+    }
 }
 
 /// The limit; `None` for what podman means by 0 and -1.

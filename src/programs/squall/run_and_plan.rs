@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use squall::record::LaunchRecord;
 use squall::request::Identity;
-use squall::{Ended, Error, OwnUser, Problem, Result, Squall, Stage, Stdio};
+use squall::{Ended, Error, OwnUser, Problem, Result, Running, SignalStream, Squall, Stage, Stdio, TerminalEnd};
 
 use crate::args::{Plan, Run};
-use crate::commands::{absolute, lost_error, report_out_of_memory};
+use crate::commands::{absolute, lost_error, report_facts};
+use crate::foreground::Outcome;
+use crate::relay::{DetachKeys, Relay};
 use crate::terminal::Terminals;
-use crate::{foreground, plan_page, print, request};
+use crate::{foreground, plan_page, print, relay, request};
 
 /// What `/dev/null` is, whatever it is called: character device 1:3
 /// (Documentation/admin-guide/devices.txt).
@@ -23,14 +25,22 @@ const NULL_DEVICE: u64 = libc::makedev(1, 3);
 struct Prepared {
     asked: request::Asked,
     stdio: Stdio,
+    /// Our end of the worker's terminal, and the keys to leave it by.
+    terminal: Option<(TerminalEnd, DetachKeys)>,
     own_user: Option<OwnUser>,
 }
 
 fn prepare(arguments: &Run, monitor_cgroup: Option<&str>) -> Result<Prepared> {
     let asked = asked(arguments, monitor_cgroup)?;
     let mut own_user = asked.own_user.then(|| output_paths(arguments)).transpose()?.map(OwnUser::of_files);
-    let stdio = streams(arguments, &asked.spec.user, own_user.as_mut())?;
-    Ok(Prepared { asked, stdio, own_user })
+    let (stdio, terminal) = if arguments.tty {
+        let keys = DetachKeys::parse(&arguments.detach_keys)?;
+        let (stdio, end) = Stdio::terminal(relay::window_size())?;
+        (stdio, Some((end, keys)))
+    } else {
+        (streams(arguments, &asked.spec.user, own_user.as_mut())?, None)
+    };
+    Ok(Prepared { asked, stdio, terminal, own_user })
 }
 
 /// What is asked for. What will not be done of it is said.
@@ -45,20 +55,26 @@ fn asked(arguments: &Run, monitor_cgroup: Option<&str>) -> Result<request::Asked
 /// Makes a container whose worker waits to be started. It has none of the caller's streams.
 pub fn create(squall: &Squall, arguments: Run, monitor_cgroup: Option<&str>) -> Result<i32> {
     let arguments = Run { detach: true, ..arguments };
-    let Prepared { asked, stdio, own_user } = prepare(&arguments, monitor_cgroup)?;
+    let Prepared { asked, stdio, terminal, own_user } = prepare(&arguments, monitor_cgroup)?;
     let created = match own_user {
         Some(own_user) => squall.create_as_own_user(&asked.spec, stdio, own_user),
         None => squall.create(&asked.spec, stdio),
     };
     let created = created.map_err(|error| asked.names.rename(error))?;
     report_changes(created.record());
+    leave(terminal)?;
     say!("{}", created.record().id);
     Ok(0)
 }
 
+/// Leaves a terminal that nobody sits at to a process that reads it.
+fn leave(terminal: Option<(TerminalEnd, DetachKeys)>) -> Result<()> {
+    terminal.map_or(Ok(()), |(end, keys)| Relay::begin(end, false, keys)?.leave())
+}
+
 /// Launches a worker; in the foreground its end is waited for. The answer is the exit code.
 pub fn run(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<i32> {
-    let Prepared { asked, stdio, own_user } = prepare(arguments, monitor_cgroup)?;
+    let Prepared { asked, stdio, terminal, own_user } = prepare(arguments, monitor_cgroup)?;
     let renamed = |error| asked.names.rename(error);
     let start = |stdio| match own_user {
         Some(own_user) => squall.launch_as_own_user(&asked.spec, stdio, own_user).map_err(renamed),
@@ -67,6 +83,7 @@ pub fn run(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Re
     if arguments.detach {
         let running = start(stdio)?;
         report_changes(running.record());
+        leave(terminal)?;
         say!("{}", running.record().id);
         return Ok(0);
     }
@@ -74,17 +91,33 @@ pub fn run(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Re
     let _terminals = Terminals::remember()?;
     let running = start(stdio)?;
     report_changes(running.record());
-    let end = foreground::wait(running, &signals)?;
-    if let Ended::Exited(exited) = &end.ended {
-        report_out_of_memory(&exited.record().id, exited.exit());
+    let relay = terminal.map(|(end, keys)| Relay::begin(end, arguments.interactive, keys)).transpose()?;
+    let Some((by, ended)) = attended(&running, &signals, relay)? else { return Ok(0) };
+    if let Ended::Exited(exited) = &ended {
+        report_facts(&exited.record().id, exited.exit());
     }
-    let code = end.code_by_signal().map_or_else(|| exit_code(&end.ended), Ok);
+    let code = foreground::code_by_signal(&ended, by).map_or_else(|| exit_code(&ended), Ok);
     if arguments.rm
-        && let Err(error) = end.ended.remove()
+        && let Err(error) = ended.remove()
     {
         tell!("warning: {error}");
     }
     code
+}
+
+/// The worker's end; nothing where whoever sat at its terminal has left it.
+fn attended(
+    running: &Running,
+    signals: &SignalStream,
+    mut relay: Option<Relay>,
+) -> Result<Option<(Option<i32>, Ended)>> {
+    match (foreground::wait(running, signals, relay.as_mut())?, relay) {
+        (Outcome::Ended { by }, relay) => {
+            drop(relay);
+            Ok(Some((by, running.wait()?)))
+        }
+        (Outcome::Detached, relay) => relay.map_or(Ok(()), Relay::leave).map(|()| None),
+    }
 }
 
 /// Shows what [`run`] would do.

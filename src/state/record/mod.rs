@@ -23,7 +23,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +31,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cgroup::Adjustment;
 use crate::error::{Cause, Context, Error, ErrorKind, Result};
+use crate::host::absent;
 use crate::layer::{LayerSource, digest_in_name};
 pub use crate::monitor::exit::*;
 use crate::monitor::handover::{RESERVED_NAME, STARTED_NAME};
@@ -149,6 +150,12 @@ pub(crate) fn read_launch(directory: &Path) -> Result<Option<LaunchRecord>> {
     read(&directory.join("record.json"))
 }
 
+/// Reads `record.json` of a container directory with all that it holds, known here or not; nothing
+/// where there is none (any more).
+pub(crate) fn read_launch_whole(directory: &Path) -> Result<Option<Value>> {
+    read(&directory.join("record.json"))
+}
+
 /// Reads `exit.json` of a container directory; nothing where there is none (yet).
 pub(crate) fn read_exit(directory: &Path) -> Result<Option<ExitRecord>> {
     read(&directory.join("exit.json"))
@@ -258,6 +265,51 @@ impl Draft {
     }
 }
 
+/// A launch record that takes the place of the one that is there.
+pub(crate) struct Replacement {
+    draft: Draft,
+    directory: PathBuf,
+}
+
+impl Replacement {
+    /// Takes room for `length` bytes. Whoever does this holds the container's lock
+    /// ([`lock_file`](crate::state::claim::lock_file)), so what lies there of another replacement is
+    /// of one that was killed.
+    pub(crate) fn prepare(directory: &Path, length: usize) -> io::Result<Replacement> {
+        for entry in std::fs::read_dir(directory)?.flatten() {
+            if entry.file_name().as_bytes().starts_with(b"record.json.") {
+                absent(std::fs::remove_file(entry.path()))?;
+            }
+        }
+        let draft = Draft::reserve(directory.join("record.json"), length, 0o600)?;
+        Ok(Replacement { draft, directory: directory.to_owned() })
+    }
+
+    /// Exchanges the two. False: there is no record any more, since the container is being removed,
+    /// and none appears.
+    pub(crate) fn finish(self, bytes: &[u8]) -> io::Result<bool> {
+        let Draft { path, temporary, file } = &self.draft;
+        (&*file).write_all(bytes)?;
+        file.set_len(bytes.len() as u64)?;
+        match renameat_with(CWD, temporary, CWD, path, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Whatever came of it, the other file goes. A monitor that has removed all it knows meanwhile has
+/// left the directory for it.
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.draft.temporary);
+        if !self.draft.path.exists() {
+            let _ = std::fs::remove_dir(&self.directory);
+        }
+    }
+}
+
 /// A span in whole microseconds.
 pub(crate) fn microseconds(span: Duration) -> u64 {
     span.as_micros().try_into().unwrap_or(u64::MAX)
@@ -323,6 +375,28 @@ mod tests {
         assert_eq!((read.stages.len(), read.notes.len(), read.adjustments.len(), read.cgroup_inode), (11, 0, 0, None));
         let exit = read_exit(directory.path()).unwrap().unwrap();
         assert_eq!((exit.reason, is_end_of(&exit, &read)), (EndReason::Unknown, true));
+    }
+
+    #[test]
+    fn a_record_is_replaced_in_one_step_and_none_appears_where_none_is() {
+        let directory = directory("{}", "");
+        let replace = || Replacement::prepare(directory.path(), 100).unwrap();
+        let names = || {
+            let entries = std::fs::read_dir(directory.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        assert!(replace().finish(b"[1]").unwrap());
+        assert_eq!(read_launch_whole(directory.path()).unwrap(), Some(json!([1])));
+        std::fs::write(directory.path().join("record.json.1"), "of one that was killed").unwrap();
+        drop(replace());
+        assert_eq!(names(), ["exit.json", "record.json"]);
+        let late = replace();
+        std::fs::remove_file(directory.path().join("record.json")).unwrap();
+        std::fs::remove_file(directory.path().join("exit.json")).unwrap();
+        assert!(!late.finish(b"[2]").unwrap());
+        assert!(!directory.path().exists(), "nobody else would remove it");
     }
 
     #[test]

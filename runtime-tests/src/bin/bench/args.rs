@@ -74,6 +74,8 @@ pub enum Name {
     Whole,
     /// Launches at 1, 4 and 16 at a time
     Throughput,
+    /// A further program in a running container, from start to end, alone and 16 at a time
+    Exec,
     /// From a signal, or `stop`, to gone
     Ending,
     /// Private memory of spawner and monitor

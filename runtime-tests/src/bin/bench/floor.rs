@@ -46,6 +46,14 @@ impl<'g> Floor<'g> {
         Ok(Floor { ground, steps, cgroup: format!("{}/{id}", ground.bed.cgroup()) })
     }
 
+    /// For a further program in a running container of ours.
+    pub fn exec(ground: &'g Ground, id: &str, init: i32, argv: &[&str]) -> Outcome<Floor<'g>> {
+        let document = bundle::document(ground, id, argv)?;
+        let steps = ground.bed.work().join(format!("{id}-exec.steps"));
+        fs::write(&steps, floor_steps::write_exec(&document, &ground.layout, init, argv)?)?;
+        Ok(Floor { ground, steps, cgroup: format!("{}/{id}", ground.bed.cgroup()) })
+    }
+
     /// The whole life of the container.
     pub fn whole(&self) -> Command {
         let mut command = Command::new(&self.ground.floor);

@@ -48,7 +48,8 @@ const SCRATCH: usize = 160;
 const UNIFIED: usize = 161;
 
 /// pid, mount, ipc and network, from birth (linux/sched.h).
-const NAMESPACES: u64 = 0x2000_0000 | 0x2_0000 | 0x800_0000 | 0x4000_0000;
+const NEWPID: u64 = 0x2000_0000;
+const NAMESPACES: u64 = NEWPID | 0x2_0000 | 0x800_0000 | 0x4000_0000;
 const NEWCGROUP: u64 = 0x200_0000;
 const NEWUTS: u64 = 0x400_0000;
 
@@ -65,6 +66,11 @@ const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
+/// Adds a step.
+macro_rules! step {
+    ($steps:expr, $($words:tt)*) => { writeln!($steps.text, $($words)*).expect("a string takes everything") };
+}
+
 /// The list for a container of this document, from these pins.
 pub fn write(document: &Value, layout: &Layout, pins: &[PathBuf]) -> Outcome<String> {
     let path = CgroupPath::new(text(&document["linux"]["cgroupsPath"]))?;
@@ -76,16 +82,35 @@ pub fn write(document: &Value, layout: &Layout, pins: &[PathBuf]) -> Outcome<Str
     Ok(steps.text)
 }
 
+/// The list for a further program in a running container of this document, whose first process this
+/// is. **The same** as in an exec of Squall: its namespaces, the move into each of its cgroups while
+/// the child enters them, a session and keyring of its own, bounding set, no_new_privs, ids,
+/// capabilities, filter, exec, wait. **Not in it**: the process beside the program and what it
+/// keeps: records, the monitor, its own move into its cgroups.
+pub fn write_exec(document: &Value, layout: &Layout, init: i32, argv: &[&str]) -> Outcome<String> {
+    let path = CgroupPath::new(text(&document["linux"]["cgroupsPath"]))?;
+    let mut steps = Steps { text: String::new(), document, layout, path };
+    step!(steps, "[launch]\nprocess {SCRATCH} {init}\nenter {SCRATCH} {NEWPID}");
+    for (index, hierarchy, directory) in steps.hierarchies() {
+        if hierarchy.is_v2() {
+            step!(steps, "directory {UNIFIED} {directory}\nborn-into {UNIFIED}");
+        } else {
+            step!(steps, "writable {} {directory}/cgroup.procs", PROCS + index);
+        }
+    }
+    let others = NAMESPACES & !NEWPID | NEWCGROUP | NEWUTS;
+    step!(steps, "[init]\nkeyring\nsession\numask 22\nenter {SCRATCH} {others}\ngate");
+    steps.become_worker(argv)?;
+    steps.admit();
+    step!(steps, "[end]");
+    Ok(steps.text)
+}
+
 struct Steps<'a> {
     text: String,
     document: &'a Value,
     layout: &'a Layout,
     path: CgroupPath,
-}
-
-/// Adds a step.
-macro_rules! step {
-    ($steps:expr, $($words:tt)*) => { writeln!($steps.text, $($words)*).expect("a string takes everything") };
 }
 
 impl Steps<'_> {
@@ -181,8 +206,12 @@ impl Steps<'_> {
         step!(self, "mount - / - {}", MS_REMOUNT | MS_BIND | RDONLY | NOSUID | NODEV);
         self.read_only_paths();
         self.masked_paths();
-        step!(self, "drop-bounding-set\nno-new-privileges\nuser {USER}\ndrop-capabilities");
         let argv: Vec<String> = list(&self.document["process"]["args"]).iter().map(text).collect();
+        self.become_worker(&argv.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn become_worker(&mut self, argv: &[&str]) -> Outcome<()> {
+        step!(self, "drop-bounding-set\nno-new-privileges\nuser {USER}\ndrop-capabilities");
         step!(self, "part exec\nfilter {}\nexec {}", self.filter()?, argv.join(" "));
         Ok(())
     }

@@ -117,6 +117,21 @@ impl<'g> Peer<'g> {
         self.within(command).map(Some)
     }
 
+    /// Executes a further program in a detached one.
+    pub fn exec(&self, argv: &[&str]) -> Outcome<Command> {
+        let mut command = match self.kind {
+            Kind::Crun | Kind::Runc => self.runtime(&["exec"], false),
+            Kind::Bwrap => return Err("bwrap executes nothing later".into()),
+            Kind::Podman => {
+                let mut podman = self.podman();
+                podman.args(["exec", &self.id]);
+                podman
+            }
+        };
+        command.args(argv);
+        self.within(command)
+    }
+
     /// Kills and removes a detached one.
     pub fn delete(&self) -> Outcome<Command> {
         self.within(match self.kind {

@@ -12,7 +12,7 @@ use squall::{Container, ErrorKind};
 use crate::door::{Answer, Launching};
 use crate::ground::Ground;
 use crate::judge::{self, Told};
-use crate::plan::{Door, End, Fate, Moment, Plan, Victim};
+use crate::plan::{Door, End, Fate, Moment, Plan, Victim, Visit};
 use crate::processes::{self, look, marked};
 use crate::tally::{Problem, Report};
 use crate::{Outcome, plan};
@@ -71,6 +71,7 @@ impl Cycle<'_> {
         if let Place::Present(record) = &place {
             self.ground.remember(record);
             self.strike_while_running(&mut launching, record)?;
+            self.visit()?;
             self.bring_about_the_end(record)?;
         }
         let code = if in_foreground { launching.code()? } else { None };
@@ -154,6 +155,31 @@ impl Cycle<'_> {
     fn is_held(&self) -> bool {
         let Ok(directory) = std::fs::File::open(self.directory()) else { return false };
         flock(directory.as_fd(), FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
+    /// Does with it what can be done with a running container.
+    fn visit(&mut self) -> Outcome<()> {
+        let (id, plan) = (self.id.clone(), self.plan);
+        for visit in plan.visits.into_iter().flatten().filter(|_| plan.lasts()) {
+            match visit {
+                Visit::Exec(code) => self.exec(code)?,
+                Visit::Leave => self.command(&["exec", "-d", &id, "/bin/probe", "sleep", "600000"])?,
+                Visit::Pause => {
+                    self.command(&["pause", &id])?;
+                    self.command(&["resume", &id])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn exec(&mut self, code: u8) -> Outcome<()> {
+        let output = self.ground.squall(&["exec", &self.id, "/bin/probe", "exit", &code.to_string()]).attempt()?;
+        // Whoever was killed, the container may have ended by it.
+        if output.code() != i32::from(code) && !(self.struck.is_some() && output.code() == 125) {
+            self.problem(Problem::False(format!("{code} is the code of what was executed, and not as here: {output}")));
+        }
+        Ok(())
     }
 
     /// Does what ends the container, where it does not end by itself.

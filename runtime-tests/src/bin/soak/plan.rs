@@ -88,6 +88,19 @@ pub struct Plan {
     pub strike: Option<Strike>,
     /// A launch that died half way is left to whoever reaps next.
     pub left_to_reaper: bool,
+    /// What is done with it while it runs, where it runs until it is ended.
+    pub visits: [Option<Visit>; 2],
+}
+
+/// Something that is done with a running container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visit {
+    /// A program is executed in it, which returns this.
+    Exec(u8),
+    /// One is, and left alone.
+    Leave,
+    /// It is paused and resumed.
+    Pause,
 }
 
 /// How a worker ended, without whether a core was written.
@@ -141,6 +154,7 @@ impl Plan {
             linger_ms: random.one_of(&[0, least, 60, 120]),
             strike,
             left_to_reaper: random.percent(50),
+            visits: [draw_visit(random), draw_visit(random)],
         }
     }
 
@@ -170,6 +184,11 @@ impl Plan {
             End::Missing => &["/bin/missing"],
         };
         words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// Whether it runs until somebody ends it.
+    pub fn lasts(&self) -> bool {
+        matches!(self.end, End::Heeded | End::Ignored | End::Killed)
     }
 
     /// The ends that are true, if nothing but the plan ends it.
@@ -202,6 +221,11 @@ fn draw_end(random: &mut Random) -> End {
     let others =
         [End::Crash, End::Heeded, End::Ignored, End::Killed, End::OutOfMemory, End::Timeout, End::Full, End::Missing];
     if random.percent(40) { End::Code(code) } else { random.one_of(&others) }
+}
+
+fn draw_visit(random: &mut Random) -> Option<Visit> {
+    let code = random.below(124) as u8;
+    random.one_of(&[None, Some(Visit::Exec(code)), Some(Visit::Leave), Some(Visit::Pause)])
 }
 
 fn draw_strike(random: &mut Random, door: Door) -> Strike {

@@ -23,7 +23,7 @@ pub fn launch(bed: &Bed, spec: &LaunchSpec) -> Launched {
     let output = call::memory_file("output").unwrap();
     let streams =
         [reading, output.try_clone().unwrap().into(), std::io::stderr().as_fd().try_clone_to_owned().unwrap()];
-    let running = squall.launch(spec, Stdio { streams }).unwrap_or_else(|error| panic!("{error}"));
+    let running = squall.launch(spec, Stdio::new(streams)).unwrap_or_else(|error| panic!("{error}"));
     Launched { running, output, stdin: Some(writing) }
 }
 

@@ -6,12 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use runtime_tests::bed::text;
-use runtime_tests::{Bed, Output, cases};
+use runtime_tests::{Bed, Output, cases, until};
 
 cases![
     a_jvm_with_g1_does_everything,
     a_jvm_with_zgc_does_everything,
     a_jvm_that_minds_numa_nodes_does_everything,
+    the_tools_of_a_jvm_work_on_a_running_one,
     cpython_does_everything,
     node_does_everything,
     bash_does_everything,
@@ -59,6 +60,33 @@ fn a_jvm_with_zgc_does_everything(bed: &Bed) {
 
 fn a_jvm_that_minds_numa_nodes_does_everything(bed: &Bed) {
     java(bed, &["-XX:+UseParallelGC", "-XX:+UseNUMA"]);
+}
+
+/// What an operator asks a running JVM by: `exec` of its own tools.
+fn the_tools_of_a_jvm_work_on_a_running_one(bed: &Bed) {
+    let flags = ["-d", "--name", "jvm", "--memory", "1g", "--tmpfs", "/tmp:size=512m", "--pids-limit", "500"];
+    let sleeper =
+        "public class Sleeper { public static void main(String[] a) throws Exception { Thread.sleep(600000); } }";
+    let source = bed.file("Sleeper.java");
+    std::fs::write(&source, sleeper).unwrap();
+    let volume = format!("{source}:/Sleeper.java:ro");
+    let argv = [JAVA, "-Xmx64m", "/Sleeper.java"];
+    bed.run_layers(&[text(&image())], &[&flags[..], &["-v", &volume]].concat(), &argv).ok();
+    let tool = |argv: &[&str]| {
+        let program = format!("/usr/lib/jvm/default-java/bin/{}", argv[0]);
+        bed.squall(&[&["exec", "jvm", &program], &argv[1..]].concat()).output()
+    };
+    // Until it can be attached to.
+    until("it answers", || Some(tool(&["jcmd", "1", "VM.version"])).filter(|output| output.code() == 0).map(drop));
+    for (argv, words) in [
+        (&["jcmd", "1", "VM.command_line"][..], "Sleeper.java"),
+        (&["jstack", "1"], "java.lang.Thread.State"),
+        (&["jmap", "-histo", "1"], "java.lang.String"),
+    ] {
+        let output = tool(argv);
+        assert!(output.code() == 0 && output.text().contains(words), "{output}");
+    }
+    bed.worker("jvm").kill();
 }
 
 fn cpython_does_everything(bed: &Bed) {

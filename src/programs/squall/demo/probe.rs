@@ -34,6 +34,7 @@ mod c {
         pub fn syscall(number: c_long, ...) -> c_long;
         pub fn personality(persona: u64) -> c_int;
         pub fn prctl(option: c_int, ...) -> c_int;
+        pub fn ioctl(fd: c_int, request: c_long, ...) -> c_int;
         pub fn sched_getscheduler(pid: c_int) -> c_int;
         pub fn sigqueue(pid: c_int, signal: c_int, value: usize) -> c_int;
     }
@@ -73,7 +74,9 @@ fn main() {
         "signal" => kill_self(number(2) as c_int),
         "burn" => println!("{}", burn(Duration::from_millis(number(2)))),
         "allocate" => allocate(number(2) as usize),
+        "keep" => keep(number(2) as usize),
         "fork" => println!("{}", fork_until_refused(number(2))),
+        "hold" => hold(number(2) as usize, arg(3), arg(4)),
         "sleep" => std::thread::sleep(Duration::from_millis(number(2))),
         "exit-after" => exit_after(Duration::from_millis(number(2)), number(3) as i32),
         "ignore-term" => ignore_term(Duration::from_millis(number(2))),
@@ -84,6 +87,8 @@ fn main() {
         "shell" => shell(&args[2..]),
         "family" => family(Duration::from_millis(number(2))),
         "copy" => exit(copy()),
+        "stalk" => stalk(),
+        "window" => window(),
         "say" => say(&args[2..]),
         "crash" => crash(),
         "bomb" => bomb(),
@@ -93,6 +98,61 @@ fn main() {
         "litter" => println!("{}", litter(arg(2), number(3))),
         "try" => println!("{}", attempt(arg(2), arg(3), arg(4))),
         _ => usage(),
+    }
+}
+
+/// Looks into every other process that comes, as deep as it is let, until it gets SIGTERM; then
+/// tells what it has seen.
+fn stalk() {
+    static OVER: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    extern "C" fn end(_: c_int) {
+        OVER.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+    // SAFETY: the handler stores one flag.
+    unsafe { c::signal(c::SIGTERM, end as *const () as usize) };
+    let own = std::process::id().to_string();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut pids = std::collections::BTreeSet::new();
+    while !OVER.load(std::sync::atomic::Ordering::Relaxed) {
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            if pid == own || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+                continue;
+            }
+            let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).ok().map(|link| link.to_string_lossy().into_owned());
+            let links = ["exe", "cwd", "root"].into_iter().filter_map(|name| Some(format!("{name} {}", link(name)?)));
+            let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            let files = files.filter_map(|file| {
+                let name = format!("fd/{}", file.file_name().to_string_lossy());
+                link(&name).map(|link| format!("{name} {link}"))
+            });
+            seen.extend(links.chain(files));
+            if fs::File::open(format!("/proc/{pid}/mem")).is_ok() && link("exe").is_some_and(|exe| exe != "/bin/probe") {
+                seen.insert("mem of another program".to_owned());
+            }
+            pids.insert(pid);
+        }
+    }
+    println!("{}", object([("processes".to_owned(), pids.len().to_string()), ("seen".to_owned(), list(seen.iter().map(|it| quoted(it))))]));
+}
+
+/// Tells the size of its terminal, and once more when that changes.
+fn window() {
+    // <asm-generic/ioctls.h>.
+    const TIOCGWINSZ: c_long = 0x5413;
+    let mut told = [0u16; 4];
+    for _ in 0..2 {
+        let mut size = told;
+        while size == told {
+            // SAFETY: `struct winsize` is four numbers of 16 bits.
+            if unsafe { c::ioctl(0, TIOCGWINSZ, size.as_mut_ptr()) } != 0 {
+                println!("no terminal");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        println!("size {} {}", size[0], size[1]);
+        told = size;
     }
 }
 
@@ -246,6 +306,32 @@ fn allocate(bytes: usize) {
     }
     std::hint::black_box(&memory);
     println!("allocated {bytes}");
+}
+
+/// Takes memory, copies a file as far as the disk, and keeps all of it until it is ended.
+fn hold(bytes: usize, from: &str, to: &str) -> ! {
+    let memory = vec![1u8; bytes];
+    let copied = fs::read(from).and_then(|text| {
+        let mut copy = fs::File::create(to)?;
+        copy.write_all(&text).and_then(|()| copy.sync_all())
+    });
+    println!("{copied:?}");
+    loop {
+        std::thread::sleep(Duration::from_secs(60));
+        std::hint::black_box(&memory);
+    }
+}
+
+/// Takes memory, touches every page of it, and keeps it for ever.
+fn keep(bytes: usize) -> ! {
+    let mut memory = vec![0u8; bytes];
+    loop {
+        for page in memory.chunks_mut(4096) {
+            page[0] = page[0].wrapping_add(1);
+        }
+        std::hint::black_box(&memory);
+        std::thread::sleep(Duration::from_secs(60));
+    }
 }
 
 /// Forks until it is refused, or as often as asked, and ends every child again.

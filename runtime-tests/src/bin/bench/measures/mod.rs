@@ -3,6 +3,7 @@
 mod detached;
 mod ending;
 mod events;
+mod exec;
 mod layers;
 mod library;
 mod memory;
@@ -33,11 +34,12 @@ pub struct Bench<'a> {
 type Measure = fn(&mut Bench<'_>) -> Outcome<Vec<Section>>;
 
 /// Every measure. Those that make many mounts come last.
-const MEASURES: [(Name, Measure); 10] = [
+const MEASURES: [(Name, Measure); 11] = [
     (Name::Library, library::measure),
     (Name::Detached, detached::measure),
     (Name::Whole, whole::measure),
     (Name::Throughput, throughput::measure),
+    (Name::Exec, exec::measure),
     (Name::Ending, ending::measure),
     (Name::Memory, memory::measure),
     (Name::Layers, layers::measure),
