@@ -25,6 +25,8 @@ pub(crate) enum Limit {
     InotifyInstances,
     /// Watches of inotify.
     InotifyWatches,
+    /// Descriptors in instances of epoll.
+    EpollWatches,
 }
 
 impl Limit {
@@ -55,6 +57,9 @@ impl Limit {
             }
             Limit::InotifyWatches => {
                 "the user has as many inotify watches as sysctl fs.inotify.max_user_watches allows"
+            }
+            Limit::EpollWatches => {
+                "the user has as many descriptors in epoll instances as sysctl fs.epoll.max_user_watches allows"
             }
         }
     }
@@ -98,6 +103,7 @@ mod tests {
             (Limit::LoopNodes, libc::ENOENT, "mknod /dev/loopN"),
             (Limit::InotifyInstances, libc::EMFILE, "fs.inotify.max_user_instances"),
             (Limit::InotifyWatches, libc::ENOSPC, "fs.inotify.max_user_watches"),
+            (Limit::EpollWatches, libc::ENOSPC, "fs.epoll.max_user_watches"),
         ];
         for (limit, errno, named) in table {
             let told = error(errno).at_limit(errno, limit);

@@ -51,6 +51,16 @@
 //! [`Squall::launch`] returns when the workload runs. [`Squall::create`] stops before its exec, with
 //! everything else done and watched; [`Created::start`] lets it go on.
 //!
+//! # Waiting
+//!
+//! [`Running::wait`] blocks; any number of threads and programs may wait for one container.
+//! [`Squall::events`] is one stream for all containers of a run root, whoever launches them. With
+//! the cargo feature `tokio` both have futures: `wait_async` of [`Created`], [`Running`] and
+//! [`Paused`], `Launching::settle_async` and `Events::next_async`, which take a descriptor each in
+//! tokio's reactor, no thread and no polling. They need a runtime with I/O (`enable_io`). Launching
+//! still blocks, for some milliseconds: call it in `spawn_blocking`. The directory `examples` has a
+//! supervisor of each kind.
+//!
 //! # Cgroups
 //!
 //! [`Builder::cgroup`](request::Builder::cgroup) names a cgroup that Squall makes itself, and
@@ -110,6 +120,7 @@
 //! | say what to run | [`request`]: [`LaunchSpec`](request::LaunchSpec) and its [`Builder`](request::Builder) |
 //! | launch, list, clear away | [`Squall`], [`SquallBuilder`], [`Spawner`] |
 //! | wait, signal, stop, update, remove | [`Container`] and the type of each phase |
+//! | learn what happens to all | [`Squall::events`]: [`Events`], [`Change`] |
 //! | see who has which processors and memory | [`Resources`], by [`Squall::resources`] |
 //! | see what would be done | [`plan`], by [`Squall::plan`] |
 //! | know what was launched, and how it ended | [`record`] |
@@ -127,6 +138,7 @@ pub mod container;
 mod crash;
 mod document;
 pub mod error;
+mod events;
 mod exhausted;
 mod fsmount;
 mod host;
@@ -144,6 +156,8 @@ mod phase;
 pub mod plan;
 pub mod privilege;
 mod process;
+#[cfg(feature = "tokio")]
+mod reactor;
 mod reap;
 pub mod request;
 mod root;
@@ -169,6 +183,7 @@ pub use container::{
     Launching, Lost, Paused, Running,
 };
 pub use error::{Cause, Context, Error, ErrorKind, FileAspect, Holder, LackedCapability, Problem, ProcessEnd, Result};
+pub use events::{Change, Event, Events};
 pub use host_files::HostFile;
 pub use layer::Trim;
 pub use one_line::OneLine;

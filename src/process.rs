@@ -1,8 +1,10 @@
 //! A process that is known beyond its pid.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -45,11 +47,27 @@ impl ProcessId {
     /// changed hands in between.
     #[must_use]
     pub fn open(self) -> Option<OwnedFd> {
-        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        (start_time(&stat) == Some(self.start_time)).then_some(pidfd)
+        self.try_open().ok().flatten()
+    }
+
+    /// As [`ProcessId::open`], with `None` only where the process is gone.
+    pub(crate) fn try_open(self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            // Reaped; or a thread's id by now.
+            Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Ok(None),
+            other => other?,
+        };
+        let stat = match fs::read_to_string(format!("/proc/{}/stat", self.pid)) {
+            Err(error) if LIMITS.map(Some).contains(&error.raw_os_error()) => return Err(error),
+            other => other.ok(),
+        };
+        Ok(stat.filter(|stat| start_time(stat) == Some(self.start_time)).map(|_| pidfd))
     }
 }
+
+/// What open(2) answers where this process, or the machine, has no descriptor or memory left.
+const LIMITS: [i32; 3] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM];
 
 /// How often a process is looked at that is just leaving the kernel's table: the next look finds it
 /// gone, or finds the thread that has executed a program and taken its place.

@@ -136,7 +136,7 @@ impl super::Exited {
 impl Running {
     /// With what can be told of a created one only since it was started; nothing where nobody has
     /// started it.
-    pub(super) fn started(&self) -> Option<Running> {
+    pub(crate) fn started(&self) -> Option<Running> {
         if self.record.started_boot_ns != 0 {
             return Some(self.clone());
         }

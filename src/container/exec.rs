@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::stop::MONITORS_TURN;
-use super::wait::wait_readable;
+use super::wait::{Waiting, wait_readable};
 use super::{Container, Ended, KILL_PATIENCE, Running};
 use crate::cgroup::{self, Layout};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -138,17 +138,19 @@ impl ExecSession {
     /// was killed and is not gone.
     pub fn stop(&self, signal: i32, grace: Duration) -> Result<ExecEnd> {
         self.0.refuse_frozen(&Layout::detect()?, cgroup::frozen)?;
+        // From before it is asked: its container may be removed with its end.
+        let mut waiting = Waiting::of(&self.0);
         let reply = client::stop(&self.0.directory, signal, grace)?;
         if reply != Reply::Done {
             self.0.continue_monitor();
             self.signal_if_alive(signal)?;
         }
-        if let Some(end) = self.wait_for(grace.saturating_add(MONITORS_TURN))? {
-            return Ok(end);
+        if let Some(end) = waiting.within(grace.saturating_add(MONITORS_TURN))? {
+            return Ok(end.into());
         }
         self.signal_if_alive(libc::SIGKILL)?;
         self.0.continue_monitor();
-        self.wait_for(KILL_PATIENCE)?.ok_or_else(|| self.0.late())
+        waiting.within(KILL_PATIENCE)?.map(ExecEnd::from).ok_or_else(|| self.0.late())
     }
 
     fn signal_if_alive(&self, signal: i32) -> Result<()> {

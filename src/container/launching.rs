@@ -1,16 +1,16 @@
 //! A container that is being launched, or whose launch was killed half way.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::inotify;
+use rustix::fs::inotify::WatchFlags;
 
-use super::wait::wait_readable;
+use super::wait::{changes_of, drain, wait_readable};
 use super::{Container, Launching, no_such};
 use crate::cgroup::{self, Layout};
 use crate::crash::{self, Role};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::exhausted::{AtLimit, Limit};
+use crate::error::{Error, ErrorKind, Result};
 use crate::launch::pid_file;
 use crate::phase::Phase;
 use crate::stage::Stage;
@@ -36,37 +36,15 @@ impl Launching {
     /// # Errors
     /// [`ErrorKind::NotFound`]: the launch failed, and took back what it had made.
     pub fn settle(self, span: Duration) -> Result<Container> {
-        let object = format!("container '{}'", self.id);
-        let deadline = Instant::now() + span;
-        let changes = inotify::init(inotify::CreateFlags::CLOEXEC)
-            .at(Stage::Watch, &object, "inotify_init1")
-            .at_limit(libc::EMFILE, Limit::InotifyInstances)?;
-        // The record is renamed into place; a failed launch removes the directory; one that is
-        // killed closes it.
-        let events =
-            inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE_SELF | inotify::WatchFlags::CLOSE_NOWRITE;
-        // Open all the time, because closing it is one of these events.
-        let Some(launch) = claim::Holder::of(&self.directory)? else { return Err(no_such(&self.id)) };
-        match inotify::add_watch(&changes, &self.directory, events) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::NOENT) => return Err(no_such(&self.id)),
-            Err(errno) => {
-                let error = Error::system(Stage::Watch, object, "inotify_add_watch", errno);
-                return Err(error.at_limit(libc::ENOSPC, Limit::InotifyWatches));
-            }
-        }
+        let deadline = Instant::now().checked_add(span);
+        let settling = Settling::of(&self)?;
         loop {
-            let container = Container::open(&self.id, self.directory.clone())?;
-            let Container::Launching(_) = container else { return Ok(container) };
-            if !launch.is_alive()? {
-                // Unless it came to its end between the two looks.
-                return Container::open(&self.id, self.directory.clone());
-            }
-            if !wait_readable(&changes, Some(deadline))? {
+            if let Some(container) = settling.look()? {
                 return Ok(container);
             }
-            // Which event it was does not matter: the next look decides.
-            let _ = rustix::io::read(&changes, &mut [0; 1024]);
+            if !wait_readable(settling.changes(), deadline)? {
+                return Ok(Container::Launching(self));
+            }
         }
     }
 
@@ -89,5 +67,45 @@ impl Launching {
         }
         pid_file::take_back(&notes, None)?;
         claim::remove_directory(&self.directory)
+    }
+}
+
+/// A wait for the end of a launch. It never blocks: a driver waits on [`Settling::changes`] before
+/// the next look.
+pub(super) struct Settling<'l> {
+    launching: &'l Launching,
+    changes: OwnedFd,
+    launch: claim::Holder,
+}
+
+impl<'l> Settling<'l> {
+    pub(super) fn of(launching: &'l Launching) -> Result<Settling<'l>> {
+        let object = format!("container '{}'", launching.id);
+        // The record is renamed into place; a failed launch renames or removes the directory; one
+        // that is killed closes it.
+        let events = WatchFlags::MOVED_TO | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF | WatchFlags::CLOSE_NOWRITE;
+        // Open all the time, because closing it is one of these events.
+        let launch = claim::Holder::of(&launching.directory)?;
+        let changes = changes_of(&launching.directory, events, &object)?;
+        let (Some(launch), Some(changes)) = (launch, changes) else { return Err(no_such(&launching.id)) };
+        Ok(Settling { launching, changes, launch })
+    }
+
+    /// The container once its launch is over; `None` where it is under way. For the same reason
+    /// nothing opens the directory in between.
+    pub(super) fn look(&self) -> Result<Option<Container>> {
+        let Launching { id, directory } = self.launching;
+        drain(&self.changes);
+        let under_way = record::read_launch(directory)?.is_none() && directory.is_dir() && self.launch.is_alive()?;
+        if under_way {
+            return Ok(None);
+        }
+        // Unless it came to its end between the two looks.
+        Container::open(id, directory.clone()).map(Some)
+    }
+
+    /// What can be read when it is time to look again.
+    pub(super) fn changes(&self) -> &OwnedFd {
+        &self.changes
     }
 }

@@ -17,6 +17,8 @@ mod stats;
 mod stop;
 mod update;
 mod wait;
+#[cfg(feature = "tokio")]
+mod wait_async;
 
 pub use created::Created;
 pub use delivery::Delivery;
@@ -25,6 +27,7 @@ pub use logs::ContainerLog;
 pub use pause::Paused;
 pub use processes::ContainerProcess;
 pub use stats::ContainerUsage;
+pub(crate) use wait::{Next, Waiting};
 
 use std::cell::OnceCell;
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::wait::Waiting;
 use super::{Ended, KILL_PATIENCE, Running};
 use crate::cgroup::{self, Layout};
 use crate::crash::{self, Role};
@@ -25,6 +26,8 @@ impl Running {
         crash::point(Role::Caller, Stage::Stop);
         let layout = Layout::detect()?;
         self.refuse_frozen(&layout, cgroup::frozen_above)?;
+        // From before it is asked: whoever launched it may remove it with its end.
+        let mut waiting = Waiting::of(self);
         let reply = client::stop(&self.directory, signal, grace)?;
         if reply == Reply::Silent {
             self.continue_monitor();
@@ -34,9 +37,9 @@ impl Running {
             self.thaw(&layout)?;
         }
         let turn = if reply == Reply::Done { MONITORS_TURN } else { Duration::ZERO };
-        match self.wait_for(grace.saturating_add(turn))? {
+        match waiting.within(grace.saturating_add(turn))? {
             Some(ended) => Ok(ended),
-            None => self.kill_tree_in(&layout),
+            None => self.kill_tree_in(&layout, waiting),
         }
     }
 
@@ -49,10 +52,10 @@ impl Running {
 
     /// Kills everything in the container, at once, and without its monitor's help.
     pub fn kill_tree(&self) -> Result<Ended> {
-        self.kill_tree_in(&Layout::detect()?)
+        self.kill_tree_in(&Layout::detect()?, Waiting::of(self))
     }
 
-    fn kill_tree_in(&self, layout: &Layout) -> Result<Ended> {
+    fn kill_tree_in(&self, layout: &Layout, mut waiting: Waiting) -> Result<Ended> {
         crash::point(Role::Caller, Stage::Stop);
         self.refuse_frozen(layout, cgroup::frozen_above)?;
         if let Some(cgroup) = self.own_cgroup(layout)? {
@@ -62,7 +65,7 @@ impl Running {
         // it.
         self.signal_if_alive(libc::SIGKILL)?;
         self.continue_monitor();
-        self.wait_for(KILL_PATIENCE)?.ok_or_else(|| self.late())
+        waiting.within(KILL_PATIENCE)?.ok_or_else(|| self.late())
     }
 
     pub(super) fn late(&self) -> Error {

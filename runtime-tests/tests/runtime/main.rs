@@ -1,6 +1,7 @@
 //! Squall against the kernel. Each module holds the tests of one part; the harness is the library
 //! of this package.
 
+mod asynchronous;
 mod attacks;
 mod binds;
 mod confinement;
@@ -13,6 +14,8 @@ mod doctor;
 mod embedder;
 mod endings;
 mod erofs;
+mod events;
+mod examples;
 mod exec;
 mod exhaustion;
 mod foreground;
@@ -50,6 +53,7 @@ mod terminal;
 mod traps;
 mod updating;
 mod versions;
+mod waiting;
 
 /// Every test but those that leak on purpose.
 fn every_case() -> Vec<runtime_tests::Case> {
@@ -71,6 +75,9 @@ fn every_case() -> Vec<runtime_tests::Case> {
         opened::CASES,
         life_cycle::CASES,
         endings::CASES,
+        events::CASES,
+        asynchronous::CASES,
+        examples::CASES,
         foreground::CASES,
         pid_file::CASES,
         removal::CASES,
@@ -105,6 +112,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         ledger::CASES,
         updating::CASES,
         versions::CASES,
+        waiting::CASES,
         leaking::CASES,
         statistics::CASES,
         metrics::CASES,
@@ -118,6 +126,7 @@ fn main() {
         oracle::ROLES,
         courtesy::ROLES,
         embedder::ROLES,
+        examples::ROLES,
         exhaustion::ROLES,
         hanging::ROLES,
         logs::ROLES,

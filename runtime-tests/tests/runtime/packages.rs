@@ -57,6 +57,7 @@ const FLOORS: &[&[&str]] = &[
     &["stage", "phase", "one_line", "sys", "wait"],
     &["error", "crash", "child_task"],
     &["exhausted", "host", "process"],
+    &["reactor"],
     &["document", "fsmount", "squashfs", "signal_stream", "stdio"],
     // The kernel's and the host's parts, one by one.
     &["cgroup", "seccomp"],
@@ -77,6 +78,7 @@ const FLOORS: &[&[&str]] = &[
     &["spawner", "container", "plan"],
     &["runtime"],
     &["reap"],
+    &["events"],
     &["usages"],
     // What tests may have of all that.
     &["testing"],

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::events::Events;
 use crate::exec::Exec;
 use crate::metrics::Metrics;
 use crate::seccomp::Seccomp;
@@ -63,6 +64,8 @@ pub enum Command {
     Logs(Logs),
     /// Display resource usage of containers, live
     Stats(Stats),
+    /// Show what happens to containers
+    Events(Events),
     /// Display the processes of a container
     Top(Top),
     /// Print or serve the resource usage of all containers as OpenMetrics text

@@ -13,7 +13,7 @@ use squall::{
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop, Update};
-use crate::{exec, logs, metrics, print, relay, request, resources, run_and_plan, seccomp, stats, top};
+use crate::{events, exec, logs, metrics, print, relay, request, resources, run_and_plan, seccomp, stats, top};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -57,6 +57,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Stats(arguments) => stats::run(&squall, &arguments),
         Command::Top(arguments) => top::run(&squall, &arguments),
         Command::Metrics(arguments) => metrics::run(squall, &arguments),
+        Command::Events(arguments) => events::run(&squall, &arguments),
         Command::Layers(arguments) => layers(&squall, &arguments),
         Command::Reap(arguments) => reap(&squall, &arguments),
         Command::Demo(arguments) => demo(&arguments),

@@ -6,6 +6,7 @@ mod print;
 
 mod args;
 mod commands;
+mod events;
 mod exec;
 mod foreground;
 mod logs;

@@ -177,9 +177,14 @@ impl OpenExit {
 
     /// The record, if it is written and this launch's: another container may have the id by now.
     pub(crate) fn read(&self, launch: &LaunchRecord) -> Option<ExitRecord> {
+        self.read_any().filter(|exit| is_end_of(exit, launch))
+    }
+
+    /// The record, if it is written, for who knows whose file it is.
+    pub(crate) fn read_any(&self) -> Option<ExitRecord> {
         let mut text = vec![0; self.0.metadata().ok()?.len() as usize];
         self.0.read_exact_at(&mut text, 0).ok()?;
-        serde_json::from_slice(&text).ok().filter(|exit| is_end_of(exit, launch))
+        serde_json::from_slice(&text).ok()
     }
 }
 

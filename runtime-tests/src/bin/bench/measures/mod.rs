@@ -2,6 +2,7 @@
 
 mod detached;
 mod ending;
+mod events;
 mod exec;
 mod layers;
 mod library;

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use squall::{Ended, Running, Stdio};
 
-use super::{Bench, memory};
+use super::{Bench, events, memory};
 use crate::args::FEWEST as COMPARED;
 use crate::command::timed;
 use crate::ground::{Ground, remove_running};
@@ -64,7 +64,8 @@ fn many(ground: &Ground, count: usize) -> Outcome<Vec<Section>> {
     let mut memory = private;
     memory.add(MACHINE.to_owned(), -per_container(1));
     memory.add("kernel's share: slab that stays, per CPU, stacks, page tables".to_owned(), per_container(2));
-    Ok(vec![
+    let events = events::sections(ground, count)?;
+    let mut sections = vec![
         launch_section(&running),
         stages_section(&running),
         mounts_section(count, before[0], with_all[0]),
@@ -72,7 +73,9 @@ fn many(ground: &Ground, count: usize) -> Outcome<Vec<Section>> {
             .note("private: of each process, from smaps_rollup; the others: difference of /proc/meminfo by the number of containers,")
             .note("where whatever else happens on the machine shows as well"),
         end_section(ground, running)?,
-    ])
+    ];
+    sections.extend(events);
+    Ok(sections)
 }
 
 const MACHINE: &str = "the machine's MemAvailable";

@@ -1,0 +1,78 @@
+//! The library's examples, run: this program is each of them under its name.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use runtime_tests::roles::{self, Role};
+use runtime_tests::{Bed, Call, cases, host, until};
+use serde_json::json;
+
+#[path = "../../../examples/async_supervisor.rs"]
+mod async_supervisor;
+#[path = "../../../examples/reattach.rs"]
+mod reattach;
+#[path = "../../../examples/supervisor.rs"]
+mod supervisor;
+
+cases![
+    the_smallest_supervisor_says_how_its_worker_ended,
+    the_asynchronous_one_waits_for_two_workers_and_the_events,
+    one_that_is_killed_finds_its_worker_again,
+];
+
+pub const ROLES: &[Role] = &[
+    ("example-supervisor", |_| supervisor::main().unwrap()),
+    ("example-async-supervisor", |_| async_supervisor::main().unwrap()),
+    ("example-reattach", |_| reattach::main().unwrap()),
+];
+
+fn example(bed: &Bed, name: &str, probe: &[&str]) -> Command {
+    let mut command = roles::command(name);
+    command.arg(bed.run_root()).args([&bed.cgroup(), bed.probe(), "/bin/probe"]).args(probe);
+    command
+}
+
+fn nothing_is_kept(bed: &Bed) {
+    assert_eq!(bed.squall(&["ps", "--all", "--json"]).json(), json!([]));
+}
+
+fn the_smallest_supervisor_says_how_its_worker_ended(bed: &Bed) {
+    let said = Call::new(example(bed, "example-supervisor", &["exit", "7"])).ok().text();
+    assert_eq!(said, "it ended: Code { code: 7 }, Exited");
+    nothing_is_kept(bed);
+    let mut usage = roles::command("example-supervisor");
+    usage.arg("too-few");
+    assert_ne!(Call::new(usage).output().code(), 0);
+}
+
+fn the_asynchronous_one_waits_for_two_workers_and_the_events(bed: &Bed) {
+    let said = Call::new(example(bed, "example-async-supervisor", &["exit", "4"])).ok().text();
+    for id in ["left", "right"] {
+        let of_it: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix(id)?.strip_prefix(": ")).collect();
+        assert_eq!(of_it, ["launching", "started", "exited", "Code { code: 4 }"], "{said}");
+    }
+    nothing_is_kept(bed);
+}
+
+fn one_that_is_killed_finds_its_worker_again(bed: &Bed) {
+    let start = || {
+        let mut command = example(bed, "example-reattach", &["exit-on-signal", "600000"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        (child, lines)
+    };
+    for expected in ["launched", "found running", "found running"] {
+        let (mut child, mut lines) = start();
+        assert_eq!(lines.next().as_deref(), Some(expected));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let (mut child, mut lines) = start();
+    assert_eq!(lines.next().as_deref(), Some("found running"));
+    let pid = bed.worker("kept").pid();
+    until("it takes signals", || (host::status(pid, "SigCgt").as_str() > "0000000000000440").then_some(()));
+    bed.squall(&["kill", "--signal", "TERM", "kept"]).ok();
+    assert_eq!(lines.next().as_deref(), Some("it ended: Code { code: 15 }"));
+    assert!(child.wait().unwrap().success());
+    nothing_is_kept(bed);
+}
