@@ -62,7 +62,7 @@ impl ProcessId {
             Err(error) if LIMITS.map(Some).contains(&error.raw_os_error()) => return Err(error),
             other => other.ok(),
         };
-        Ok(stat.filter(|stat| start_time(stat) == Some(self.start_time)).map(|_| pidfd))
+        Ok(stat.and_then(|stat| (start_time(&stat) == Some(self.start_time)).then_some(pidfd)))
     }
 }
 
