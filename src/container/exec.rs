@@ -218,8 +218,8 @@ impl Container {
     /// # Errors
     /// Those of [`ExecSession::remove`].
     pub fn remove_ended_exec_sessions(&self) -> Result<()> {
-        let ended = self.exec_sessions()?.into_iter().filter(|session| !matches!(session.end(), Ok(None)));
-        ended.map(ExecSession::remove).collect()
+        let mut ended = self.exec_sessions()?.into_iter().filter(|session| !matches!(session.end(), Ok(None)));
+        ended.try_for_each(ExecSession::remove)
     }
 
     fn directory(&self) -> &PathBuf {

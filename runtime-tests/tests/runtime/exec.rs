@@ -392,7 +392,7 @@ fn no_descriptor_of_the_runtime_is_a_way_out(bed: &Bed) {
         add_probe(writer, "bin/probe", 0o755);
         for number in 3..12 {
             writer
-                .symlink(&format!("way-{number}"), &Attributes::new(0o777), &format!("/proc/self/fd/{number}"))
+                .symlink(format!("way-{number}"), &Attributes::new(0o777), format!("/proc/self/fd/{number}"))
                 .unwrap();
         }
     });
