@@ -352,12 +352,14 @@ fn a_reader_that_is_too_slow_is_told_so_and_what_is_different_now(bed: &Bed) {
     reader.rest();
     // More notices than the kernel keeps for it.
     let most: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
-    let containers = bed.run_root().join("containers");
-    for number in 0..most {
-        let path = containers.join(format!(".claim-{number}"));
-        fs::create_dir(&path).unwrap();
-        fs::remove_dir(&path).unwrap();
+    let [one, other] = ["one", "other"].map(|name| bed.run_root().join("containers").join(format!(".claim-{name}")));
+    fs::create_dir(&one).unwrap();
+    for _ in 0..most / 4 + 1 {
+        // Two notices each.
+        fs::rename(&one, &other).unwrap();
+        fs::rename(&other, &one).unwrap();
     }
+    fs::remove_dir(&one).unwrap();
     leaves.kill();
     bed.squall(&["rm", "leaves"]).ok();
     bed.squall(&["pause", "stays"]).ok();

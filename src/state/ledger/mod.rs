@@ -33,8 +33,10 @@ use crate::wait::lock_by;
 use choice::{choose, most};
 use machine::Machine;
 
-/// How long the lock is waited for while somebody else claims, which takes a millisecond.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the lock is waited for while others claim. Each takes a millisecond, but much longer
+/// where many launches share an emulated processor (more than 5 s seen with 6 of them). Less than a
+/// launch may be silent.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a container has of its host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
