@@ -69,7 +69,7 @@ impl Fed {
     fn launch_by(squall: &Squall, spec: &LaunchSpec) -> Fed {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let [_, stdout, stderr] = Stdio::null().unwrap().streams;
-        let stdio = Stdio { streams: [read, stdout, stderr] };
+        let stdio = Stdio::new([read, stdout, stderr]);
         let running = squall.launch(spec, stdio).unwrap();
         Fed { running, input: Some(File::from(write)) }
     }
