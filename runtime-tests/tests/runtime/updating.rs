@@ -86,7 +86,7 @@ fn each_limit_is_changed_in_the_kernels_files_and_on_record(bed: &Bed) {
     assert!(LaunchSpec::from_json(after["spec"].to_string().as_bytes()).is_ok());
     after["spec"]["limits"] = before["spec"]["limits"].clone();
     assert_eq!(after, before);
-    let stats = bed.squall(&["stats", "--no-stream", "--json", &worker.id]).json();
+    let stats = bed.squall(&["stats", "--no-stream", "--json", &worker.id]).json()[0].clone();
     assert_eq!((&stats["memory_limit_bytes"], &stats["pids_limit"]), (&json!(96 << 20), &json!(30)), "{stats}");
     worker.kill();
     assert_eq!(recorded(&worker), limits);
@@ -145,7 +145,8 @@ fn a_worker_gets_the_memory_and_the_processors_that_it_was_given_later(bed: &Bed
 fn memory_that_is_in_use_is_not_taken_away(bed: &Bed) {
     let flags = ["--memory", "96m", "--memory-swap", "96m"];
     let worker = bed.start(&flags, &["keep", "50331648"]);
-    let used = || bed.squall(&["stats", "--no-stream", "--json", &worker.id]).json()["memory_current_bytes"].as_u64();
+    let used =
+        || bed.squall(&["stats", "--no-stream", "--json", &worker.id]).json()[0]["memory_current_bytes"].as_u64();
     until("it holds its memory", || (used()? >= 48 << 20).then_some(()));
     let before = worker.inspect();
     let refused = update(bed, &worker, &["--memory", "32m", "--memory-swap", "32m", "--pids-limit", "7"]);
