@@ -120,6 +120,8 @@
 //! | say what to run | [`request`]: [`LaunchSpec`](request::LaunchSpec) and its [`Builder`](request::Builder) |
 //! | launch, list, clear away | [`Squall`], [`SquallBuilder`], [`Spawner`] |
 //! | wait, signal, stop, update, remove | [`Container`] and the type of each phase |
+//! | execute a further program in it | [`Squall::exec`] of an [`ExecSpec`](request::ExecSpec): [`ExecSession`] |
+//! | give it streams, or a terminal | [`Stdio`], [`Stdio::terminal`] |
 //! | learn what happens to all | [`Squall::events`]: [`Events`], [`Change`] |
 //! | see who has which processors and memory | [`Resources`], by [`Squall::resources`] |
 //! | see what would be done | [`plan`], by [`Squall::plan`] |

@@ -243,8 +243,10 @@ fn until_executed(report: &OwnedFd, layout: &Layout, job: &ExecJob, child: &Clon
             return Ok(());
         }
         if let Err(frozen) = refuse_frozen(layout, job) {
-            let own = Cgroup::open(layout, &job.settings.monitors)?;
-            let _ = cgroup::place(&own.procs_fds(Joining::Everywhere)?, child.pid);
+            // Where this process is by now. Cgroup v1 lets nobody die in a frozen one.
+            let monitors = job.spec.scope().map_or_else(|| job.settings.monitors.clone(), |scope| scope.monitor());
+            let procs = Cgroup::open(layout, &monitors).and_then(|own| own.procs_fds(Joining::Everywhere));
+            let _ = procs.map(|procs| cgroup::place(&procs, child.pid));
             return Err(frozen);
         }
         if now >= deadline {

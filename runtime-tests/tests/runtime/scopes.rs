@@ -19,6 +19,7 @@ cases![
     a_launch_that_fails_or_dies_leaves_no_unit,
     a_unit_that_is_there_is_refused_and_kept,
     without_its_monitor_the_unit_ends_with_the_worker,
+    a_further_program_is_in_the_scope_and_so_is_its_monitor,
     where_systemd_cannot_be_asked_it_is_said_why,
 ];
 
@@ -284,6 +285,24 @@ fn without_its_monitor_the_unit_ends_with_the_worker(bed: &Bed) {
     kill(pid);
     gone(&id);
     squall(bed, &["reap"]).ok();
+}
+
+fn a_further_program_is_in_the_scope_and_so_is_its_monitor(bed: &Bed) {
+    if !has_scopes() {
+        return;
+    }
+    let id = id(bed, "exec");
+    run(bed, &id, &[], &["sleep", "600000"]).ok();
+    assert_eq!(squall(bed, &["exec", &id, "/bin/probe", "exit", "7"]).output().code(), 7);
+    squall(bed, &["exec", "-d", &id, "/bin/probe", "sleep", "600000"]).ok();
+    let shown = squall(bed, &["inspect", "--json", &id]).json();
+    let pid = shown["exec_sessions"][0]["pid"].as_u64().unwrap() as u32;
+    let in_group = |name: &str| host::processes_in(&directory(&id).join(name));
+    assert!(in_group("container").contains(&pid), "{shown}");
+    assert_eq!((in_group("container").len(), in_group("monitor").len()), (2, 2), "worker and program, a monitor each");
+    squall(bed, &["stop", "--time", "0", &id]).ok();
+    gone(&id);
+    squall(bed, &["rm", &id]).ok();
 }
 
 fn where_systemd_cannot_be_asked_it_is_said_why(bed: &Bed) {
