@@ -164,6 +164,9 @@ impl Cycle<'_> {
             match visit {
                 Visit::Exec(code) => self.exec(code)?,
                 Visit::Leave => self.command(&["exec", "-d", &id, "/bin/probe", "sleep", "600000"])?,
+                Visit::Update => self.command(&["update", "--pids-limit", "100", &id])?,
+                Visit::Read if plan.logs => self.command(&["logs", &id])?,
+                Visit::Read => {}
                 Visit::Pause => {
                     self.command(&["pause", &id])?;
                     self.command(&["resume", &id])?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use runtime_tests::{Bed, Call};
 use squall::cgroup::Limits;
 use squall::record::{LaunchRecord, ProcessId};
-use squall::request::{Identity, LaunchSpec, RootMode, values};
+use squall::request::{Builder, Identity, LaunchSpec, Log, RootMode, values};
 use squall::{Spawner, Squall, Stdio};
 
 use crate::args::Args;
@@ -19,6 +19,10 @@ use crate::{Outcome, images};
 const MEMORY: &str = "32m";
 const TIME: &str = "0.3";
 const UPPER: &str = "1m";
+
+/// A log that is copied, of two files in the run root.
+const LOG: [&str; 6] = ["--log-opt", "max-size=128k", "--log-opt", "max-file=2", "--log-opt", "timestamps"];
+const LOG_BYTES: u64 = 128 << 10;
 
 /// The user, and its group.
 const USER: u32 = 65534;
@@ -99,6 +103,9 @@ impl Ground {
             End::Full => flags.push(&upper),
             _ => {}
         }
+        if plan.logs {
+            flags.extend(LOG);
+        }
         let argv = plan.argv();
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         self.bed.run_layers(&self.images[plan.image], &flags, &argv).env(MARK, &self.mark(id))
@@ -116,7 +123,8 @@ impl Ground {
             End::Full => builder.root(RootMode::Writable { size_bytes: Some(bytes(UPPER)?) }),
             _ => builder,
         };
-        Ok(builder.build()?)
+        let log = plan.logs.then(|| Log::in_run_root(LOG_BYTES, 2).with_timestamps());
+        Ok(log.into_iter().fold(builder, Builder::log).build()?)
     }
 
     /// Launches and ends one container by each of this program's spawners, so that what they and

@@ -90,6 +90,8 @@ pub struct Plan {
     pub left_to_reaper: bool,
     /// What is done with it while it runs, where it runs until it is ended.
     pub visits: [Option<Visit>; 2],
+    /// Its output is copied into a log of its own.
+    pub logs: bool,
 }
 
 /// Something that is done with a running container.
@@ -101,6 +103,10 @@ pub enum Visit {
     Leave,
     /// It is paused and resumed.
     Pause,
+    /// It gets another limit of processes.
+    Update,
+    /// Its log is read, where it has one.
+    Read,
 }
 
 /// How a worker ended, without whether a core was written.
@@ -155,6 +161,7 @@ impl Plan {
             strike,
             left_to_reaper: random.percent(50),
             visits: [draw_visit(random), draw_visit(random)],
+            logs: random.percent(20),
         }
     }
 
@@ -225,7 +232,14 @@ fn draw_end(random: &mut Random) -> End {
 
 fn draw_visit(random: &mut Random) -> Option<Visit> {
     let code = random.below(124) as u8;
-    random.one_of(&[None, Some(Visit::Exec(code)), Some(Visit::Leave), Some(Visit::Pause)])
+    random.one_of(&[
+        None,
+        Some(Visit::Exec(code)),
+        Some(Visit::Leave),
+        Some(Visit::Pause),
+        Some(Visit::Update),
+        Some(Visit::Read),
+    ])
 }
 
 fn draw_strike(random: &mut Random, door: Door) -> Strike {
