@@ -1,6 +1,7 @@
 //! The library's examples, run: this program is each of them under its name.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use runtime_tests::roles::{self, Role};
@@ -9,6 +10,8 @@ use serde_json::json;
 
 #[path = "../../../examples/async_supervisor.rs"]
 mod async_supervisor;
+#[path = "../../../examples/job_runner.rs"]
+mod job_runner;
 #[path = "../../../examples/reattach.rs"]
 mod reattach;
 #[path = "../../../examples/supervisor.rs"]
@@ -18,12 +21,14 @@ cases![
     the_smallest_supervisor_says_how_its_worker_ended,
     the_asynchronous_one_waits_for_two_workers_and_the_events,
     one_that_is_killed_finds_its_worker_again,
+    a_job_runner_starts_shows_and_cancels_jobs_and_may_be_killed,
 ];
 
 pub const ROLES: &[Role] = &[
     ("example-supervisor", |_| supervisor::main().unwrap()),
     ("example-async-supervisor", |_| async_supervisor::main().unwrap()),
     ("example-reattach", |_| reattach::main().unwrap()),
+    ("example-job-runner", |_| job_runner::main().unwrap()),
 ];
 
 fn example(bed: &Bed, name: &str, probe: &[&str]) -> Command {
@@ -74,5 +79,45 @@ fn one_that_is_killed_finds_its_worker_again(bed: &Bed) {
     bed.squall(&["kill", "--signal", "TERM", "kept"]).ok();
     assert_eq!(lines.next().as_deref(), Some("it ended: Code { code: 15 }"));
     assert!(child.wait().unwrap().success());
+    nothing_is_kept(bed);
+}
+
+/// What the server at this address answers: status and text.
+fn ask(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut connection = TcpStream::connect(address).unwrap();
+    write!(connection, "{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), text.to_owned())
+}
+
+fn a_job_runner_starts_shows_and_cancels_jobs_and_may_be_killed(bed: &Bed) {
+    let start = || {
+        let mut command = roles::command("example-job-runner");
+        command.arg(bed.run_root()).args([&bed.cgroup(), bed.probe(), "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+        (child, line.strip_prefix("listening on ").unwrap().to_owned())
+    };
+    let (mut runner, address) = start();
+    let created = |id: &str| (201, id.to_owned());
+    assert_eq!(ask(&address, "POST", "/jobs", "/bin/probe\nsay\none\nline"), created("1"));
+    assert_eq!(ask(&address, "POST", "/jobs", "/bin/probe\nexit-on-signal\n600000"), created("2"));
+    let told = |address: &str, id: &str| ask(address, "GET", &format!("/jobs/{id}"), "").1;
+    until("the first has ended", || (told(&address, "1") == "Code { code: 0 }, Exited\n").then_some(()));
+    until("its log is copied", || (ask(&address, "GET", "/jobs/1/log", "").1 == "one line\none line\n").then_some(()));
+    assert_eq!(ask(&address, "GET", "/jobs/none", "").0, 404);
+    assert_eq!(ask(&address, "POST", "/jobs", "/bin/missing").0, 400);
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    let (mut runner, address) = start();
+    assert_eq!(told(&address, "2"), "running\n");
+    let pid = bed.worker("2").pid();
+    until("it takes signals", || (host::status(pid, "SigCgt").as_str() > "0000000000000440").then_some(()));
+    assert_eq!(ask(&address, "DELETE", "/jobs/2", "").1, "Code { code: 15 }, Stopped\n");
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    bed.squall(&["rm", "1", "2"]).ok();
     nothing_is_kept(bed);
 }
