@@ -20,7 +20,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior, setsid, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, ThreadNameSpaceType, move_into_thread_name_spaces, set_capabilities,
-    set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
+    set_keep_capabilities, set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::handoff::{Prepared, Watched};
@@ -325,14 +325,16 @@ fn drop_privileges(spec: &LaunchSpec) -> Result<()> {
     caps::clear(None, caps::CapSet::Bounding)
         .map_err(|error| Error::malformed(Stage::Init, CAPABILITIES, "prctl(PR_CAPBSET_DROP)", error))?;
     worker::set_groups(spec)?;
+    // A change of ids may make it dumpable (sysctl fs.suid_dumpable): until it is not, nobody of its
+    // new user may trace what has capabilities.
+    set_keep_capabilities(true).at(Stage::Init, OBJECT, "prctl(PR_SET_KEEPCAPS)")?;
     let (uid, gid) = (Uid::from_raw(spec.user.uid()), Gid::from_raw(spec.user.gid()));
     set_thread_res_gid(gid, gid, gid).at(Stage::Init, OBJECT, "setresgid")?;
     set_thread_res_uid(uid, uid, uid).at(Stage::Init, OBJECT, "setresuid")?;
+    hide()?;
     let none = CapabilitySets { effective: empty, permitted: empty, inheritable: empty };
     set_capabilities(None, none).at(Stage::Init, CAPABILITIES, "capset")?;
-    set_no_new_privs(true).at(Stage::Init, OBJECT, "prctl(PR_SET_NO_NEW_PRIVS)")?;
-    // A change of ids may have made it so (sysctl fs.suid_dumpable).
-    hide()
+    set_no_new_privs(true).at(Stage::Init, OBJECT, "prctl(PR_SET_NO_NEW_PRIVS)")
 }
 
 /// Nobody may trace this process or look into it who has not every capability.

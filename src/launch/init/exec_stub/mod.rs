@@ -21,6 +21,9 @@ use crate::sys;
 /// What errors call the program in between.
 const STEP_NAME: &str = "squall-step";
 
+/// Nobody changes what has these.
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+
 /// The program in between.
 const STEP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/squall-step"));
 
@@ -34,8 +37,7 @@ pub(in crate::launch) fn file() -> Result<OwnedFd> {
     };
     let file = file.at(Stage::Clone, STEP_NAME, "memfd_create")?;
     write_all(file.as_fd(), STEP).at(Stage::Clone, STEP_NAME, "write")?;
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(&file, seals).at(Stage::Clone, STEP_NAME, "fcntl(F_ADD_SEALS)")?;
+    fcntl_add_seals(&file, SEALS).at(Stage::Clone, STEP_NAME, "fcntl(F_ADD_SEALS)")?;
     Ok(file)
 }
 
@@ -76,10 +78,12 @@ fn arguments(program: &CString, [report, filter]: [i32; 2], workload: &Workload)
 /// The filter as the program in between reads it: the flags in eight bytes, then the instructions.
 fn filter_file(filter: &Filter) -> Result<OwnedFd> {
     const OBJECT: &str = "seccomp filter";
-    let file = memfd_create("squall-filter", MemfdFlags::CLOEXEC).at(Stage::Become, OBJECT, "memfd_create")?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = memfd_create("squall-filter", flags).at(Stage::Become, OBJECT, "memfd_create")?;
     let mut bytes = u64::from(filter.flags().bits()).to_le_bytes().to_vec();
     bytes.extend(filter.program().iter().flat_map(|instruction| instruction.to_bytes()));
     write_all(file.as_fd(), &bytes).at(Stage::Become, OBJECT, "write")?;
+    fcntl_add_seals(&file, SEALS).at(Stage::Become, OBJECT, "fcntl(F_ADD_SEALS)")?;
     rustix::fs::seek(&file, SeekFrom::Start(0)).at(Stage::Become, OBJECT, "lseek")?;
     Ok(file)
 }
