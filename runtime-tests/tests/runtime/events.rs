@@ -267,9 +267,11 @@ fn what_is_there_is_told_first_and_once(bed: &Bed) {
 fn a_reader_that_begins_amid_launches_misses_none_and_is_told_none_twice(bed: &Bed) {
     const AT_A_TIME: usize = 3;
     const EACH: usize = 8;
+    // So that some reader begins while one runs.
+    let lingers = host::bound(Duration::from_millis(100)).as_millis().to_string();
     let launch = |thread: usize| {
         for number in 0..EACH {
-            bed.run(&["--name", &format!("w{thread}-{number}")], &["exit", "0"]).ok();
+            bed.run(&["--name", &format!("w{thread}-{number}")], &["exit-after", &lingers, "0"]).ok();
         }
     };
     bed.probe();
