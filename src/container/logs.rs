@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Container, Created, Ended, Exited, Lost, Running};
 use crate::error::{ErrorKind, Result};
-use crate::log::{Entry, LogStatus, Mending, Place, Query, Reader, StateFile};
+use crate::log::{Entry, LogStatus, Mending, Place, Query, Reader, StateFile, numbered};
 use crate::request::Log;
 use crate::state::record::LaunchRecord;
 
@@ -143,14 +143,7 @@ impl ContainerLog {
     /// The files that there are, the oldest first.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        let newest = self.path().as_os_str();
-        let named = |number: u32| {
-            let mut name = newest.to_owned();
-            if number > 0 {
-                name.push(format!(".{number}"));
-            }
-            PathBuf::from(name)
-        };
+        let named = |number: u32| PathBuf::from(numbered(self.path().as_os_str(), number));
         (0..self.log.files()).rev().map(named).filter(|path| path.exists()).collect()
     }
 }

@@ -4,6 +4,9 @@
 //! namespace and cgroup, which enters the other namespaces by itself, and then becomes the child's
 //! monitor, as a launch process does. So the program's end is known whoever asked for it is gone.
 //!
+//! libcontainer is not in it: what init has of it takes a socket on a file system of its own, which
+//! a running container does not have.
+//!
 //! The container may be hostile, and is awake. Until it executes something the child is the host's
 //! program with the caller's memory: nobody inside can trace it or look into it, because it is not
 //! dumpable from its parent's first step on, has capabilities, and changes its ids (each of which

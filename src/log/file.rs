@@ -121,9 +121,10 @@ impl LogFile {
     pub(super) fn is_midline(&self, bytes: u64) -> bool {
         let Some(last) = bytes.checked_sub(1) else { return false };
         let mut byte = [b'\n'];
-        // Ours is open for writing alone.
-        let file =
-            openat(&self.directory, &self.name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        // Ours is open for writing alone. Whoever else can write to the directory may have put a
+        // FIFO in its place, whose writer would be waited for.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(&self.directory, &self.name, flags, Mode::empty());
         file.and_then(|file| pread(&file, &mut byte, last)).is_ok_and(|_| byte != [b'\n'])
     }
 
@@ -153,7 +154,7 @@ impl LogFile {
 }
 
 /// `FILE.2`, and for 0 `FILE` itself.
-pub(super) fn numbered(name: &OsStr, number: u32) -> OsString {
+pub(crate) fn numbered(name: &OsStr, number: u32) -> OsString {
     let mut name = name.to_owned();
     if number > 0 {
         name.push(format!(".{number}"));

@@ -74,6 +74,7 @@ mod reader;
 mod state;
 mod time;
 
+pub(crate) use file::numbered;
 pub use format::Source;
 pub(crate) use mend::Mending;
 pub(crate) use pipes::Logging;

@@ -102,12 +102,12 @@ pub fn read_counts(handover: &Handover<'_>) -> Counts {
 /// The call for which a filter has killed this process, where the kernel says so. Its log may have
 /// the line a moment later than the process is dead.
 pub fn killed_by_filter(pid: u32) -> Option<Killed> {
-    const ENDLESS: u32 = 1 << 20;
+    const MOST_LINES: u32 = 1 << 20;
     let log = sys::open_at(-1, c"/dev/kmsg", Open::ReadNow).ok()?;
     let until = sys::now_ns(Clock::Boottime).saturating_add(LOG_BOUND_NS);
     let mut found = None;
     let mut line = [0; 2048];
-    for _ in 0..ENDLESS {
+    for _ in 0..MOST_LINES {
         match sys::read(log, &mut line) {
             // One line at a time; an older one with this pid is another process's.
             Ok(length) => found = line.get(..length).and_then(|line| killed(line, pid)).or(found),

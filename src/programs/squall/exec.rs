@@ -10,7 +10,7 @@ use squall::{Container, Error, ErrorKind, ExecEnd, Phase, Result, Squall, Stage,
 
 use crate::args::DETACH_KEYS;
 use crate::foreground::Outcome;
-use crate::relay::{DetachKeys, Relay};
+use crate::relay::Relay;
 use crate::security::Security;
 use crate::terminal::Terminals;
 use crate::{commands, foreground, print, relay, request};
@@ -79,9 +79,8 @@ pub fn exec(squall: &Squall, arguments: &Exec) -> Result<i32> {
         other => return Err(refused(other.id(), other.phase())),
     };
     let (stdio, terminal) = if arguments.tty {
-        let keys = DetachKeys::parse(&arguments.detach_keys)?;
-        let (stdio, end) = Stdio::terminal(relay::window_size())?;
-        (stdio, Some((end, keys)))
+        let (stdio, terminal) = relay::terminal(&arguments.detach_keys)?;
+        (stdio, Some(terminal))
     } else {
         (streams(arguments)?, None)
     };

@@ -20,7 +20,7 @@ use rustix::stdio::{stdin, stdout};
 use rustix::termios::{
     OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
-use squall::{Error, Problem, Result, Stage, TerminalEnd, WindowSize};
+use squall::{Error, Problem, Result, Stage, Stdio, TerminalEnd, WindowSize};
 
 /// What a terminal's driver takes for the end of the input (Ctrl-D).
 const END_OF_INPUT: u8 = 4;
@@ -165,6 +165,13 @@ impl Relay {
     }
 }
 
+/// The streams of a program with a terminal of its own, our end of it, and the keys to leave it by.
+pub fn terminal(keys: &str) -> Result<(Stdio, (TerminalEnd, DetachKeys))> {
+    let keys = DetachKeys::parse(keys)?;
+    let (stdio, end) = Stdio::terminal(window_size())?;
+    Ok((stdio, (end, keys)))
+}
+
 /// The life of a process that holds a terminal for somebody who has left.
 pub fn drain() -> i32 {
     let _ = rustix::process::setsid();
@@ -196,7 +203,7 @@ fn callers_size() -> Option<Winsize> {
 }
 
 /// The size for a terminal inside: the caller's, or what a terminal has had for ever.
-pub fn window_size() -> WindowSize {
+fn window_size() -> WindowSize {
     match callers_size().filter(|size| size.ws_row > 0 && size.ws_col > 0) {
         Some(size) => WindowSize { rows: size.ws_row, columns: size.ws_col },
         None => WindowSize { rows: 24, columns: 80 },

@@ -34,9 +34,8 @@ fn prepare(arguments: &Run, monitor_cgroup: Option<&str>) -> Result<Prepared> {
     let asked = asked(arguments, monitor_cgroup)?;
     let mut own_user = asked.own_user.then(|| output_paths(arguments)).transpose()?.map(OwnUser::of_files);
     let (stdio, terminal) = if arguments.tty {
-        let keys = DetachKeys::parse(&arguments.detach_keys)?;
-        let (stdio, end) = Stdio::terminal(relay::window_size())?;
-        (stdio, Some((end, keys)))
+        let (stdio, terminal) = relay::terminal(&arguments.detach_keys)?;
+        (stdio, Some(terminal))
     } else {
         (streams(arguments, &asked.spec.user, own_user.as_mut())?, None)
     };
