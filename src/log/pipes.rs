@@ -17,7 +17,7 @@ use super::copier::Copier;
 use super::file::LogFile;
 use super::format::{Format, Source};
 use super::keeper;
-use super::place::{self, Place};
+use super::place::Place;
 use super::state::{State, StateFile};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
@@ -25,6 +25,7 @@ use crate::host::create_private_directory;
 use crate::process::ProcessId;
 use crate::request::{Identity, LaunchSpec, Log, OnExit};
 use crate::stage::Stage;
+use crate::state::claim;
 use crate::sys::{self, Fork};
 
 /// A log, prepared.
@@ -81,7 +82,7 @@ impl Logging {
         let logs = place.directory.parent().unwrap_or(Path::new("/"));
         create_private_directory(logs).at(Stage::Claim, logs.display(), "mkdir")?;
         // Of an earlier container of this id, whose copier may be at its end.
-        place::remove_directory(&place.directory)?;
+        claim::remove_directory(&place.directory)?;
         fs::create_dir(&place.directory).at(Stage::Claim, place.directory.display(), "mkdir")?;
         let directory_fd = open_directory(&place.directory)?;
         let files = LogFile::at(&place.file, log).at(Stage::Claim, &object, "open(directory)")?;

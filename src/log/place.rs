@@ -6,14 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::error::{Context, Result};
-use crate::host::absent;
+use crate::error::Result;
 use crate::layer::Trim;
 use crate::request::Log;
-use crate::stage::Stage;
+use crate::state::claim;
 use crate::wait::lock_by;
 
 /// The log itself, where no other file is named.
@@ -21,9 +20,6 @@ const FILE: &str = "log";
 
 /// What the copier has done ([`StateFile`](super::StateFile)).
 const STATE: &str = "state";
-
-/// What a directory is called that is being removed. No id begins with a point.
-const GONE: &str = ".gone-";
 
 /// How long the copier of a container that has ended is waited for, before its files are removed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -72,25 +68,7 @@ pub(crate) fn discard(directory: &Path) -> Result<()> {
         // Whoever holds the lock ends with the container, so the answer does not matter.
         let _ = lock_by(state.as_fd(), Instant::now() + PATIENCE);
     }
-    remove_directory(directory)
-}
-
-/// Removes a directory of logs, under a name that nobody looks for: another container may get the
-/// id meanwhile.
-pub(super) fn remove_directory(directory: &Path) -> Result<()> {
-    const ATTEMPTS: u32 = 1000;
-    let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for number in 0..ATTEMPTS {
-        let gone = directory.with_file_name(format!("{GONE}{}-{number}-{name}", std::process::id()));
-        match renameat_with(CWD, directory, CWD, &gone, RenameFlags::NOREPLACE) {
-            // Of an earlier process with this pid.
-            Err(Errno::EXIST) => {}
-            Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(errno).at(Stage::Remove, directory.display(), "renameat2"),
-            Ok(()) => return absent(fs::remove_dir_all(&gone)).at(Stage::Remove, gone.display(), "rmdir"),
-        }
-    }
-    Err(Errno::EXIST).at(Stage::Remove, directory.display(), "renameat2")
+    claim::remove_directory(directory)
 }
 
 /// Removes directories of logs whose containers are gone; with [`Trim::Report`] only says which.
@@ -100,15 +78,12 @@ pub(crate) fn reap(run_root: &Path, trim: Trim) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(&logs).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let orphaned = name.starts_with(GONE) || !containers.join(&name).exists();
+        let orphaned = claim::is_unnamed(&name) || !containers.join(&name).exists();
         if !orphaned || has_copier(&entry.path()) {
             continue;
         }
         if trim == Trim::Do {
-            match name.starts_with(GONE) {
-                true => absent(fs::remove_dir_all(entry.path())).at(Stage::Reap, entry.path().display(), "rmdir")?,
-                false => remove_directory(&entry.path())?,
-            }
+            claim::remove_directory(&entry.path())?;
         }
         names.push(name);
     }
@@ -129,7 +104,7 @@ pub(super) fn remove_own(directory: &Path, open: impl AsFd) {
         && own == there
     {
         // What is left, reaping finds.
-        let _ = remove_directory(directory);
+        let _ = claim::remove_directory(directory);
     }
 }
 
@@ -151,7 +126,7 @@ mod tests {
     #[test]
     fn what_has_no_container_and_no_copier_is_reaped() {
         let root = tempfile::tempdir().unwrap();
-        for name in ["containers/lives", "logs/lives", "logs/orphan", "logs/copied", "logs/.gone-1-0-x"] {
+        for name in ["containers/lives", "logs/lives", "logs/orphan", "logs/copied", "logs/.claim-1-0-x"] {
             fs::create_dir_all(root.path().join(name)).unwrap();
             fs::write(root.path().join(name).join(STATE), "").unwrap();
         }
@@ -162,8 +137,8 @@ mod tests {
             names.sort();
             names
         };
-        assert_eq!(reaped(Trim::Report), [".gone-1-0-x", "orphan"]);
-        assert_eq!(reaped(Trim::Do), [".gone-1-0-x", "orphan"]);
+        assert_eq!(reaped(Trim::Report), [".claim-1-0-x", "orphan"]);
+        assert_eq!(reaped(Trim::Do), [".claim-1-0-x", "orphan"]);
         drop(copier);
         assert_eq!(reaped(Trim::Do), ["copied"]);
         let left: Vec<_> =
