@@ -154,6 +154,7 @@ mod monitor;
 mod oci;
 mod one_line;
 mod opened;
+mod passing;
 mod phase;
 pub mod plan;
 pub mod privilege;

@@ -9,8 +9,6 @@
 //! If the spawner dies, its keeper (forked) or the next launch (program) starts another; monitors
 //! and workers notice nothing.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio as ProcessStdio};
@@ -18,10 +16,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::io::retry_on_intr;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{WaitOptions, setsid, waitpid};
 
 use crate::crash::{self, Role};
@@ -30,7 +25,7 @@ use crate::exhausted::{AtLimit, Limit};
 use crate::launch;
 use crate::launch::inheritance::take_roots_ids;
 use crate::launch::progress::{Answer, Line};
-use crate::launch::wire;
+use crate::passing::{receive_descriptor, send_descriptor};
 use crate::stage::Stage;
 use crate::sys::{self, Fork};
 use crate::wait::is_readable_by;
@@ -118,13 +113,17 @@ impl Spawner {
     pub(crate) fn request(&self) -> Result<OwnedFd> {
         let (ours, theirs) = stream_pair()?;
         let mut socket = self.socket.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match send_descriptor(socket.as_fd(), theirs.as_fd()) {
+        match send_descriptor(socket.as_fd(), PROTOCOL_VERSION, theirs.as_fd()) {
             Ok(()) => Ok(ours),
             Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET | rustix::io::Errno::NOTCONN) => {
                 match &self.origin {
                     Origin::Program(path) => {
                         *socket = start(path)?;
-                        send_descriptor(socket.as_fd(), theirs.as_fd()).at(Stage::Request, OBJECT, "sendmsg")?;
+                        send_descriptor(socket.as_fd(), PROTOCOL_VERSION, theirs.as_fd()).at(
+                            Stage::Request,
+                            OBJECT,
+                            "sendmsg",
+                        )?;
                         Ok(ours)
                     }
                     Origin::Forked => {
@@ -257,7 +256,7 @@ fn forget_standard_streams() {
 fn serve(socket: OwnedFd) -> Result<()> {
     sys::ignore_children();
     loop {
-        let Some(request) = receive_descriptor(socket.as_fd())? else { return Ok(()) };
+        let Some(request) = next_request(socket.as_fd())? else { return Ok(()) };
         crash::point(Role::Spawner, Stage::Request);
         match sys::fork() {
             Ok(Fork::Child) => {
@@ -275,32 +274,14 @@ fn serve(socket: OwnedFd) -> Result<()> {
     }
 }
 
-fn send_descriptor(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let descriptors = [descriptor];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    sendmsg(socket, &[IoSlice::new(&[PROTOCOL_VERSION])], &mut control, SendFlags::NOSIGNAL).map(drop)
-}
-
 /// The descriptor of the next request; nothing when the other end has closed. Packets of another
 /// shape are dropped.
-fn receive_descriptor(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+fn next_request(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     loop {
-        let mut byte = [0];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = match recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Ok(received) => received,
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(errno) => return Err(errno).at(Stage::Request, OBJECT, "recvmsg"),
-        };
-        if received.bytes == 0 {
-            return Ok(None);
-        }
-        let descriptor = wire::descriptors(&mut control).pop();
-        if let (PROTOCOL_VERSION, Some(descriptor)) = (byte[0], descriptor) {
-            return Ok(Some(descriptor));
+        match receive_descriptor(socket).at(Stage::Request, OBJECT, "recvmsg")? {
+            None => return Ok(None),
+            Some((PROTOCOL_VERSION, Some(descriptor))) => return Ok(Some(descriptor)),
+            Some(_) => {}
         }
     }
 }

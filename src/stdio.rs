@@ -1,20 +1,15 @@
 //! The standard streams of a worker or a further program: descriptors, or a terminal of its own.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::retry_on_intr;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::termios::Winsize;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::passing::{receive_descriptor, send_descriptor};
 use crate::stage::Stage;
 use crate::sys;
 use crate::wait::is_readable_by;
@@ -122,32 +117,18 @@ impl TerminalEnd {
             let text = "nothing was launched with it";
             return Err(Error::timed_out(Stage::Watch, OBJECT, "recvmsg", PATIENCE, text));
         }
-        let mut byte = [0];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut byte)];
-        retry_on_intr(|| recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)).at(
-            Stage::Watch,
-            OBJECT,
-            "recvmsg",
-        )?;
-        let received = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        });
+        let packet = receive_descriptor(self.0.as_fd()).at(Stage::Watch, OBJECT, "recvmsg")?;
         let text = "it was closed before it was sent";
-        received.ok_or_else(|| Error::process_ended(Stage::Watch, OBJECT, "recvmsg", None, text))
+        packet
+            .and_then(|(_, received)| received)
+            .ok_or_else(|| Error::process_ended(Stage::Watch, OBJECT, "recvmsg", None, text))
     }
 }
 
 impl Console {
     /// Sends the caller its end.
     pub(crate) fn send(&self, terminal: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        let descriptors = [terminal];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        sendmsg(&self.socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL).map(drop)
+        send_descriptor(self.socket.as_fd(), 0, terminal)
     }
 }
 

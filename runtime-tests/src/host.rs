@@ -15,6 +15,21 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// Every bound of a wait is longer by it.
 const SLOWNESS: &str = "SQUALL_TEST_SLOWNESS";
 
+/// Whether a process handles this signal.
+pub fn catches(pid: u32, signal: i32) -> bool {
+    has_signal(pid, "SigCgt", signal)
+}
+
+/// Whether a process ignores this signal.
+pub fn ignores(pid: u32, signal: i32) -> bool {
+    has_signal(pid, "SigIgn", signal)
+}
+
+/// False for a process that has ended.
+fn has_signal(pid: u32, set: &str, signal: i32) -> bool {
+    u64::from_str_radix(&status(pid, set), 16).unwrap_or_default() & 1 << (signal - 1) != 0
+}
+
 /// A bound of a wait, on this machine.
 pub fn bound(patience: Duration) -> Duration {
     let slowness = std::env::var(SLOWNESS).ok().and_then(|text| text.parse().ok());

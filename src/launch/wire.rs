@@ -16,8 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +25,7 @@ use crate::error::{Context, Error, Result};
 use crate::host_files::HostFile;
 use crate::layer::{LayerFormat, LayerIdentity, OpenLayer};
 use crate::opened::HostFiles;
+use crate::passing::descriptors;
 use crate::request::{AbsolutePath, Identity, LaunchSpec, LayerPath};
 use crate::seccomp::Filter;
 use crate::settings::Settings;
@@ -163,15 +163,6 @@ fn receive_batch(stream: &UnixStream) -> Result<Vec<OwnedFd>> {
         received if received.is_empty() => Err(malformed("descriptors are missing")),
         received => Ok(received),
     }
-}
-
-/// The descriptors of a message.
-pub(crate) fn descriptors(control: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
-    let messages = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors.collect::<Vec<_>>()),
-        _ => None,
-    });
-    messages.flatten().collect()
 }
 
 fn assemble(text: Text, mut received: Vec<OwnedFd>) -> Result<Order> {

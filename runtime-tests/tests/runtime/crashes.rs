@@ -49,7 +49,7 @@ fn a_worker_outlives_the_program_that_launched_it_and_its_exit_is_known(bed: &Be
     let worker = bed.worker("outlives");
     until("it runs", || (bed.squall(&["ps", "--json"]).json()[0]["phase"] == "running").then_some(()));
     let pid = worker.pid();
-    until("it takes signals", || (host::status(pid, "SigCgt").as_str() > "0000000000000440").then_some(()));
+    until("it takes signals", || host::catches(pid, libc::SIGTERM).then_some(()));
     program.kill().unwrap();
     program.wait().unwrap();
     assert!(host::is_alive(pid) && worker.phase() == "running");
@@ -150,7 +150,7 @@ fn launches_killed_at_any_moment_leave_nothing_that_reaping_does_not_clear(bed: 
 fn a_monitor_that_is_told_to_end_stops_its_worker_first(bed: &Bed) {
     let worker = bed.start(&["--name", "told"], &["exit-on-signal", "600000"]);
     let (pid, monitor) = (worker.pid(), worker.monitor());
-    until("it takes signals", || (host::status(pid, "SigCgt").as_str() > "0000000000000440").then_some(()));
+    until("it takes signals", || host::catches(pid, libc::SIGTERM).then_some(()));
     // What is no order to end is none.
     for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1] {
         kill_process(Pid::from_raw(monitor as i32).unwrap(), signal).unwrap();
@@ -180,7 +180,7 @@ fn a_signal_to_the_caller_while_it_launches_is_no_stop(bed: &Bed) {
     assert!(caller.wait().unwrap().success());
     let worker = bed.worker("spared");
     let pid = worker.pid();
-    until("it takes signals", || (host::status(pid, "SigCgt").as_str() > "0000000000000440").then_some(()));
+    until("it takes signals", || host::catches(pid, libc::SIGTERM).then_some(()));
     assert!(worker.inspect()["watched"] == true && worker.phase() == "running");
     worker.kill();
 }

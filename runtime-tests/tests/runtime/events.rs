@@ -102,7 +102,7 @@ fn every_step_of_a_life_is_told_in_order_with_its_facts(bed: &Bed) {
     let started = reader.until("one", "started");
     let Change::Started(Some(running)) = &started.change else { panic!("{started:?}") };
     assert_eq!(running.record().init.pid, worker.pid() as i32);
-    until("it takes signals", || (host::status(worker.pid(), "SigCgt").as_str() > "0000000000000440").then_some(()));
+    until("it takes signals", || host::catches(worker.pid(), libc::SIGTERM).then_some(()));
     for _ in 0..2 {
         bed.squall(&["pause", "one"]).ok();
         let Change::Paused(paused) = reader.until("one", "paused").change else { unreachable!() };

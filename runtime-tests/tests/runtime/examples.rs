@@ -75,7 +75,7 @@ fn one_that_is_killed_finds_its_worker_again(bed: &Bed) {
     let (mut child, mut lines) = start();
     assert_eq!(lines.next().as_deref(), Some("found running"));
     let pid = bed.worker("kept").pid();
-    until("it takes signals", || (host::status(pid, "SigCgt").as_str() > "0000000000000440").then_some(()));
+    until("it takes signals", || host::catches(pid, libc::SIGTERM).then_some(()));
     bed.squall(&["kill", "--signal", "TERM", "kept"]).ok();
     assert_eq!(lines.next().as_deref(), Some("it ended: Code { code: 15 }"));
     assert!(child.wait().unwrap().success());
@@ -114,7 +114,7 @@ fn a_job_runner_starts_shows_and_cancels_jobs_and_may_be_killed(bed: &Bed) {
     let (mut runner, address) = start();
     assert_eq!(told(&address, "2"), "running\n");
     let pid = bed.worker("2").pid();
-    until("it takes signals", || (host::status(pid, "SigCgt").as_str() > "0000000000000440").then_some(()));
+    until("it takes signals", || host::catches(pid, libc::SIGTERM).then_some(()));
     assert_eq!(ask(&address, "DELETE", "/jobs/2", "").1, "Code { code: 15 }, Stopped\n");
     runner.kill().unwrap();
     runner.wait().unwrap();

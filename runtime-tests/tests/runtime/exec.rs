@@ -168,10 +168,7 @@ fn a_detached_one_and_one_whose_caller_is_killed_are_known_to_their_end(bed: &Be
     assert_eq!(first["exit"]["exit"], json!({ "code": 23 }), "{first}");
     let pid = session["pid"].as_i64().unwrap() as i32;
     assert!(host::is_alive(pid as u32), "it needs no caller");
-    until("it handles the signal", || {
-        let caught = u64::from_str_radix(&host::status(pid as u32, "SigCgt"), 16).ok()?;
-        (caught & 1 << (15 - 1) != 0).then_some(())
-    });
+    until("it handles the signal", || host::catches(pid as u32, libc::SIGTERM).then_some(()));
     kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
     let second =
         until("the second has ended", || Some(sessions(&worker)[1].clone()).filter(|it| it["phase"] == "exited"));
@@ -347,10 +344,7 @@ fn it_is_stopped_and_removed_by_its_handle(bed: &Bed) {
     let (handle, null) = (running(bed, &worker.id), || squall::Stdio::null().unwrap());
     let spec = ExecSpec::new(["/bin/probe", "ignore-term", "600000"]).seccomp(Seccomp::Default);
     let session = squall.exec(&handle, &spec, null()).unwrap();
-    until("it ignores it", || {
-        let ignored = u64::from_str_radix(&host::status(session.pid() as u32, "SigIgn"), 16).ok()?;
-        (ignored & 1 << (15 - 1) != 0).then_some(())
-    });
+    until("it ignores it", || host::ignores(session.pid() as u32, libc::SIGTERM).then_some(()));
     assert_eq!(session.clone().remove().unwrap_err().kind(), ErrorKind::Phase, "it runs");
     let ExecEnd::Exited(exit) = session.stop(libc::SIGTERM, Duration::from_millis(100)).unwrap() else {
         panic!("lost")

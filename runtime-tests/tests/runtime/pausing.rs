@@ -98,7 +98,7 @@ fn its_deadline_comes_although_it_is_paused(bed: &Bed) {
 
 fn whoever_waits_for_a_paused_one_learns_the_end(bed: &Bed) {
     let worker = bed.start(&[], &["exit-on-signal", "600000"]);
-    until("it takes signals", || (host::status(worker.pid(), "SigCgt").as_str() > "0000000000000440").then_some(()));
+    until("it takes signals", || host::catches(worker.pid(), libc::SIGTERM).then_some(()));
     bed.squall(&["pause", &worker.id]).ok();
     let waiter = bed.squall(&["wait", &worker.id]).into_command().stdout(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300)); // time passing is what is tested

@@ -87,7 +87,7 @@ fn running(bed: &Bed, count: usize) -> Vec<String> {
     });
     for id in &ids {
         let pid = bed.worker(id).pid();
-        until("it takes signals", || (host::status(pid, "SigCgt").as_str() > "0000000000000440").then_some(()));
+        until("it takes signals", || host::catches(pid, libc::SIGTERM).then_some(()));
     }
     ids
 }

@@ -204,8 +204,7 @@ impl Cycle<'_> {
 
     fn wait_for_its_handlers(&self, record: &LaunchRecord) {
         let pid = record.init.pid.unsigned_abs();
-        let caught = || u64::from_str_radix(&host::status(pid, "SigCgt"), 16).unwrap_or_default();
-        let handles = || caught() & (1 << (libc::SIGTERM - 1)) != 0;
+        let handles = || host::catches(pid, libc::SIGTERM);
         look(Duration::from_secs(20), || (handles() || !record.init.is_alive()).then_some(()));
     }
 

@@ -132,8 +132,7 @@ fn worker_of(floor: &Child) -> Outcome<Pid> {
 
 /// The first process of a pid namespace never hears a signal that it does not catch.
 fn catches_term(pid: u32) -> bool {
-    let caught = u64::from_str_radix(&host::status(pid, "SigCgt"), 16).unwrap_or_default();
-    caught & (1 << (libc::SIGTERM - 1)) != 0
+    host::catches(pid, libc::SIGTERM)
 }
 
 fn delete(peer: &Peer<'_>) -> Outcome<f64> {
