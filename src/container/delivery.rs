@@ -51,8 +51,10 @@ impl Running {
     /// So it is after its launch, and for good: who leads a session cannot leave its group. Looked
     /// at all the same, because a wrong group would be somebody else's.
     fn leads_its_group(&self) -> bool {
-        let init = rustix::process::Pid::from_raw(self.record.init.pid);
-        init.is_some_and(|init| rustix::process::getpgid(Some(init)) == Ok(init))
+        // By nix: the group of somebody else may be one from outside this PID namespace, which is
+        // 0 here, and rustix takes no such number.
+        let init = nix::unistd::Pid::from_raw(self.record.init.pid);
+        init.as_raw() > 0 && nix::unistd::getpgid(Some(init)) == Ok(init)
     }
 }
 

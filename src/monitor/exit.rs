@@ -26,7 +26,8 @@ pub struct ExitRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_by: Option<StoppedBy>,
     /// For which system call its seccomp filter killed it, where it was killed by that and the
-    /// kernel's log says so: that takes `CONFIG_AUDIT`, and no audit daemon that takes the lines.
+    /// kernel's log says so: that takes `CONFIG_AUDIT`, no audit daemon that takes the lines, and a
+    /// monitor in the first PID namespace, whose pids the log has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seccomp_kill: Option<SeccompKill>,
     /// When its launch began, nanoseconds since 1970: the launch record's number. `None` in records

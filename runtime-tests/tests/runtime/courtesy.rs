@@ -37,7 +37,7 @@ fn state() -> Value {
         "environment": environment,
         "dumpable": format!("{:?}", dumpable_behavior().unwrap()),
         "descriptors": host::open_fds(&own.to_string()),
-        "session": rustix::process::getsid(None).unwrap().as_raw_pid(),
+        "session": nix::unistd::getsid(None).unwrap().as_raw(),
         "mounts": std::fs::read_link("/proc/self/ns/mnt").unwrap(),
     })
 }

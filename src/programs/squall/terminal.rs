@@ -3,9 +3,9 @@
 
 use std::os::fd::BorrowedFd;
 
+use nix::unistd::{getpgrp, tcgetpgrp};
 use rustix::fs::{FileType, fstat};
-use rustix::process::getpgrp;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 use squall::{Result, SignalStream};
 
 /// The modes of the terminals among the standard streams, put back when this is dropped.
@@ -29,12 +29,19 @@ impl Terminals {
 impl Drop for Terminals {
     fn drop(&mut self) {
         for (stream, mode) in &self.modes {
-            // In the background the terminal is somebody else's.
-            if tcgetpgrp(stream).is_ok_and(|group| group == getpgrp()) {
+            if is_in_foreground(*stream) {
                 let _ = tcsetattr(stream, OptionalActions::Now, mode);
             }
         }
     }
+}
+
+/// Whether the terminal is this program's: in the background it is somebody else's.
+///
+/// A process group from outside this PID namespace is 0 here, the program's own and the terminal's,
+/// and so is that of a PID 1 without a session; rustix takes no such number.
+pub fn is_in_foreground(terminal: BorrowedFd<'_>) -> bool {
+    tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp())
 }
 
 fn is_pipe(stream: BorrowedFd<'_>) -> bool {
