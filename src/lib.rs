@@ -154,6 +154,7 @@ mod monitor;
 mod oci;
 mod one_line;
 mod opened;
+mod packet_socket;
 mod passing;
 mod phase;
 pub mod plan;
@@ -183,7 +184,7 @@ mod wait;
 
 pub use container::{
     Container, ContainerLog, ContainerProcess, ContainerUsage, Created, Delivery, Ended, ExecEnd, ExecSession, Exited,
-    Launching, Lost, Paused, Running,
+    Launching, LentTerminal, Lost, Paused, Running, TerminalKeeper,
 };
 pub use error::{Cause, Context, Error, ErrorKind, FileAspect, Holder, LackedCapability, Problem, ProcessEnd, Result};
 pub use events::{Change, Event, Events};

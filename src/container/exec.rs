@@ -23,7 +23,7 @@ use crate::sys::Addressee;
 /// programs may have one. What is known of its end is kept until it is removed, or its container
 /// is.
 #[derive(Debug, Clone)]
-pub struct ExecSession(Running);
+pub struct ExecSession(pub(super) Running);
 
 /// How an exec session ended, as far as it can be known.
 #[derive(Debug, Clone)]

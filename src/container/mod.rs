@@ -15,6 +15,7 @@ mod remove;
 mod signal;
 mod stats;
 mod stop;
+mod terminal;
 mod update;
 mod wait;
 #[cfg(feature = "tokio")]
@@ -27,6 +28,7 @@ pub use logs::ContainerLog;
 pub use pause::Paused;
 pub use processes::ContainerProcess;
 pub use stats::ContainerUsage;
+pub use terminal::{LentTerminal, TerminalKeeper};
 pub(crate) use wait::{Next, Waiting};
 
 use std::cell::OnceCell;

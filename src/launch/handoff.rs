@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_create, openat};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use rustix::process::pidfd_send_signal;
 
 use super::job::Goal;
@@ -19,20 +18,18 @@ use crate::crash::{self, Role};
 use crate::error::{Context, Result};
 use crate::host::{ClockId, nanoseconds};
 use crate::monitor;
-use crate::monitor::client::socket_address;
+use crate::monitor::client::SOCKET;
 use crate::monitor::handover::{
     CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, NOT_STARTED_NAME, OomKind, OomWatch, RESERVED_BYTES, RESERVED_NAME,
 };
 use crate::monitor::list::List;
 use crate::monitor::protocol::Signal;
 use crate::monitor::step::Terms;
+use crate::packet_socket;
 use crate::request::OnExit;
 use crate::stage::Stage;
 use crate::state::claim::LockedDirectory;
 use crate::sys::{self, Cloned};
-
-/// Clients that may wait to be served; the monitor takes eight at once.
-const BACKLOG: i32 = 16;
 
 /// What the monitor needs and does not depend on how init fares.
 pub(super) struct Prepared {
@@ -56,14 +53,11 @@ impl Prepared {
         if goal == Goal::Create {
             reserve(&directory, &object, NOT_STARTED_NAME)?;
         }
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
+        let socket = packet_socket::listen_in(directory.open.as_fd(), SOCKET).at(
             Stage::Monitor,
             &object,
-            "socket",
+            "bind(monitor.sock)",
         )?;
-        let address = socket_address(directory.open.as_fd()).at(Stage::Monitor, &object, "bind")?;
-        bind(&socket, &address).at(Stage::Monitor, &object, "bind")?;
-        listen(&socket, BACKLOG).at(Stage::Monitor, &object, "listen")?;
         let program =
             program_file().at(Stage::Monitor, &object, "memfd_create").map_err(|error| match error.errno() {
                 Some(libc::EACCES) => error.explain("the sysctl vm.memfd_noexec is 2; the monitor needs 0 or 1"),

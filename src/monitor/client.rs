@@ -1,17 +1,15 @@
 //! The library's end of a container's control socket.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
-};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::protocol::{Answer, Request, Signal};
 use crate::error::{Context, Error, Result};
+use crate::packet_socket;
 use crate::phase::Phase;
 use crate::stage::Stage;
 use crate::wait::is_readable_by;
@@ -71,7 +69,7 @@ fn object(directory: &Path) -> String {
 
 fn ask(directory: &Path, request: Request, stage: Stage, call: &str, patience: Duration) -> Result<Reply> {
     let object = object(directory);
-    let socket = match connected(directory) {
+    let socket = match packet_socket::connect(directory, SOCKET) {
         // Its queue of connections is full.
         Err(Errno::AGAIN) => return Ok(Reply::Silent),
         other => other.at(stage, &object, "connect")?,
@@ -87,22 +85,6 @@ fn ask(directory: &Path, request: Request, stage: Stage, call: &str, patience: D
     }
 }
 
-/// A connection, or `None` where nobody listens. Never waits.
-fn connected(directory: &Path) -> rustix::io::Result<Option<OwnedFd>> {
-    let directory = match rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-    {
-        Err(Errno::NOENT) => return Ok(None),
-        other => other?,
-    };
-    let socket =
-        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
-    match connect(&socket, &socket_address(directory.as_fd())?) {
-        Ok(()) => Ok(Some(socket)),
-        Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
 /// The errno of the answer; nothing when the monitor ended instead of answering.
 fn exchange(socket: &OwnedFd, request: Request, patience: Duration) -> rustix::io::Result<Option<i32>> {
     send(socket, &request.encode(), SendFlags::NOSIGNAL)?;
@@ -115,10 +97,4 @@ fn exchange(socket: &OwnedFd, request: Request, patience: Duration) -> rustix::i
         Answer::Done | Answer::Status(_) => 0,
         Answer::Failed(errno) => i32::from(errno),
     }))
-}
-
-/// A path of any length would not fit into a socket address; one through the directory's descriptor
-/// does.
-pub(crate) fn socket_address(directory: BorrowedFd<'_>) -> rustix::io::Result<SocketAddrUnix> {
-    SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
 }

@@ -54,7 +54,7 @@ fn each_protection_is_where_the_list_of_them_has_it(_: &Bed) {
 /// what lies before it.
 const FLOORS: &[&[&str]] = &[
     // Ground: no knowledge of containers.
-    &["stage", "phase", "one_line", "passing", "sys", "wait"],
+    &["stage", "phase", "one_line", "packet_socket", "passing", "sys", "wait"],
     &["error", "crash", "child_task"],
     &["exhausted", "host", "process"],
     &["reactor"],

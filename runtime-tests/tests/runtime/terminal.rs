@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use runtime_tests::{Bed, Call, Worker, call, cases, host, until};
+use rustix::fs::fcntl_getfl;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
@@ -25,6 +26,9 @@ cases![
     nothing_is_lost_of_what_is_written_at_the_end,
     whoever_leaves_by_keys_leaves_the_program_running,
     a_terminal_is_raw_meanwhile_and_has_its_mode_again_whoever_is_killed,
+    in_a_pid_namespace_whose_process_group_is_outside_it_is_no_different,
+    whoever_has_left_can_come_back_and_see_the_end,
+    a_kept_terminal_is_lent_to_one_at_a_time,
     a_program_that_embeds_squall_has_the_other_end,
 ];
 
@@ -228,7 +232,7 @@ fn whoever_leaves_by_keys_leaves_the_program_running(bed: &Bed) {
     let holders = || {
         let is_one = |pid: &u32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.starts_with(bed.program().as_os_str().as_encoded_bytes()) && line.ends_with(b"\0drain\0")
+            line.starts_with(bed.program().as_os_str().as_encoded_bytes()) && line.ends_with(b"\0keep-terminal\0")
         };
         host::processes().into_iter().filter(is_one).count()
     };
@@ -273,6 +277,79 @@ fn a_terminal_is_raw_meanwhile_and_has_its_mode_again_whoever_is_killed(bed: &Be
     assert!(!read.contains("panicked"), "{read}");
     let failed = Seat::take(bed.run(&["-it", "--name", "w", "-w", "/none"], &["sleep", "1"]));
     assert_eq!(failed.ends().0, Some(125));
+}
+
+/// There the numbers of the caller's group and session are 0.
+fn in_a_pid_namespace_whose_process_group_is_outside_it_is_no_different(bed: &Bed) {
+    for (how, flags) in [("its own", "-it"), ("the caller's", "-i")] {
+        let run = bed.run(&[flags, "--rm", "--name", "w"], &["sleep", "1000"]);
+        let seat = Seat::take(run.under(&["unshare", "--pid", "--fork", "--mount-proc"]));
+        if flags == "-it" {
+            until("it is raw", || (!echoes(&seat.follower)).then_some(()));
+        } else {
+            until("it is there", || bed.squall(&["ps", "--json"]).json().get(0).map(drop));
+            turn_echo_off(&seat.follower);
+        }
+        let (code, read) = seat.ends();
+        assert_eq!(code, Some(0), "{how}: {read}");
+    }
+}
+
+fn whoever_has_left_can_come_back_and_see_the_end(bed: &Bed) {
+    let mut seat = Seat::take(bed.run(&["-it", "--rm", "--name", "w"], &["copy"]));
+    seat.types("before\n");
+    seat.sees("before\r\nbefore\r\n");
+    seat.types("\x10\x11");
+    assert_eq!(seat.ends().0, Some(0));
+    for turn in ["first", "second"] {
+        let mut back = Seat::take(bed.squall(&["attach", "w"]));
+        until("it is raw", || (!echoes(&back.follower)).then_some(()));
+        back.types(&format!("{turn}\n"));
+        back.sees(&format!("{turn}\r\n{turn}\r\n"));
+        back.types("\x10\x11");
+        assert_eq!(back.ends().0, Some(0));
+        assert_eq!(bed.worker("w").phase(), "running");
+    }
+    let mut last = Seat::take(bed.squall(&["attach", "w"]));
+    until("it is raw", || (!echoes(&last.follower)).then_some(()));
+    last.types("\x04");
+    let (code, read) = last.ends();
+    assert_eq!(code, Some(0), "{read}");
+    bed.squall(&["rm", "--force", "w"]).output();
+}
+
+fn a_kept_terminal_is_lent_to_one_at_a_time(bed: &Bed) {
+    bed.run(&["-dt", "--name", "w"], &["copy"]).ok();
+    let mut one = Seat::take(bed.squall(&["attach", "w"]));
+    until("it is raw", || (!echoes(&one.follower)).then_some(()));
+    let (code, read) = Seat::take(bed.squall(&["attach", "w"])).ends();
+    assert_eq!(code, Some(125));
+    assert!(read.contains("in use by somebody who is attached to its terminal"), "{read}");
+    one.types("still here\n");
+    one.sees("still here\r\nstill here\r\n");
+    // Killed instead of leaving: the terminal is given back all the same.
+    kill(one.child.id());
+    call::wait_for_end(&mut one.child, Duration::from_secs(10)).unwrap().expect("it is killed");
+    let squall = bed.library().build().unwrap();
+    let terminal = until("it is given back", || squall.attach("w").unwrap().attach_terminal().ok());
+    assert!(fcntl_getfl(&terminal).is_ok());
+    drop(terminal);
+    let bare = started(bed);
+    let refused = bed.squall(&["attach", &bare.id]).output();
+    assert_eq!(refused.code(), 125);
+    assert!(refused.to_string().contains("it has no terminal"), "{refused}");
+    bare.kill();
+    let mut session = Seat::take(bed.squall(&["exec", "-it", "w", "/bin/probe", "copy"]));
+    session.types("a\n");
+    session.sees("a\r\na\r\n");
+    session.types("\x10\x11");
+    let (_, read) = session.ends();
+    let id = read.lines().last().unwrap().trim().to_owned();
+    let mut back = Seat::take(bed.squall(&["attach", "--session", &id, "w"]));
+    until("it is raw", || (!echoes(&back.follower)).then_some(()));
+    back.types("\x04");
+    assert_eq!(back.ends().0, Some(0));
+    bed.worker("w").kill();
 }
 
 fn a_program_that_embeds_squall_has_the_other_end(bed: &Bed) {

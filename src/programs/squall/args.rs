@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::attach::Attach;
 use crate::events::Events;
 use crate::exec::Exec;
 use crate::metrics::Metrics;
@@ -51,6 +52,8 @@ pub enum Command {
     Kill(Kill),
     /// Execute a command in a running container
     Exec(Box<Exec>),
+    /// Attach to the terminal of a container that runs in the background
+    Attach(Attach),
     /// Make all processes of containers stand still
     Pause(Several),
     /// Let paused containers run again
@@ -80,9 +83,9 @@ pub enum Command {
     Doctor(Doctor),
     /// Check and explain seccomp profiles
     Seccomp(Seccomp),
-    /// Hold a terminal that its caller has left
+    /// Keep a terminal that its caller has left
     #[command(hide = true)]
-    Drain,
+    KeepTerminal,
     /// Serve launches for another program (used by the library)
     #[command(hide = true)]
     Spawner,

@@ -13,7 +13,7 @@ use squall::{
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop, Update};
-use crate::{events, exec, logs, metrics, print, relay, request, resources, run_and_plan, seccomp, stats, top};
+use crate::{attach, events, exec, logs, metrics, print, relay, request, resources, run_and_plan, seccomp, stats, top};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -43,6 +43,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Create(arguments) => run_and_plan::create(&squall, *arguments, monitor_cgroup),
         Command::Start(arguments) => Ok(start(&squall, &arguments)),
         Command::Exec(arguments) => exec::exec(&squall, &arguments),
+        Command::Attach(arguments) => attach::run(&squall, &arguments),
         Command::Pause(arguments) => Ok(pause(&squall, &arguments)),
         Command::Resume(arguments) => Ok(resume(&squall, &arguments)),
         Command::Update(arguments) => update(&squall, &arguments),
@@ -63,7 +64,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => doctor(&cli.root, &arguments),
         Command::Seccomp(arguments) => seccomp::run(&arguments),
-        Command::Drain => Ok(relay::drain()),
+        Command::KeepTerminal => relay::keep(),
         Command::Spawner => serve_standard_input().map(|()| 0),
     }
 }
@@ -324,7 +325,7 @@ fn wait(squall: &Squall, arguments: &Ids) -> Result<i32> {
 }
 
 /// Waits for the end of a container, in whatever phase it is.
-fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, Lost>> {
+pub fn end_of(squall: &Squall, id: &str) -> Result<std::result::Result<ExitRecord, Lost>> {
     let found = squall.attach(id).and_then(|container| match container {
         Container::Launching(launching) => launching.settle(LAUNCH_PATIENCE),
         other => Ok(other),

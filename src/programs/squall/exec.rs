@@ -94,7 +94,7 @@ pub fn exec(squall: &Squall, arguments: &Exec) -> Result<i32> {
     let session = squall.exec(&container, &spec, stdio).map_err(rename)?;
     let mut relay = terminal.map(|(end, keys)| Relay::begin(end, arguments.interactive, keys)).transpose()?;
     if foreground::wait(&session, &signals, relay.as_mut())? == Outcome::Detached {
-        relay.map_or(Ok(()), Relay::leave)?;
+        relay.map_or(Ok(()), |relay| relay.leave(|terminal| session.keep_terminal(terminal)))?;
         say!("{}", session.id());
         return Ok(0);
     }
@@ -157,7 +157,8 @@ fn streams(arguments: &Exec) -> Result<Stdio> {
     Ok(stdio)
 }
 
-fn code(id: &str, end: &ExecEnd) -> Result<i32> {
+/// The exit code for the end of a session.
+pub fn code(id: &str, end: &ExecEnd) -> Result<i32> {
     let known: Option<&Exit> = match end {
         ExecEnd::Exited(exit) => return Ok(print::exit_code(&exit.exit)),
         ExecEnd::Lost(known) => known.as_ref(),

@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use squall::record::{EndReason, Exit};
-use squall::{Delivery, Ended, ExecSession, Result, Running, SignalStream, TakenSignal};
+use squall::record::{EndReason, Exit, ExitRecord};
+use squall::{Delivery, ExecSession, Result, Running, SignalStream, TakenSignal};
 
 use crate::relay::Relay;
 
@@ -105,9 +105,8 @@ pub fn wait(program: &impl Program, signals: &SignalStream, mut relay: Option<&m
 
 /// The code that a shell would give for a plain program: the signal that the worker was ended for,
 /// not the SIGKILL that did it.
-pub fn code_by_signal(ended: &Ended, by: Option<i32>) -> Option<i32> {
-    let Ended::Exited(exited) = ended else { return None };
-    let killed = matches!(exited.exit().exit, Exit::Signal { signal: 9, .. });
-    let stopped = matches!(exited.exit().reason, EndReason::KilledAfterGrace | EndReason::Stopped);
+pub fn code_by_signal(exit: &ExitRecord, by: Option<i32>) -> Option<i32> {
+    let killed = matches!(exit.exit, Exit::Signal { signal: 9, .. });
+    let stopped = matches!(exit.reason, EndReason::KilledAfterGrace | EndReason::Stopped);
     by.filter(|_| killed && stopped).map(|signal| 128 + signal)
 }

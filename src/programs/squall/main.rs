@@ -5,6 +5,7 @@
 mod print;
 
 mod args;
+mod attach;
 mod commands;
 mod events;
 mod exec;

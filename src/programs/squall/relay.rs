@@ -3,24 +3,23 @@
 //!
 //! The caller's terminal is raw meanwhile: Ctrl-C and its like are bytes for the one inside, whose
 //! own driver makes signals of them. Whoever leaves does not take the terminal inside with him,
-//! which would hang up on the program: a process of this program holds it, and reads what the
-//! program writes, so that that does not wait for ever.
+//! which would hang up on the program: a process of this program keeps it, and `squall attach`
+//! borrows it from there.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio as ProcessStdio};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::process::getpgrp;
 use rustix::stdio::{stdin, stdout};
-use rustix::termios::{
-    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr, tcsetwinsize,
-};
-use squall::{Error, Problem, Result, Stage, Stdio, TerminalEnd, WindowSize};
+use rustix::termios::{OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use squall::{Error, LentTerminal, Problem, Result, Stage, Stdio, TerminalEnd, TerminalKeeper, WindowSize};
+
+use crate::terminal::is_in_foreground;
 
 /// What a terminal's driver takes for the end of the input (Ctrl-D).
 const END_OF_INPUT: u8 = 4;
@@ -39,7 +38,7 @@ pub enum Passed {
 /// The bytes between the two terminals.
 #[derive(Debug)]
 pub struct Relay {
-    inside: OwnedFd,
+    inside: Inside,
     /// Whether somebody may still write to it.
     is_open: bool,
     /// Whether standard input is read.
@@ -50,10 +49,27 @@ pub struct Relay {
     mode: Option<Termios>,
 }
 
+/// The other end of the terminal inside.
+#[derive(Debug)]
+enum Inside {
+    /// Nobody else has it.
+    Own(OwnedFd),
+    /// Its keeper has it as well.
+    Lent(LentTerminal),
+}
+
+impl AsFd for Inside {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Inside::Own(terminal) => terminal.as_fd(),
+            Inside::Lent(terminal) => terminal.as_fd(),
+        }
+    }
+}
+
 impl Drop for Relay {
     fn drop(&mut self) {
-        // In the background the terminal is somebody else's.
-        if let Some(mode) = self.mode.as_ref().filter(|_| tcgetpgrp(stdin()).is_ok_and(|group| group == getpgrp())) {
+        if let Some(mode) = self.mode.as_ref().filter(|_| is_in_foreground(stdin())) {
             let _ = tcsetattr(stdin(), OptionalActions::Now, mode);
         }
     }
@@ -63,9 +79,20 @@ impl Relay {
     /// Takes the terminal inside and makes the caller's raw, until this is dropped.
     pub fn begin(end: TerminalEnd, interactive: bool, keys: DetachKeys) -> Result<Relay> {
         let inside = end.receive()?;
-        let failed = |call: &str, errno: Errno| Error::system(Stage::Watch, "terminal", call, errno);
-        let flags = fcntl_getfl(&inside).map_err(|errno| failed("fcntl", errno))?;
-        fcntl_setfl(&inside, flags | OFlags::NONBLOCK).map_err(|errno| failed("fcntl", errno))?;
+        let nonblocking = fcntl_getfl(&inside).and_then(|flags| fcntl_setfl(&inside, flags | OFlags::NONBLOCK));
+        nonblocking.map_err(|errno| failed("fcntl", errno))?;
+        Relay::over(Inside::Own(inside), interactive, keys)
+    }
+
+    /// As [`Relay::begin`], with a terminal that its keeper has lent. It gets the size of the
+    /// caller's.
+    pub fn resume(terminal: LentTerminal, interactive: bool, keys: DetachKeys) -> Result<Relay> {
+        let relay = Relay::over(Inside::Lent(terminal), interactive, keys)?;
+        relay.resize();
+        Ok(relay)
+    }
+
+    fn over(inside: Inside, interactive: bool, keys: DetachKeys) -> Result<Relay> {
         let mode = (interactive && isatty(stdin())).then(|| tcgetattr(stdin()));
         let mode = mode.transpose().map_err(|errno| failed("tcgetattr", errno))?;
         let relay = Relay { inside, is_open: true, reads: interactive, pending: VecDeque::new(), keys, mode };
@@ -150,19 +177,26 @@ impl Relay {
         }
     }
 
-    /// Leaves the terminal inside to a process that reads it to its end.
-    pub fn leave(self) -> Result<()> {
+    /// Leaves the terminal inside to a process that keeps it; `keep` makes the keeper.
+    pub fn leave(self, keep: impl FnOnce(OwnedFd) -> Result<TerminalKeeper>) -> Result<()> {
+        let copy = match &self.inside {
+            Inside::Own(terminal) => terminal.try_clone(),
+            Inside::Lent(_) => return Ok(()),
+        };
+        let [terminal, listener] = keep(copy.map_err(|error| failed("dup", error))?)?.into_descriptors();
         let hand_over = || -> io::Result<()> {
-            let flags = fcntl_getfl(&self.inside)?;
-            fcntl_setfl(&self.inside, flags - OFlags::NONBLOCK)?;
             let mut command = Command::new(std::env::current_exe()?);
-            command.arg("drain").env_clear().current_dir("/").process_group(0);
-            command.stdin(self.inside.try_clone()?).stdout(ProcessStdio::null()).stderr(ProcessStdio::null());
+            command.arg("keep-terminal").env_clear().current_dir("/").process_group(0);
+            command.stdin(terminal).stdout(listener).stderr(ProcessStdio::null());
             // Not waited for: it ends with the program.
             command.spawn().map(drop)
         };
-        hand_over().map_err(|error| Error::system(Stage::Watch, "terminal", "spawn(squall drain)", error))
+        hand_over().map_err(|error| failed("spawn(squall keep-terminal)", error))
     }
+}
+
+fn failed(call: &str, errno: impl Into<squall::error::Errno>) -> Error {
+    Error::system(Stage::Watch, "terminal", call, errno)
 }
 
 /// The streams of a program with a terminal of its own, our end of it, and the keys to leave it by.
@@ -172,11 +206,13 @@ pub fn terminal(keys: &str) -> Result<(Stdio, (TerminalEnd, DetachKeys))> {
     Ok((stdio, (end, keys)))
 }
 
-/// The life of a process that holds a terminal for somebody who has left.
-pub fn drain() -> i32 {
+/// The life of a process that keeps a terminal for somebody who has left: its standard input, with
+/// its standard output as the socket.
+pub fn keep() -> Result<i32> {
     let _ = rustix::process::setsid();
-    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-    0
+    let [terminal, listener, _] = Stdio::inherit()?.streams;
+    // Its own stay open as long as the copies: nobody waits for either to be closed.
+    TerminalKeeper::from_descriptors([terminal, listener]).keep().map(|()| 0)
 }
 
 /// All of it; the caller's terminal may be held up (Ctrl-S), and so is the program then.

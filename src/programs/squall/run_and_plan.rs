@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use squall::record::LaunchRecord;
 use squall::request::Identity;
-use squall::{Ended, Error, OwnUser, Problem, Result, Running, SignalStream, Squall, Stage, Stdio, TerminalEnd};
+use squall::{
+    Container, Ended, Error, OwnUser, Problem, Result, Running, SignalStream, Squall, Stage, Stdio, TerminalEnd,
+};
 
 use crate::args::{Plan, Run};
 use crate::commands::{absolute, lost_error, report_facts};
@@ -61,14 +63,15 @@ pub fn create(squall: &Squall, arguments: Run, monitor_cgroup: Option<&str>) -> 
     };
     let created = created.map_err(|error| asked.names.rename(error))?;
     report_changes(created.record());
-    leave(terminal)?;
+    leave(terminal, &Container::Created(created.clone()))?;
     say!("{}", created.record().id);
     Ok(0)
 }
 
 /// Leaves a terminal that nobody sits at to a process that reads it.
-fn leave(terminal: Option<(TerminalEnd, DetachKeys)>) -> Result<()> {
-    terminal.map_or(Ok(()), |(end, keys)| Relay::begin(end, false, keys)?.leave())
+fn leave(terminal: Option<(TerminalEnd, DetachKeys)>, container: &Container) -> Result<()> {
+    let Some((end, keys)) = terminal else { return Ok(()) };
+    Relay::begin(end, false, keys)?.leave(|terminal| container.keep_terminal(terminal))
 }
 
 /// Launches a worker; in the foreground its end is waited for. The answer is the exit code.
@@ -82,7 +85,7 @@ pub fn run(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Re
     if arguments.detach {
         let running = start(stdio)?;
         report_changes(running.record());
-        leave(terminal)?;
+        leave(terminal, &Container::Running(running.clone()))?;
         say!("{}", running.record().id);
         return Ok(0);
     }
@@ -92,10 +95,14 @@ pub fn run(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Re
     report_changes(running.record());
     let relay = terminal.map(|(end, keys)| Relay::begin(end, arguments.interactive, keys)).transpose()?;
     let Some((by, ended)) = attended(&running, &signals, relay)? else { return Ok(0) };
-    if let Ended::Exited(exited) = &ended {
-        report_facts(&exited.record().id, exited.exit());
-    }
-    let code = foreground::code_by_signal(&ended, by).map_or_else(|| exit_code(&ended), Ok);
+    let code = match &ended {
+        Ended::Exited(exited) => {
+            let exit = exited.exit();
+            report_facts(&exited.record().id, exit);
+            Ok(foreground::code_by_signal(exit, by).unwrap_or_else(|| print::exit_code(&exit.exit)))
+        }
+        Ended::Lost(lost) => Err(lost_error(&lost.record().id)),
+    };
     if arguments.rm
         && let Err(error) = ended.remove()
     {
@@ -115,7 +122,10 @@ fn attended(
             drop(relay);
             Ok(Some((by, running.wait()?)))
         }
-        (Outcome::Detached, relay) => relay.map_or(Ok(()), Relay::leave).map(|()| None),
+        (Outcome::Detached, relay) => {
+            let keep = |terminal| Container::Running(running.clone()).keep_terminal(terminal);
+            relay.map_or(Ok(()), |relay| relay.leave(keep)).map(|()| None)
+        }
     }
 }
 
@@ -136,13 +146,6 @@ pub fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> 
 fn report_changes(record: &LaunchRecord) {
     for adjustment in &record.adjustments {
         tell!("note: {adjustment}");
-    }
-}
-
-fn exit_code(ended: &Ended) -> Result<i32> {
-    match ended {
-        Ended::Exited(exited) => Ok(print::exit_code(&exited.exit().exit)),
-        Ended::Lost(lost) => Err(lost_error(lost.record().id.as_str())),
     }
 }
 
