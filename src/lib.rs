@@ -131,6 +131,7 @@
 //! | confine it | [`seccomp`]: [`Profile`](seccomp::Profile); [`lsm`] |
 //! | keep what a worker writes, and read it | [`request::Log`], [`ContainerLog`]; [`log`] |
 //! | see mounted layers; write one | [`layer`]; [`squashfs`] |
+//! | launch for others, in a setuid program | [`setuid`], [`OpenedSpec`], [`as_user`] |
 //! | check a machine first | [`kernel`], [`privilege`], [`child_task`] |
 #![deny(unsafe_code)]
 
@@ -168,6 +169,7 @@ mod root;
 mod runtime;
 pub mod seccomp;
 mod settings;
+pub mod setuid;
 mod signal_stream;
 mod spawner;
 pub mod squashfs;
@@ -189,6 +191,7 @@ pub use container::{
 pub use error::{Cause, Context, Error, ErrorKind, FileAspect, Holder, LackedCapability, Problem, ProcessEnd, Result};
 pub use events::{Change, Event, Events};
 pub use host_files::HostFile;
+pub use host_files::as_user::as_user;
 pub use layer::Trim;
 pub use one_line::OneLine;
 pub use opened::OpenedSpec;
@@ -204,3 +207,7 @@ pub use state::own_users::OwnUser;
 pub use state::record;
 pub use state::run_root::{DEFAULT_RUN_ROOT, RunRoot};
 pub use stdio::{Stdio, TerminalEnd, WindowSize};
+
+/// Whether this was built to be interrupted where a test says (feature `crash-points`): such a
+/// library must not be in a program with more privilege than its caller.
+pub const CRASH_POINTS: bool = cfg!(feature = "crash-points");

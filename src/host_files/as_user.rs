@@ -33,6 +33,27 @@ pub(crate) struct Task {
     pub(crate) patience: Duration,
 }
 
+/// Does something with a user's file-system ids, supplementary groups and without capabilities, on a
+/// short-lived thread of its own: what a program that works for others opens for them, it opens so.
+/// For a user that is root the capabilities stay. `object` is what errors call the work.
+///
+/// A FUSE file system that was not mounted with `allow_other` is closed to it. The program must not
+/// change its own ids meanwhile.
+///
+/// # Errors
+/// Those of the work; [`Privilege`](crate::ErrorKind::Privilege) without CAP_SETUID and CAP_SETGID;
+/// [`TimedOut`](crate::ErrorKind::TimedOut) when it takes longer than `patience`: the thread is
+/// left behind then, and ends when the file system answers; [`Exhausted`](crate::ErrorKind::Exhausted)
+/// where no thread can be made.
+pub fn as_user<T: Send + 'static>(
+    user: &Identity,
+    object: impl Into<String>,
+    patience: Duration,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    run(Some(user), Task { stage: Stage::Request, object: object.into(), patience }, work)
+}
+
 /// Does the work with the user's file-system ids; with the calling thread's own where none is
 /// given.
 ///

@@ -26,17 +26,24 @@ pub(crate) fn clean() -> Result<Vec<String>> {
     let _ = setsid();
     umask(Mode::from_raw_mode(0o077));
     chdir("/").at(Stage::Claim, "/", "chdir")?;
-    let mut refused: Vec<String> = sys::reset_scheduling().into_iter().map(str::to_owned).collect();
-    refused.extend(reset_rlimits());
-    if let Err(error) = sys::reset_securebits() {
-        refused.push(format!("securebits stay as they were: {error}"));
-    }
+    let mut refused = reset_limits();
     // The caller may be protected from the OOM killer, or marked for it; neither is its worker.
     // Lowering needs CAP_SYS_RESOURCE.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "0") {
         refused.push(format!("oom_score_adj stays as it was: {error}"));
     }
     Ok(refused)
+}
+
+/// Scheduling, resource limits and securebits as a service of the host has them. The answer names
+/// what the kernel refused to change.
+pub(crate) fn reset_limits() -> Vec<String> {
+    let mut refused: Vec<String> = sys::reset_scheduling().into_iter().map(str::to_owned).collect();
+    refused.extend(reset_rlimits());
+    if let Err(error) = sys::reset_securebits() {
+        refused.push(format!("securebits stay as they were: {error}"));
+    }
+    refused
 }
 
 /// Root's ids and no groups, real ones too, and no core or tracing: a process that a setuid program

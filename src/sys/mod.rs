@@ -39,8 +39,8 @@ pub(crate) use process::{
 pub(crate) use project_quota::{QUOTA_BLOCK_BYTES, project_of, project_quota_is_on, set_project, set_project_quota};
 pub(crate) use seccomp::install_seccomp_filter;
 pub(crate) use signals::{
-    Addressee, block_every_signal_of_this_thread, block_signals, forget_pending, ignore_children, pidfd_send_signal,
-    reap_children_again, reset_dispositions, signal_fd, unblock_signals,
+    Addressee, block_every_signal_of_this_thread, block_signals, forget_pending, ignore, ignore_children,
+    pidfd_send_signal, reap_children_again, reset_dispositions, signal_fd, unblock_signals,
 };
 
 /// The result of a raw call: the errno as `io::Error`.

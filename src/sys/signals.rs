@@ -18,6 +18,12 @@ pub(crate) fn reset_dispositions() {
     }
 }
 
+/// Ignores a signal.
+pub(crate) fn ignore(signal: i32) {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
 /// Unblocks every signal.
 pub(crate) fn unblock_signals() {
     let none: u64 = 0;

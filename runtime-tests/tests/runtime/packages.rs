@@ -76,7 +76,7 @@ const FLOORS: &[&[&str]] = &[
     // Launching, and what there is afterwards.
     &["launch"],
     &["spawner", "container", "plan"],
-    &["runtime"],
+    &["runtime", "setuid"],
     &["reap"],
     &["events"],
     &["usages"],

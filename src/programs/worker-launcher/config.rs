@@ -1,0 +1,225 @@
+//! `worker-launcher.cfg`: what the administrator says, which is all that is trusted.
+//!
+//! One `key = value` a line. More is borne than Storm's own parser bears, which drops the whole
+//! file for one bad line: blanks around key and value, carriage returns, `=` in values, comments
+//! after blanks. A line that is neither is an error with its number: a rule that is silently left
+//! out would let somebody in. The first of several lines with one key holds, unknown keys are left
+//! alone, and a value that begins with `#` is none, all as there.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Group;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use crate::exit::{Code, Failure, Result, WithCode};
+
+/// The directory of the file, fixed when the program is built, as with Storm's.
+const DIRECTORY: &str = match option_env!("WORKER_LAUNCHER_CONF_DIR") {
+    Some(directory) => directory,
+    None => "/etc/storm",
+};
+
+const NAME: &str = "worker-launcher.cfg";
+
+/// Files of administrators are a few KiB.
+const LONGEST: u64 = 1 << 20;
+
+/// The smallest uid of an ordinary user (`UID_MIN` of Debian's login.defs, and Storm's default).
+const LEAST_UID: u32 = 1000;
+
+/// What the file says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file itself, all links resolved.
+    pub path: PathBuf,
+    /// The launcher's group: that of the supervisor, and of all files that it shares with users.
+    pub group: u32,
+    entries: Vec<(String, String)>,
+}
+
+impl Config {
+    /// Reads the file. It and every directory above it but `/` must belong to root and be writable
+    /// by nobody else.
+    pub fn read() -> Result<Config> {
+        let named = Path::new(DIRECTORY).join(NAME);
+        let path =
+            named.canonicalize().code(Code::Configuration, format_args!("configuration file '{}'", named.display()))?;
+        let object = format!("configuration file '{}'", path.display());
+        path.ancestors()
+            .skip(1)
+            .filter(|parent| *parent != Path::new("/"))
+            .try_for_each(|parent| check_owner(parent))?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file: File = openat(CWD, &path, flags, Mode::empty()).code(Code::Configuration, &object)?.into();
+        let metadata = file.metadata().code(Code::Configuration, &object)?;
+        if !metadata.is_file() {
+            return Err(Failure::new(Code::Configuration, format!("{object}: it is no regular file")));
+        }
+        check_mode(&metadata, &object)?;
+        let mut bytes = Vec::new();
+        file.take(LONGEST + 1).read_to_end(&mut bytes).code(Code::Configuration, &object)?;
+        if bytes.len() as u64 > LONGEST {
+            return Err(Failure::new(Code::Configuration, format!("{object}: it is longer than {LONGEST} bytes")));
+        }
+        let entries =
+            parse(&bytes).map_err(|problem| Failure::new(Code::Configuration, format!("{object}: {problem}")))?;
+        let mut config = Config { path, group: 0, entries };
+        config.group = config.group_id()?;
+        Ok(config)
+    }
+
+    fn group_id(&self) -> Result<u32> {
+        const KEY: &str = "storm.worker-launcher.group";
+        let name = self.get(KEY).ok_or_else(|| self.wrong(KEY, "it is missing"))?;
+        match Group::from_name(name) {
+            Ok(Some(group)) => Ok(group.gid.as_raw()),
+            Ok(None) => Err(self.wrong(KEY, format!("there is no group '{name}'"))),
+            Err(errno) => Err(self.wrong(KEY, format!("group '{name}' cannot be looked up: {errno}"))),
+        }
+    }
+
+    /// The value of a key, if there is one and it is not empty.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let entry = self.entries.iter().find(|(known, _)| known == key);
+        entry.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The words of a list, separated by commas.
+    pub fn list(&self, key: &str) -> Option<Vec<&str>> {
+        let words = self.get(key)?.split(',').map(str::trim);
+        Some(words.filter(|word| !word.is_empty()).collect())
+    }
+
+    /// A number, if the key is there.
+    pub fn number(&self, key: &str) -> Result<Option<u64>> {
+        let number = self.get(key).map(|text| {
+            let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+            let number = text.parse().ok().filter(|_| is_plain);
+            number.ok_or_else(|| self.wrong(key, format!("'{text}' is no whole number")))
+        });
+        number.transpose()
+    }
+
+    /// A path, if the key is there: absolute, without `.` and `..`.
+    pub fn path(&self, key: &str) -> Result<Option<PathBuf>> {
+        self.get(key).map(|text| self.checked_path(key, text)).transpose()
+    }
+
+    /// The paths of a list.
+    pub fn paths(&self, key: &str) -> Result<Option<Vec<PathBuf>>> {
+        let Some(words) = self.list(key) else { return Ok(None) };
+        words.into_iter().map(|text| self.checked_path(key, text)).collect::<Result<_>>().map(Some)
+    }
+
+    fn checked_path(&self, key: &str, text: &str) -> Result<PathBuf> {
+        squall::request::AbsolutePath::new(text)
+            .map(|path| path.as_path().to_owned())
+            .map_err(|bad| self.wrong(key, bad.at(text)))
+    }
+
+    /// The smallest uid that the supervisor may act for.
+    pub fn least_uid(&self) -> Result<u32> {
+        let number = self.number("min.user.id")?.map_or(Ok(LEAST_UID), u32::try_from);
+        number.map_err(|_| self.wrong("min.user.id", "there is no such uid"))
+    }
+
+    /// Users that it may not act for.
+    pub fn banned_users(&self) -> Vec<&str> {
+        self.list("banned.users").unwrap_or_else(|| vec!["bin"])
+    }
+
+    /// What is wrong with a key's value.
+    pub fn wrong(&self, key: &str, problem: impl std::fmt::Display) -> Failure {
+        Failure::new(Code::Configuration, format!("configuration file '{}': {key}: {problem}", self.path.display()))
+    }
+}
+
+fn check_owner(directory: &Path) -> Result<()> {
+    let object = format!("directory '{}' of the configuration file", directory.display());
+    let metadata = directory.symlink_metadata().code(Code::Configuration, &object)?;
+    check_mode(&metadata, &object)
+}
+
+fn check_mode(metadata: &std::fs::Metadata, object: &str) -> Result<()> {
+    let problem = match (metadata.uid(), metadata.mode() & 0o022) {
+        (0, 0) => return Ok(()),
+        (0, _) => format!("others than root can write to it (mode {:04o})", metadata.mode() & 0o7777),
+        (uid, _) => format!("it belongs to uid {uid} instead of root"),
+    };
+    Err(Failure::new(Code::Configuration, format!("{object}: {problem}")))
+}
+
+/// The entries, in the file's order.
+fn parse(bytes: &[u8]) -> std::result::Result<Vec<(String, String)>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("line {line}: it is no UTF-8")
+    })?;
+    let mut entries = Vec::new();
+    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        // As Storm's own: what stands before the key does not belong to it.
+        let line = line.trim().trim_start_matches('=');
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let wrong = |problem| format!("line {}: {problem}: '{line}'", index + 1);
+        let (key, value) = line.split_once('=').ok_or_else(|| wrong("there is no '='"))?;
+        let (key, value) = (key.trim(), value.trim());
+        if key.is_empty() || key.contains(char::is_whitespace) || line.contains('\0') {
+            return Err(wrong("this is no key"));
+        }
+        if !value.starts_with('#') {
+            entries.push((key.to_owned(), value.to_owned()));
+        }
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(text: &str) -> Vec<(String, String)> {
+        parse(text.as_bytes()).unwrap()
+    }
+
+    fn entry(key: &str, value: &str) -> (String, String) {
+        (key.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn what_administrators_write_is_borne() {
+        let text = "\u{feff}# a comment\r\n\r\n  group = storm \r\n\t# another\n=path=/a=b\nempty=\nnone=#x\n";
+        assert_eq!(entries(text), [entry("group", "storm"), entry("path", "/a=b"), entry("empty", "")]);
+    }
+
+    #[test]
+    fn a_line_that_says_nothing_is_named() {
+        for (text, expected) in [
+            ("a=b\nbanned.users\n", "line 2: there is no '=': 'banned.users'"),
+            ("a b=c", "line 1: this is no key: 'a b=c'"),
+            (" =\n = b", "line 2: there is no '=': 'b'"),
+        ] {
+            let text = text.replace(" = b", "b");
+            assert_eq!(parse(text.as_bytes()).unwrap_err(), expected.replace("'b'", "'b'"), "{text:?}");
+        }
+        assert_eq!(parse(b"a=b\n\xff").unwrap_err(), "line 2: it is no UTF-8");
+    }
+
+    #[test]
+    fn the_first_of_several_holds_and_lists_have_no_empty_words() {
+        let config = Config {
+            path: PathBuf::from("/etc/x"),
+            group: 0,
+            entries: entries("a=1\na=2\nlist= x, ,y,\nbig=4294967296\nmin.user.id=4294967296\nword=1x\n"),
+        };
+        assert_eq!(config.number("a").unwrap(), Some(1));
+        assert_eq!(config.list("list").unwrap(), ["x", "y"]);
+        assert_eq!(config.number("none").unwrap(), None);
+        assert!(config.number("word").is_err() && config.least_uid().is_err());
+        assert_eq!(config.banned_users(), ["bin"]);
+    }
+}
