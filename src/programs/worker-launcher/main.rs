@@ -25,6 +25,7 @@ mod command;
 mod config;
 mod exit;
 mod setup;
+mod tree;
 mod user;
 
 use std::ffi::OsString;
