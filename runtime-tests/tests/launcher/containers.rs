@@ -108,9 +108,12 @@ fn what_a_command_file_says_wrong_is_named_and_nothing_is_touched(bed: &Bed) {
     let document = node.document(&files, &["sleep", "600000"]);
     let changed = |pointer: &str, value: Value| {
         let mut document = document.clone();
-        let (parent, key) = pointer.rsplit_once('/').unwrap();
-        let parent = if parent.is_empty() { &mut document } else { document.pointer_mut(parent).unwrap() };
-        parent[key] = value;
+        if let Some(place) = document.pointer_mut(pointer) {
+            *place = value;
+        } else {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            document.pointer_mut(parent).unwrap()[key] = value;
+        }
         document
     };
     let id = files.container.as_str();

@@ -34,7 +34,7 @@ fn a_program_with_another_owner_group_or_mode_does_nothing(bed: &Bed) {
         (0, SUPERVISOR, 0o6550, "its group is 21900"),
         (0, LAUNCHER, 0o4555, "others may"),
         (0, LAUNCHER, 0o4551, "others may"),
-        (0, LAUNCHER, 0o0550, "CAP_SETUID"),
+        (0, LAUNCHER, 0o0550, "neither setuid root"),
     ] {
         node.install(owner, group, mode);
         // Somebody who may execute it, whatever its group.
