@@ -212,10 +212,9 @@ mod tests {
         for (text, expected) in [
             ("a=b\nbanned.users\n", "line 2: there is no '=': 'banned.users'"),
             ("a b=c", "line 1: this is no key: 'a b=c'"),
-            (" =\n = b", "line 2: there is no '=': 'b'"),
+            (" =\n =b", "line 2: there is no '=': 'b'"),
         ] {
-            let text = text.replace(" = b", "b");
-            assert_eq!(parse(text.as_bytes()).unwrap_err(), expected.replace("'b'", "'b'"), "{text:?}");
+            assert_eq!(parse(text.as_bytes()).unwrap_err(), expected, "{text:?}");
         }
         assert_eq!(parse(b"a=b\n\xff").unwrap_err(), "line 2: it is no UTF-8");
     }
