@@ -9,7 +9,7 @@ use squall::setuid::Caller;
 use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::user::User;
-use crate::{Launcher, Outcome, setup};
+use crate::{Launcher, Outcome, docker, script, setup, signal};
 
 /// A sub-command with what it is called by and what comes after that.
 struct Command {
@@ -25,9 +25,9 @@ const COMMANDS: [Command; 13] = [
     Command { name: "blob", arguments: &["directory or file"], run: not_yet },
     Command { name: "artifacts-dir", arguments: &["directory"], run: not_yet },
     Command { name: "rmr", arguments: &["path"], run: not_yet },
-    Command { name: "worker", arguments: &["work directory", "script"], run: not_yet },
-    Command { name: "profiler", arguments: &["work directory", "script"], run: not_yet },
-    Command { name: "signal", arguments: &["pid", "signal"], run: not_yet },
+    Command { name: "worker", arguments: &["work directory", "script"], run: script::worker },
+    Command { name: "profiler", arguments: &["work directory", "script"], run: script::profiler },
+    Command { name: "signal", arguments: &["pid", "signal"], run: signal::signal },
     Command {
         name: "run-oci-container",
         arguments: &["work directory", "command file", "artifacts directory"],
@@ -35,9 +35,9 @@ const COMMANDS: [Command; 13] = [
     },
     Command { name: "reap-oci-container", arguments: &["container id", "layers to keep"], run: not_yet },
     Command { name: "profile-oci-container", arguments: &["pid", "arguments file"], run: not_yet },
-    Command { name: "launch-docker-container", arguments: &["work directory", "command file"], run: not_yet },
-    Command { name: "run-docker-cmd", arguments: &["work directory", "command file"], run: not_yet },
-    Command { name: "profile-docker-container", arguments: &["worker id", "arguments file"], run: not_yet },
+    Command { name: "launch-docker-container", arguments: &["work directory", "command file"], run: docker::launch },
+    Command { name: "run-docker-cmd", arguments: &["work directory", "command file"], run: docker::run },
+    Command { name: "profile-docker-container", arguments: &["worker id", "arguments file"], run: docker::profile },
 ];
 
 fn not_yet(_: &Launcher, _: &[OsString]) -> Outcome {

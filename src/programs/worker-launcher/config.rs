@@ -51,7 +51,7 @@ impl Config {
         path.ancestors()
             .skip(1)
             .filter(|parent| *parent != Path::new("/"))
-            .try_for_each(|parent| check_owner(parent))?;
+            .try_for_each(check_owner)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file: File = openat(CWD, &path, flags, Mode::empty()).code(Code::Configuration, &object)?.into();
         let metadata = file.metadata().code(Code::Configuration, &object)?;
@@ -69,6 +69,12 @@ impl Config {
         let mut config = Config { path, group: 0, entries };
         config.group = config.group_id()?;
         Ok(config)
+    }
+
+    /// For tests: of this text.
+    #[cfg(test)]
+    pub fn of_text(text: &str, group: u32) -> Config {
+        Config { path: PathBuf::from("/etc/storm/test.cfg"), group, entries: parse(text.as_bytes()).unwrap() }
     }
 
     fn group_id(&self) -> Result<u32> {
