@@ -54,6 +54,12 @@ impl Config {
         Ok(config)
     }
 
+    /// For tests: of this text.
+    #[cfg(test)]
+    pub fn of_text(text: &str, group: u32) -> Config {
+        Config { path: PathBuf::from("/etc/storm/test.cfg"), group, entries: parse(text.as_bytes()).unwrap() }
+    }
+
     fn group_id(&self) -> Result<u32> {
         const KEY: &str = "storm.worker-launcher.group";
         let name = self.get(KEY).ok_or_else(|| self.wrong(KEY, "it is missing"))?;
