@@ -26,7 +26,7 @@ pub fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let work = directory.path().join("work");
-    std::fs::create_dir(&work).unwrap();
+    std::fs::create_dir_all(work.join("tmp")).unwrap();
     chown(&work, Some(UID), Some(LAUNCHER_GROUP)).unwrap();
     directory
 }
