@@ -1,8 +1,12 @@
 //! Random trees, changed at random during walks and removals.
 
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Uid, chownat, mkdirat, openat, renameat_with, symlinkat,
+};
 
 use super::*;
 
@@ -29,17 +33,30 @@ impl Random {
 /// One change by the user, who may also change nothing.
 fn change(random: &mut Random, tree: &Path, protected: &Path) {
     let (one, two) = (random.path(tree), random.path(tree));
-    let owned = |path: &Path| drop(lchown(path, Some(USER), Some(USER)));
     match random.below(9) {
-        0 | 1 => fs::create_dir(&one).is_ok().then(|| owned(&one)),
-        2 => fs::File::create_new(&one).is_ok().then(|| owned(&one)),
-        3 => std::os::unix::fs::symlink(protected, &one).is_ok().then(|| owned(&one)),
+        0 | 1 => make(&one, |parent, name| mkdirat(parent, name, Mode::from_raw_mode(0o755)).ok()),
+        2 => make(&one, |parent, name| {
+            openat(parent, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::from_raw_mode(0o644))
+                .ok()
+                .map(drop)
+        }),
+        3 => make(&one, |parent, name| symlinkat(protected, parent, name).ok()),
         4 => fs::hard_link(protected.join("secret"), &one).ok(),
         5 => fs::rename(&one, &two).ok(),
         6 => renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE).ok(),
         7 => fs::hard_link(&one, &two).ok(),
         _ => fs::remove_file(&one).or_else(|_| fs::remove_dir(&one)).ok(),
     };
+}
+
+/// Makes an entry that is the user's, in a directory that is held: a link on the way to it may be
+/// gone before it has its owner.
+fn make(path: &Path, make: impl Fn(&OwnedFd, &OsStr) -> Option<()>) -> Option<()> {
+    let (parent, name) = (path.parent()?, path.file_name()?);
+    let parent = openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).ok()?;
+    make(&parent, name)?;
+    let user = (Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER)));
+    chownat(&parent, name, user.0, user.1, AtFlags::SYMLINK_NOFOLLOW).ok()
 }
 
 /// What the kinds of entries have to be after an undisturbed walk.
