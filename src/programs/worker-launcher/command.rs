@@ -9,7 +9,7 @@ use squall::setuid::Caller;
 use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::user::User;
-use crate::{Launcher, Outcome, setup};
+use crate::{Launcher, Outcome, oci, setup};
 
 /// A sub-command with what it is called by and what comes after that.
 struct Command {
@@ -31,10 +31,10 @@ const COMMANDS: [Command; 13] = [
     Command {
         name: "run-oci-container",
         arguments: &["work directory", "command file", "artifacts directory"],
-        run: not_yet,
+        run: oci::run::run,
     },
-    Command { name: "reap-oci-container", arguments: &["container id", "layers to keep"], run: not_yet },
-    Command { name: "profile-oci-container", arguments: &["pid", "arguments file"], run: not_yet },
+    Command { name: "reap-oci-container", arguments: &["container id", "layers to keep"], run: oci::reap::run },
+    Command { name: "profile-oci-container", arguments: &["pid", "arguments file"], run: oci::profile::run },
     Command { name: "launch-docker-container", arguments: &["work directory", "command file"], run: not_yet },
     Command { name: "run-docker-cmd", arguments: &["work directory", "command file"], run: not_yet },
     Command { name: "profile-docker-container", arguments: &["worker id", "arguments file"], run: not_yet },

@@ -45,25 +45,8 @@ impl Config {
     /// by nobody else.
     pub fn read() -> Result<Config> {
         let named = Path::new(DIRECTORY).join(NAME);
-        let path =
-            named.canonicalize().code(Code::Configuration, format_args!("configuration file '{}'", named.display()))?;
+        let (path, bytes) = read_trusted(&named, "configuration file")?;
         let object = format!("configuration file '{}'", path.display());
-        path.ancestors()
-            .skip(1)
-            .filter(|parent| *parent != Path::new("/"))
-            .try_for_each(|parent| check_owner(parent))?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file: File = openat(CWD, &path, flags, Mode::empty()).code(Code::Configuration, &object)?.into();
-        let metadata = file.metadata().code(Code::Configuration, &object)?;
-        if !metadata.is_file() {
-            return Err(Failure::new(Code::Configuration, format!("{object}: it is no regular file")));
-        }
-        check_mode(&metadata, &object)?;
-        let mut bytes = Vec::new();
-        file.take(LONGEST + 1).read_to_end(&mut bytes).code(Code::Configuration, &object)?;
-        if bytes.len() as u64 > LONGEST {
-            return Err(Failure::new(Code::Configuration, format!("{object}: it is longer than {LONGEST} bytes")));
-        }
         let entries =
             parse(&bytes).map_err(|problem| Failure::new(Code::Configuration, format!("{object}: {problem}")))?;
         let mut config = Config { path, group: 0, entries };
@@ -131,14 +114,42 @@ impl Config {
         self.list("banned.users").unwrap_or_else(|| vec!["bin"])
     }
 
+    /// A file that a key names, under the same rules as the configuration file.
+    pub fn read_trusted(&self, key: &str, path: &Path) -> Result<Vec<u8>> {
+        self.checked_path(key, &path.to_string_lossy())?;
+        read_trusted(path, &format!("file of {key}")).map(|(_, bytes)| bytes)
+    }
+
     /// What is wrong with a key's value.
     pub fn wrong(&self, key: &str, problem: impl std::fmt::Display) -> Failure {
         Failure::new(Code::Configuration, format!("configuration file '{}': {key}: {problem}", self.path.display()))
     }
 }
 
+/// Reads a file that nobody but root can have written: the file, all links resolved, and every
+/// directory above it but `/` belong to root and are writable by nobody else. The answer is where it
+/// lies, and what it says.
+fn read_trusted(named: &Path, what: &str) -> Result<(PathBuf, Vec<u8>)> {
+    let path = named.canonicalize().code(Code::Configuration, format_args!("{what} '{}'", named.display()))?;
+    let object = format!("{what} '{}'", path.display());
+    path.ancestors().skip(1).filter(|parent| *parent != Path::new("/")).try_for_each(check_owner)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file: File = openat(CWD, &path, flags, Mode::empty()).code(Code::Configuration, &object)?.into();
+    let metadata = file.metadata().code(Code::Configuration, &object)?;
+    if !metadata.is_file() {
+        return Err(Failure::new(Code::Configuration, format!("{object}: it is no regular file")));
+    }
+    check_mode(&metadata, &object)?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes).code(Code::Configuration, &object)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(Failure::new(Code::Configuration, format!("{object}: it is longer than {LONGEST} bytes")));
+    }
+    Ok((path, bytes))
+}
+
 fn check_owner(directory: &Path) -> Result<()> {
-    let object = format!("directory '{}' of the configuration file", directory.display());
+    let object = format!("directory '{}'", directory.display());
     let metadata = directory.symlink_metadata().code(Code::Configuration, &object)?;
     check_mode(&metadata, &object)
 }

@@ -24,7 +24,10 @@ mod say;
 mod command;
 mod config;
 mod exit;
+mod oci;
+mod profile;
 mod setup;
+mod tree;
 mod user;
 
 use std::ffi::OsString;

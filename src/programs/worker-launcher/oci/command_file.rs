@@ -1,0 +1,73 @@
+//! The command file, `oci-config.json`: read once, before anything that the user may change
+//! afterwards.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use squall::request::storm::{self, StormCommand};
+use squall::{Context, Error, ErrorKind, Stage, as_user};
+
+use crate::Launcher;
+use crate::exit::{Code, Failure, Result, WithCode};
+
+/// How long a file system may take to answer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The smallest and largest length of a container id (Storm's `<port>-<uuid>`).
+const ID_LENGTH: std::ops::RangeInclusive<usize> = 36..=42;
+
+/// Reads and checks the command file with the supervisor's ids. It must be a regular file that
+/// belongs to the supervisor or root and that nobody else can write to, and be for this user.
+pub fn read(launcher: &Launcher, path: &Path) -> Result<StormCommand> {
+    let (supervisor, named) = (launcher.supervisor.uid(), path.to_owned());
+    let object = format!("command file '{}'", path.display());
+    let read = as_user(&launcher.supervisor, object.clone(), PATIENCE, move || {
+        let object = format!("command file '{}'", named.display());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file: File = openat(CWD, &named, flags, Mode::empty()).at(Stage::Request, &object, "open")?.into();
+        let metadata = file.metadata().at(Stage::Request, &object, "fstat")?;
+        let refused = |text: String| Err(Error::found(ErrorKind::Invalid, Stage::Request, &object, "fstat", text));
+        match (metadata.is_file(), metadata.uid(), metadata.mode() & 0o7777) {
+            (false, ..) => refused("it is no regular file".to_owned()),
+            (_, uid, _) if uid != supervisor && uid != 0 => {
+                refused(format!("it belongs to uid {uid}: expected the supervisor's ({supervisor}) or root's"))
+            }
+            (_, _, mode) if mode & 0o022 != 0 => {
+                refused(format!("others than its owner can write to it (mode {mode:04o})"))
+            }
+            _ => storm::read_open(&file, &named),
+        }
+    });
+    let command = read.map_err(|error| Failure::new(Code::Configuration, error.to_string()))?;
+    if command.username() != launcher.user.name {
+        let text = format!(
+            "{object}: it is for user '{}', and the launcher was called for '{}'",
+            command.username(),
+            launcher.user.name
+        );
+        return Err(Failure::new(Code::Configuration, text));
+    }
+    Ok(command)
+}
+
+/// Proves that the supervisor can read the worker's script, as Storm's own launcher does.
+pub fn check_script(launcher: &Launcher, command: &StormCommand) -> Result<()> {
+    let path = command.container_script_path().as_path().to_owned();
+    let object = format!("container script '{}'", path.display());
+    let opened = as_user(&launcher.supervisor, object.clone(), PATIENCE, move || {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        openat(CWD, &path, flags, Mode::empty()).map(drop).at(Stage::Request, path.display(), "open")
+    });
+    opened.code(Code::ContainerScript, object)
+}
+
+/// Whether this could be the id of a container of Storm's: hexadecimal digits and dashes, and not
+/// what some program would take for an option.
+pub fn is_container_id(id: &str) -> bool {
+    ID_LENGTH.contains(&id.len())
+        && id.starts_with(|first: char| first.is_ascii_hexdigit())
+        && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
