@@ -151,29 +151,31 @@ fn text_of(file: &mut File) -> std::io::Result<String> {
 /// The program under test: built once, in this test program's profile.
 fn program() -> Result<&'static Path, Failed> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || match std::env::var_os(PROGRAM) {
+        Some(path) => Ok(path.into()),
+        None => build("squall-cli", "squall"),
+    };
     match BUILT.get_or_init(|| build().map_err(|error| format!("cannot build squall: {error}"))) {
         Ok(path) => Ok(path),
         Err(text) => Err(text.into()),
     }
 }
 
-fn build() -> std::io::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(PROGRAM) {
-        return Ok(path.into());
-    }
+/// Builds a program of this workspace by itself, in this test program's profile.
+pub fn build(package: &str, name: &str) -> std::io::Result<PathBuf> {
     // <target>/<profile>/deps/<this program>
     let this = std::env::current_exe()?;
     let [_, profile, target] =
         std::array::from_fn(|level| this.ancestors().nth(level + 1).map(Path::to_owned).unwrap_or_default());
     let release = profile.file_name().is_some_and(|name| name == "release");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "squall-cli", "--bin", "squall", "--target-dir"]).arg(target);
+    cargo.args(["build", "--quiet", "--package", package, "--bin", name, "--target-dir"]).arg(target);
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     if release {
         cargo.arg("--release");
     }
     match cargo.stdin(Stdio::null()).status()? {
-        status if status.success() => Ok(profile.join("squall")),
+        status if status.success() => Ok(profile.join(name)),
         status => Err(std::io::Error::other(format!("{cargo:?}: {status}"))),
     }
 }

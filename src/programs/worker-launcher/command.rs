@@ -9,7 +9,7 @@ use squall::setuid::Caller;
 use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::user::User;
-use crate::{Launcher, Outcome, oci, setup};
+use crate::{Launcher, Outcome, oci, setup, tree};
 
 /// A sub-command with what it is called by and what comes after that.
 struct Command {
@@ -21,10 +21,10 @@ struct Command {
 /// In the order of the help text. The original's numbers of arguments count the program itself, the
 /// user and the command as well.
 const COMMANDS: [Command; 13] = [
-    Command { name: "code-dir", arguments: &["directory"], run: not_yet },
-    Command { name: "blob", arguments: &["directory or file"], run: not_yet },
-    Command { name: "artifacts-dir", arguments: &["directory"], run: not_yet },
-    Command { name: "rmr", arguments: &["path"], run: not_yet },
+    Command { name: "code-dir", arguments: &["directory"], run: tree::read_only },
+    Command { name: "blob", arguments: &["directory or file"], run: tree::read_only },
+    Command { name: "artifacts-dir", arguments: &["directory"], run: tree::writable },
+    Command { name: "rmr", arguments: &["path"], run: tree::rmr },
     Command { name: "worker", arguments: &["work directory", "script"], run: not_yet },
     Command { name: "profiler", arguments: &["work directory", "script"], run: not_yet },
     Command { name: "signal", arguments: &["pid", "signal"], run: not_yet },

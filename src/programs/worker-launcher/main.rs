@@ -53,7 +53,7 @@ fn main() {
             failure.code as i32
         }),
         Err(error) => {
-            tell!("{error}");
+            tell!("this program is neither setuid root nor has it the capabilities of that: {error}");
             Code::Binary as i32
         }
     };

@@ -1,0 +1,252 @@
+//! What a supervisor that is not to be trusted, or a worker's user, tries on the setuid program.
+//! Each names what Storm's own launcher did.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
+use runtime_tests::{Bed, cases, host, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::cluster::{ALICE, BOB, LAUNCHER, Node, SUPERVISOR};
+
+cases![
+    a_command_file_that_another_could_have_written_is_not_read,
+    a_mount_source_that_a_link_leads_elsewhere_is_refused,
+    output_files_that_are_links_fifos_or_somebody_elses_are_refused,
+    nothing_of_the_callers_environment_descriptors_and_limits_arrives,
+    the_caller_can_neither_stop_nor_look_into_what_runs_for_it,
+    a_layer_that_the_workers_user_could_change_is_refused,
+    no_control_character_of_the_callers_comes_out,
+    a_pid_file_that_was_edited_signals_nobody_elses_process,
+];
+
+/// The original read it after it had given it to the user.
+fn a_command_file_that_another_could_have_written_is_not_read(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.worker();
+    node.write(&files, &node.document(&files, &["exit", "0"]));
+    let refused = |problem: &str| {
+        let output = node.run(&files).output();
+        assert!(output.code() == 24 && output.stderr.contains(problem), "{problem}: {output}");
+        assert_eq!(fs::metadata(&files.work).unwrap().uid(), SUPERVISOR, "nothing was given to the user");
+    };
+    chown(&files.command_file, Some(ALICE), None).unwrap();
+    refused("belongs to uid 21901");
+    chown(&files.command_file, Some(SUPERVISOR), None).unwrap();
+    for mode in [0o664, 0o646] {
+        fs::set_permissions(&files.command_file, fs::Permissions::from_mode(mode)).unwrap();
+        refused("others than its owner can write");
+    }
+    let moved = files.work.join("moved");
+    fs::set_permissions(&files.command_file, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::rename(&files.command_file, &moved).unwrap();
+    symlink(&moved, &files.command_file).unwrap();
+    refused("oci-config.json");
+    fs::remove_file(&files.command_file).unwrap();
+    host_fifo(&files.command_file);
+    refused("no regular file");
+    fs::remove_file(&files.command_file).unwrap();
+    // One that the supervisor could not have read: the program reads nothing for it.
+    let secret = bed.file("secret.json");
+    fs::write(&secret, node.document(&files, &["exit", "0"]).to_string()).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = node
+        .launcher(&[
+            "alice",
+            "run-oci-container",
+            files.work.to_str().unwrap(),
+            &secret,
+            files.artifacts.to_str().unwrap(),
+        ])
+        .output();
+    assert!(output.code() == 24 && output.stderr.contains("Permission denied"), "{output}");
+}
+
+/// The original mounted what the text said, and upstream checks the text.
+fn a_mount_source_that_a_link_leads_elsewhere_is_refused(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.worker();
+    symlink("/etc", files.artifacts.join("way")).unwrap();
+    for source in ["way", "way/passwd"] {
+        let mut document = node.document(&files, &["exit", "0"]);
+        document["ociRuntimeConfig"]["mounts"][0]["source"] = json!(files.artifacts.join(source));
+        document["ociRuntimeConfig"]["mounts"][0]["destination"] = json!("/mnt");
+        node.write(&files, &document);
+        let output = node.run(&files).output();
+        assert!(output.code() == 24 && output.stderr.contains("(really '/etc"), "{output}");
+    }
+}
+
+/// The original opened them as root, followed links and emptied what they led to.
+fn output_files_that_are_links_fifos_or_somebody_elses_are_refused(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.worker();
+    node.write(&files, &node.document(&files, &["exit", "0"]));
+    let victim = bed.file("victim");
+    fs::write(&victim, "precious").unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o666)).unwrap();
+    let out = files.artifacts.join(format!("runc-{}.out", files.container));
+    let plants: [(&str, &dyn Fn()); 5] = [
+        ("a link", &|| symlink(&victim, &out).unwrap()),
+        ("a link that leads nowhere", &|| symlink("/etc/squall-was-here", &out).unwrap()),
+        ("a FIFO", &|| host_fifo(&out)),
+        ("somebody else's file", &|| {
+            fs::write(&out, "precious").unwrap();
+            fs::set_permissions(&out, fs::Permissions::from_mode(0o666)).unwrap();
+        }),
+        ("a file with a second name", &|| {
+            let other = files.artifacts.join("other");
+            fs::write(&other, "precious").unwrap();
+            chown(&other, Some(ALICE), None).unwrap();
+            fs::hard_link(&other, &out).unwrap();
+        }),
+    ];
+    for (what, plant) in plants {
+        plant();
+        let output = node.run(&files).output();
+        assert_eq!(output.code(), 30, "{what}: {output}");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(!std::path::Path::new("/etc/squall-was-here").exists());
+        if what.contains("file") {
+            assert_eq!(fs::read_to_string(&out).unwrap(), "precious", "{what}");
+        }
+        fs::remove_file(&out).unwrap();
+    }
+}
+
+/// The original passed on all of it to programs that it ran as root.
+fn nothing_of_the_callers_environment_descriptors_and_limits_arrives(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.worker();
+    node.write(&files, &node.document(&files, &["sleep", "600000"]));
+    let variables = ["LD_PRELOAD", "GCONV_PATH", "TMPDIR", "RUST_LOG", "LISTEN_FDS", "RUST_BACKTRACE", "IFS"];
+    let call = variables.iter().fold(node.run(&files), |call, name| call.env(name, "/nowhere"));
+    let script =
+        "for number in $(seq 10000); do export V$number=x; done; exec 7</etc/hosts 8<&0; ulimit -S -n 12; exec \"$@\"";
+    let output = call.under(&["bash", "-c", script, "bash"]).output();
+    assert_eq!(output.code(), 0, "{output}");
+    let pid = files.pid();
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    assert_eq!(environment, b"PATH=/bin\0");
+    assert_eq!(host::open_fds(&pid.to_string()).len(), 3);
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    assert!(limits.lines().any(|line| line.starts_with("Max open files") && line.contains("1024")), "{limits}");
+    end(&node, &files);
+    // Too little to work with is an error, and nothing is left.
+    for limit in ["-n 3", "-f 0", "-v 40000", "-s 64", "-t 0"] {
+        let files = node.worker();
+        node.write(&files, &node.document(&files, &["sleep", "600000"]));
+        let script = format!("ulimit -S {limit} && exec \"$@\"");
+        let output = node.run(&files).under(&["bash", "-c", &script, "bash"]).output();
+        if output.code() == 0 {
+            end(&node, &files);
+        }
+        assert!(bed.squall(&["ps", "--all", "--json"]).json() == json!([]), "{limit}: {output}");
+    }
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let files = node.worker();
+        node.write(&files, &node.document(&files, &["sleep", "600000"]));
+        let script = format!("exec \"$@\" {closed}");
+        node.run(&files).under(&["bash", "-c", &script, "bash"]).ok();
+        end(&node, &files);
+    }
+}
+
+fn the_caller_can_neither_stop_nor_look_into_what_runs_for_it(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.start(&["sleep", "600000"]);
+    let monitor = bed.squall(&["inspect", &files.container]).json()["monitor"]["pid"].as_u64().unwrap() as u32;
+    assert_eq!(host::status(monitor, "Uid").split_whitespace().collect::<Vec<_>>(), ["0"; 4]);
+    let run_root = bed.run_root();
+    for (what, user) in [("supervisor", SUPERVISOR), ("worker's user", ALICE)] {
+        let id = user.to_string();
+        let attempts = [
+            format!("kill -STOP {monitor}"),
+            format!("kill -KILL {monitor}"),
+            format!("cat /proc/{monitor}/environ"),
+            format!("ls /proc/{monitor}/fd/"),
+            format!("ls {}", run_root.display()),
+            format!("ls {}/containers/{}", run_root.display(), files.container),
+            format!("echo 1 > /sys/fs/cgroup/memory{}/{}/cgroup.procs", bed.cgroup(), files.container),
+            format!("echo -1 > /sys/fs/cgroup/memory{}/{}/memory.limit_in_bytes", bed.cgroup(), files.container),
+            "true >> /proc/self/root/etc/storm/worker-launcher.cfg".to_owned(),
+        ];
+        for attempt in attempts {
+            let mut command = std::process::Command::new("setpriv");
+            command.args([
+                "--reuid",
+                &id,
+                "--regid",
+                &id,
+                "--groups",
+                &format!("{id},{LAUNCHER}"),
+                "sh",
+                "-c",
+                &attempt,
+            ]);
+            let output = runtime_tests::Call::new(command).output();
+            assert_ne!(output.code(), 0, "{what}: {attempt}: {output}");
+        }
+    }
+    assert!(host::is_alive(monitor) && host::is_alive(files.pid()));
+    end(&node, &files);
+}
+
+/// The kernel parses it with its own rights.
+fn a_layer_that_the_workers_user_could_change_is_refused(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.worker();
+    node.write(&files, &node.document(&files, &["exit", "0"]));
+    let image = node.image();
+    let refused = |what: &str| {
+        let output = node.run(&files).output();
+        assert!(output.code() == 44 && output.stderr.contains("layers[0]"), "{what}: {output}");
+    };
+    chown(&image, Some(ALICE), None).unwrap();
+    refused("its own file");
+    chown(&image, Some(BOB), None).unwrap();
+    refused("another user's file");
+    chown(&image, Some(SUPERVISOR), None).unwrap();
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o666)).unwrap();
+    refused("everybody's file");
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(image.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+    refused("everybody's directory");
+    fs::set_permissions(image.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o600)).unwrap();
+    refused("a file that the user may not read");
+}
+
+fn no_control_character_of_the_callers_comes_out(bed: &Bed) {
+    let node = Node::new(bed);
+    for arguments in
+        [["\x1b[31m", "signal", "1", "1"], ["alice", "\x1b[31m", "1", "1"], ["alice", "signal", "\x1b[31m\n", "1"]]
+    {
+        let output = node.launcher(&arguments).output();
+        assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains('\x1b'), "{output}");
+    }
+}
+
+fn a_pid_file_that_was_edited_signals_nobody_elses_process(bed: &Bed) {
+    let node = Node::new(bed);
+    let own = std::process::id().to_string();
+    for pid in ["1", &own] {
+        let output = node.launcher(&["alice", "signal", pid, "9"]).output();
+        assert!([8, 255].contains(&output.code()), "{output}");
+        let output = node.launcher(&["alice", "profile-oci-container", pid, "/etc/hosts"]).output();
+        assert_ne!(output.code(), 0, "{output}");
+    }
+}
+
+fn host_fifo(path: &std::path::Path) {
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o666), 0)
+        .unwrap();
+}
+
+fn end(node: &Node<'_>, files: &crate::cluster::Files) {
+    let pid = files.pid();
+    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    until("it is gone", || (!host::is_alive(pid)).then_some(()));
+    node.reap("alice", &files.container, "0").ok();
+}

@@ -1,0 +1,223 @@
+//! Containers as Storm's Java drives them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
+
+use runtime_tests::{Bed, cases, host, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::cluster::{ALICE, LAUNCHER, Node};
+
+cases![
+    what_storm_relies_on_holds_after_a_launch,
+    nobody_keeps_the_launchers_output_open,
+    an_id_in_use_is_refused_and_what_runs_is_left_as_it_is,
+    only_what_has_ended_is_reaped_and_only_for_its_user,
+    what_a_command_file_says_wrong_is_named_and_nothing_is_touched,
+    the_profiler_runs_in_the_users_own_container_and_its_code_is_told,
+    a_filter_holds_unless_the_configuration_says_otherwise,
+    the_keep_count_may_be_absent_or_zero,
+];
+
+fn what_storm_relies_on_holds_after_a_launch(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.start(&["sleep", "600000"]);
+    let text = fs::read_to_string(&files.pid_file).unwrap();
+    assert!(text.trim_end().bytes().all(|byte| byte.is_ascii_digit()), "{text:?}");
+    let pid = files.pid();
+    assert_eq!(fs::metadata(format!("/proc/{pid}")).unwrap().uid(), ALICE);
+    let status = |key: &str| host::status(pid, key);
+    assert_eq!(status("Groups").trim(), "21901 21904");
+    assert_eq!((status("NoNewPrivs").as_str(), status("Seccomp").as_str()), ("1", "2"));
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status(set), "0000000000000000");
+    }
+    let usage = format!("/sys/fs/cgroup/memory{}/{}/memory.usage_in_bytes", bed.cgroup(), files.container);
+    if fs::metadata("/sys/fs/cgroup/memory").is_ok() {
+        assert!(fs::read_to_string(usage).unwrap().trim().parse::<u64>().unwrap() > 0);
+    }
+    for (name, mode) in [("out", 0o640), ("err", 0o640)] {
+        let metadata = fs::metadata(files.artifacts.join(format!("runc-{}.{name}", files.container))).unwrap();
+        assert_eq!((metadata.mode() & 0o7777, metadata.uid(), metadata.gid()), (mode, ALICE, LAUNCHER));
+    }
+    // As a process group, by the user.
+    let killed = node.launcher(&["alice", "signal", &pid.to_string(), "9"]).ok();
+    assert!(killed.text().ends_with(&format!("Killing process group {pid} with 9")), "{killed}");
+    until("it is gone", || (!host::is_alive(pid)).then_some(()));
+    node.reap("alice", &files.container, "0").ok();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(files.work.to_str().unwrap()) && !mounts.contains("squashfs"), "{mounts}");
+}
+
+/// Java reads it to its end before it asks for the exit code.
+fn nobody_keeps_the_launchers_output_open(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.worker();
+    node.write(&files, &node.document(&files, &["sleep", "600000"]));
+    let mut command = node.run(&files).into_command();
+    let output = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    kill(files.pid());
+    node.reap("alice", &files.container, "0").ok();
+}
+
+fn an_id_in_use_is_refused_and_what_runs_is_left_as_it_is(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.start(&["sleep", "600000"]);
+    let pid = files.pid();
+    fs::write(files.artifacts.join(format!("runc-{}.out", files.container)), "of the worker\n").unwrap();
+    let again = node.run(&files).output();
+    assert!(again.code() == 24 && again.stderr.contains("pid file"), "{again}");
+    fs::remove_file(&files.pid_file).unwrap();
+    let again = node.run(&files).output();
+    assert!(again.code() == 44 && again.stderr.contains("is there already: it is running"), "{again}");
+    assert!(host::is_alive(pid));
+    let written = fs::read_to_string(files.artifacts.join(format!("runc-{}.out", files.container))).unwrap();
+    assert_eq!(written, "of the worker\n");
+    kill(pid);
+    node.reap("alice", &files.container, "0").ok();
+}
+
+fn only_what_has_ended_is_reaped_and_only_for_its_user(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.start(&["exit-after", "600000", "3"]);
+    let pid = files.pid();
+    let running = node.reap("alice", &files.container, "0").output();
+    assert!(running.code() == 1 && running.stderr.contains("it runs"), "{running}");
+    kill(pid);
+    until("its end is written down", || {
+        let reaped = node.reap("bob", &files.container, "0").output();
+        assert!(reaped.code() == 1 && reaped.stderr.contains("it is not of user 'bob'"), "{reaped}");
+        (!host::is_alive(pid)).then_some(())
+    });
+    let reaped = node.reap("alice", &files.container, "0").ok();
+    assert!(reaped.text().contains("Unmounted layer"), "{reaped}");
+    let again = node.reap("alice", &files.container, "0").output();
+    assert_eq!(again.code(), 1, "{again}");
+    for id in ["../../etc", "-rf", "; sh", "", "6700-0a1b2c3d-0000-4000-8000-00000000000g", &"a".repeat(43)] {
+        let refused = node.reap("alice", id, "0").output();
+        assert!(refused.code() == 1 && refused.stderr.contains("is no container id"), "{refused}");
+    }
+}
+
+fn what_a_command_file_says_wrong_is_named_and_nothing_is_touched(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.worker();
+    let document = node.document(&files, &["sleep", "600000"]);
+    let changed = |pointer: &str, value: Value| {
+        let mut document = document.clone();
+        if let Some(place) = document.pointer_mut(pointer) {
+            *place = value;
+        } else {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            document.pointer_mut(parent).unwrap()[key] = value;
+        }
+        document
+    };
+    let id = files.container.as_str();
+    let mount = |change: (&str, Value)| {
+        let mut mount = document["ociRuntimeConfig"]["mounts"][0].clone();
+        mount[change.0] = change.1;
+        json!([mount])
+    };
+    for (pointer, value, code, problem) in [
+        ("/username", json!("bob"), 24, "it is for user 'bob'"),
+        ("/containerId", json!("../../etc"), 24, "containerId"),
+        ("/containerId", json!("-700-0a1b2c3d-0000-4000-8000-000000000000"), 24, "containerId"),
+        ("/layers/0", json!({ "mediaType": "application/vnd.oci", "path": "/x" }), 24, "mediaType"),
+        ("/layers/0", json!({ "mediaType": "application/vnd.squashfs", "path": "/etc/hosts" }), 44, "layers[0]"),
+        ("/containerScriptPath", json!("/nowhere"), 5, "No such file"),
+        ("/ociRuntimeConfig/linux/cgroupsPath", json!("/elsewhere"), 24, "cgroupsPath"),
+        ("/ociRuntimeConfig/linux/devices", json!([]), 24, "devices"),
+        ("/ociRuntimeConfig/mounts", mount(("source", json!("/"))), 24, "'/' (really '/')"),
+        ("/ociRuntimeConfig/mounts", mount(("source", json!("/dev/mem"))), 24, "allowed.mount.source.dirs"),
+        ("/ociRuntimeConfig/mounts", mount(("source", json!("/etc/../etc/hosts"))), 24, "mounts[0].source"),
+        ("/ociRuntimeConfig/mounts", mount(("source", json!("/proc/self/root"))), 44, "mounts[0].source"),
+        ("/ociRuntimeConfig/mounts", mount(("options", json!(["rbind", "rprivate", "dev"]))), 24, "options"),
+    ] {
+        node.write(&files, &changed(pointer, value.clone()));
+        let output = node.run(&files).output();
+        assert_eq!(output.code(), code, "{pointer} {value}: {output}");
+        assert!(output.stderr.contains(problem), "{pointer} {value}: {output}");
+        assert!(bed.squall(&["ps", "--all", "--json"]).json() == json!([]), "{output}");
+    }
+    assert!(!files.artifacts.join(format!("runc-{id}.out")).exists());
+    node.configure(&node.configuration().replace("worker.launcher.oci.image.roots", "unused"));
+    let output = node.run(&files).output();
+    assert!(
+        output.code() == 24 && output.stderr.contains("worker.launcher.oci.image.roots: it is missing"),
+        "{output}"
+    );
+}
+
+fn the_profiler_runs_in_the_users_own_container_and_its_code_is_told(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.start(&["sleep", "600000"]);
+    let pid = files.pid().to_string();
+    let arguments = files.artifacts.join("profile.sh");
+    let profile = |user: &str, pid: &str, words: &str| {
+        fs::write(&arguments, words).unwrap();
+        std::os::unix::fs::chown(&arguments, Some(ALICE), Some(LAUNCHER)).unwrap();
+        node.launcher(&[user, "profile-oci-container", pid, arguments.to_str().unwrap()]).output()
+    };
+    assert_eq!(profile("alice", &pid, " exit 9").code(), 9);
+    let report = profile("alice", &pid, " report");
+    let text = report.text();
+    let line = text.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{report}"));
+    let report: Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&report["cwd"], &report["env"]), (&json!(files.work), &json!(["PATH=/bin"])));
+    for (user, pid, code) in [("alice", "1", 7), ("alice", "0", 7), ("alice", "text", 7), ("bob", &*pid, 7)] {
+        let output = profile(user, pid, " exit 9");
+        assert!(output.code() == code || user == "bob" && output.code() == 30, "{output}");
+    }
+    kill(files.pid());
+    node.reap("alice", &files.container, "0").ok();
+}
+
+/// Storm gives none by default.
+fn a_filter_holds_unless_the_configuration_says_otherwise(bed: &Bed) {
+    let node = Node::new(bed);
+    let own = bed.file("profile.json");
+    fs::write(&own, r#"{ "defaultAction": "SCMP_ACT_ALLOW" }"#).unwrap();
+    fs::copy(&own, "/etc/storm/profile.json").unwrap();
+    for (line, expected) in [
+        ("", "2"),
+        ("worker.launcher.oci.seccomp.default=unconfined\n", "0"),
+        ("worker.launcher.oci.seccomp.default=/etc/storm/profile.json\n", "2"),
+    ] {
+        node.configure(&(node.configuration() + line));
+        let files = node.start(&["sleep", "600000"]);
+        assert_eq!(host::status(files.pid(), "Seccomp"), expected, "{line}");
+        kill(files.pid());
+        node.reap("alice", &files.container, "0").ok();
+    }
+    // One that others can write.
+    node.configure(&(node.configuration() + &format!("worker.launcher.oci.seccomp.default={own}\n")));
+    let files = node.worker();
+    node.write(&files, &node.document(&files, &["sleep", "600000"]));
+    let output = node.run(&files).output();
+    assert!(output.code() == 24 && output.stderr.contains("others than root can write"), "{output}");
+}
+
+fn the_keep_count_may_be_absent_or_zero(bed: &Bed) {
+    let node = Node::new(bed);
+    for keep in [None, Some(0)] {
+        let files = node.worker();
+        let mut document = node.document(&files, &["exit", "0"]);
+        let fields = document.as_object_mut().unwrap();
+        fields.remove("reapLayerKeepCount");
+        if let Some(keep) = keep {
+            fields.insert("reapLayerKeepCount".to_owned(), json!(keep));
+        }
+        node.write(&files, &document);
+        node.run(&files).ok();
+        until("it is reaped", || (node.reap("alice", &files.container, "0").output().code() == 0).then_some(()));
+    }
+}
+
+fn kill(pid: u32) {
+    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    until("it is gone", || (!host::is_alive(pid)).then_some(()));
+}
