@@ -10,9 +10,12 @@ pub mod bed;
 pub mod call;
 pub mod harness;
 pub mod host;
+pub mod interruption;
 pub mod leaks;
 pub mod namespace;
 pub mod needs;
+pub mod random;
+pub mod resources;
 pub mod roles;
 mod zlib;
 

@@ -28,8 +28,17 @@ impl Running {
     pub fn pause(&self) -> Result<Paused> {
         let layout = Layout::detect()?;
         let Some(cgroup) = self.own_cgroup(&layout)? else { return Err(self.ended_before("pause")) };
-        cgroup.freeze(&self.object())?;
+        self.unless_ended("pause", cgroup.freeze(&self.object()))?;
         Ok(Paused(self.clone()))
+    }
+
+    /// The same outcome, but for what failed while the container came to its end: its cgroups are
+    /// removed then, and with them the files in which it was to be done.
+    pub(super) fn unless_ended<T>(&self, call: &str, done: Result<T>) -> Result<T> {
+        match done {
+            Err(_) if !self.may_live()? => Err(self.ended_before(call)),
+            done => done,
+        }
     }
 
     pub(super) fn ended_before(&self, call: &str) -> Error {

@@ -26,6 +26,9 @@ const COMMAND_LIMIT: u64 = 4096;
 /// cgroups.
 const FILE_LIMIT: u64 = 64 * 1024;
 
+/// Names what is done here in errors.
+const CALL: &str = "list processes";
+
 /// One process of a container. What its names hold is the worker's to choose:
 /// [`OneLine`](crate::OneLine) shows them on a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -68,7 +71,7 @@ impl Container {
         let object = format!("container '{}'", self.id());
         match self.living() {
             Some(running) => running.processes(),
-            None => Err(Error::wrong_phase(Stage::Watch, object, "list processes", self.phase(), Phase::Running)),
+            None => Err(Error::wrong_phase(Stage::Watch, object, CALL, self.phase(), Phase::Running)),
         }
     }
 }
@@ -81,17 +84,10 @@ impl Running {
             Some(cgroup) => cgroup,
             // Records of early versions do not tell the cgroup from another of its path.
             None if self.record.cgroup_inode.is_none() => Cgroup::open(&layout, &self.cgroup()?)?,
-            None => {
-                return Err(Error::wrong_phase(
-                    Stage::Watch,
-                    self.object(),
-                    "list processes",
-                    Phase::Exited,
-                    Phase::Running,
-                ));
-            }
+            None => return Err(self.ended_before(CALL)),
         };
-        let members = cgroup.members().at(Stage::Watch, self.object(), "read(cgroup.procs)")?;
+        let members = cgroup.members().at(Stage::Watch, self.object(), "read(cgroup.procs)");
+        let members = self.unless_ended(CALL, members)?;
         let depth = Directory::of(self.record.init.pid).and_then(|init| Some(init.pids()?.len()));
         let mut processes: Vec<ContainerProcess> =
             members.into_iter().filter_map(|pid| Directory::of(pid)?.process(pid, &cgroup, depth)).collect();

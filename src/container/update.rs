@@ -68,7 +68,7 @@ impl Running {
         self.check_update(changes, &before)?;
         let after = changes.applied_to(&before);
         let moving = self.move_holding(changes, &after)?;
-        let updated = self.change(&cgroup, changes, &before, written);
+        let updated = self.unless_ended("update", self.change(&cgroup, changes, &before, written));
         if let Some(moving) = moving {
             moving.settle(updated.is_ok());
         }

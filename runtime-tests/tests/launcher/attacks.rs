@@ -82,7 +82,6 @@ fn a_mount_source_that_a_link_leads_elsewhere_is_refused(bed: &Bed) {
 fn output_files_that_are_links_fifos_or_somebody_elses_are_refused(bed: &Bed) {
     let node = Node::new(bed);
     let files = node.worker();
-    node.write(&files, &node.document(&files, &["exit", "0"]));
     let victim = bed.file("victim");
     fs::write(&victim, "precious").unwrap();
     fs::set_permissions(&victim, fs::Permissions::from_mode(0o666)).unwrap();
@@ -103,6 +102,7 @@ fn output_files_that_are_links_fifos_or_somebody_elses_are_refused(bed: &Bed) {
         }),
     ];
     for (what, plant) in plants {
+        node.write(&files, &node.document(&files, &["exit", "0"]));
         plant();
         let output = node.run(&files).output();
         assert_eq!(output.code(), 30, "{what}: {output}");
@@ -197,9 +197,9 @@ fn the_caller_can_neither_stop_nor_look_into_what_runs_for_it(bed: &Bed) {
 fn a_layer_that_the_workers_user_could_change_is_refused(bed: &Bed) {
     let node = Node::new(bed);
     let files = node.worker();
-    node.write(&files, &node.document(&files, &["exit", "0"]));
     let image = node.image();
     let refused = |what: &str| {
+        node.write(&files, &node.document(&files, &["exit", "0"]));
         let output = node.run(&files).output();
         assert!(output.code() == 44 && output.stderr.contains("layers[0]"), "{what}: {output}");
     };

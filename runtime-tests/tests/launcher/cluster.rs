@@ -190,9 +190,11 @@ impl<'b> Node<'b> {
         })
     }
 
-    /// Writes a worker's command file.
+    /// Writes a worker's command file, as a new one: an earlier launch has given it to the user.
     pub fn write(&self, files: &Files, document: &Value) {
+        let _ = fs::remove_file(&files.command_file);
         fs::write(&files.command_file, document.to_string()).unwrap();
+        fs::set_permissions(&files.command_file, fs::Permissions::from_mode(0o644)).unwrap();
         chown(&files.command_file, Some(SUPERVISOR), Some(SUPERVISOR)).unwrap();
     }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use runtime_tests::{Bed, Call, Worker, cases, host, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use squall::cgroup::{LimitChanges, Limits};
+use squall::{Container, ErrorKind, Running};
 
 cases![
     a_frozen_worker_is_stopped_killed_and_removed,
@@ -19,6 +21,7 @@ cases![
     who_began_to_stop_it_is_known,
     the_system_call_that_a_filter_killed_for_is_known,
     a_limit_of_processes_that_was_met_is_told,
+    what_is_asked_of_a_worker_that_ends_meanwhile_is_refused_as_of_one_that_has_ended,
 ];
 
 /// How long a stop may take that gives no grace: the bound of the errors that these tests are about
@@ -253,4 +256,37 @@ fn a_limit_of_processes_that_was_met_is_told(bed: &Bed) {
     let exit = bed.worker("w").inspect()["exit"].clone();
     assert!(exit["pids_limit_hits"].as_u64() >= Some(1), "{exit}");
     assert_eq!(run.stderr.contains("its limit of processes refused"), run.code() != 0, "{run}");
+}
+
+/// Asked again and again while it ends and its cgroups are removed, at whichever point that is.
+fn what_is_asked_of_a_worker_that_ends_meanwhile_is_refused_as_of_one_that_has_ended(bed: &Bed) {
+    fn pause(running: &Running) -> squall::Result<()> {
+        running.pause()?.resume().map(drop)
+    }
+    fn update(running: &Running) -> squall::Result<()> {
+        let set = Limits { pids: Some(9), ..Limits::none() };
+        running.update(&LimitChanges { set, lift: vec![] }).map(drop)
+    }
+    fn list(running: &Running) -> squall::Result<()> {
+        Container::Running(running.clone()).processes().map(drop)
+    }
+    let squall = bed.library().build().unwrap();
+    for (name, ask) in [("pause", pause as fn(&Running) -> _), ("update", update), ("list", list)] {
+        for _ in 0..10 {
+            let worker = bed.start(&[], &["sleep", "600000"]);
+            let Container::Running(running) = squall.attach(&worker.id).unwrap() else { panic!("it does not run") };
+            let init = running.record().init.pid;
+            let asking = std::thread::spawn(move || {
+                let mut error = None;
+                until("it has ended", || {
+                    error = (0..100).find_map(|_| ask(&running).err());
+                    error.is_some().then_some(())
+                });
+                error
+            });
+            kill_process(Pid::from_raw(init).unwrap(), Signal::KILL).unwrap();
+            let error = asking.join().unwrap().expect("it has ended");
+            assert_eq!(error.kind(), ErrorKind::Phase, "{name}: {error}");
+        }
+    }
 }

@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Leave these peers out: crun, runc, bwrap, podman
+    /// Leave these peers out: crun, runc, bwrap, podman, conmon
     #[arg(long, value_name = "PEER")]
     pub without: Vec<String>,
 
@@ -78,8 +78,10 @@ pub enum Name {
     Exec,
     /// From a signal, or `stop`, to gone
     Ending,
-    /// Private memory of spawner and monitor
+    /// Private memory of spawner and monitor, and of conmon
     Memory,
+    /// Wake-ups of monitor and conmon while nothing happens
+    Idle,
     /// 1, 7 and 40 layers: pinned, mounted but not pinned, to be attached
     Layers,
     /// A host with 0, 100 and 500 other mounts
@@ -95,6 +97,11 @@ impl Args {
     /// Whether this measure is asked for.
     pub fn asks_for(&self, name: Name) -> bool {
         self.only.is_empty() || self.only.contains(&name)
+    }
+
+    /// Whether this peer is left out.
+    pub fn without(&self, peer: &str) -> bool {
+        self.without.iter().any(|name| name == peer)
     }
 
     /// Rounds, where that many are usual.

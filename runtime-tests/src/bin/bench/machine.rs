@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::args::Args;
+use crate::conmon;
 use crate::ground::Ground;
 use crate::peers::Kind;
 
@@ -13,7 +14,9 @@ use crate::peers::Kind;
 pub fn describe(ground: &Ground, args: &Args) -> Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    let peers: Vec<String> = Kind::all(args).into_iter().map(|kind| version(kind.name())).collect();
+    let peers =
+        Kind::all(args).into_iter().map(Kind::name).chain((!args.without(conmon::NAME)).then_some(conmon::NAME));
+    let peers: Vec<String> = peers.map(version).collect();
     json!({
         "kernel": read("/proc/sys/kernel/osrelease"),
         "processors": processors,

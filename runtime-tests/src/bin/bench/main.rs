@@ -11,6 +11,7 @@ mod args;
 mod bundle;
 mod chart;
 mod command;
+mod conmon;
 mod container;
 mod floor;
 mod floor_steps;

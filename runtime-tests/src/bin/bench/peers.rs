@@ -1,7 +1,7 @@
 //! The peers' command lines.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use runtime_tests::host;
@@ -25,7 +25,7 @@ impl Kind {
     /// Those that were not left out.
     pub fn all(args: &Args) -> Vec<Kind> {
         let all = [Kind::Crun, Kind::Runc, Kind::Bwrap, Kind::Podman];
-        all.into_iter().filter(|kind| !args.without.iter().any(|name| name == kind.name())).collect()
+        all.into_iter().filter(|kind| !args.without(kind.name())).collect()
     }
 
     /// Those among them that take a bundle.
@@ -89,7 +89,7 @@ impl<'g> Peer<'g> {
 
     /// Runs the container from start to end.
     pub fn whole(&self) -> Outcome<Command> {
-        self.within(self.whole_anywhere())
+        self.at_home(self.whole_anywhere())
     }
 
     /// The same, for a caller that knows where.
@@ -114,7 +114,7 @@ impl<'g> Peer<'g> {
                 self.podman_run(&["--detach", "--pidfile", &pid_file])
             }
         };
-        self.within(command).map(Some)
+        self.at_home(command).map(Some)
     }
 
     /// Executes a further program in a detached one.
@@ -129,12 +129,12 @@ impl<'g> Peer<'g> {
             }
         };
         command.args(argv);
-        self.within(command)
+        self.at_home(command)
     }
 
     /// Kills and removes a detached one.
     pub fn delete(&self) -> Outcome<Command> {
-        self.within(match self.kind {
+        self.at_home(match self.kind {
             Kind::Crun | Kind::Runc => self.runtime(&["delete", "--force"], false),
             Kind::Bwrap => return Err("bwrap detaches nothing".into()),
             Kind::Podman => {
@@ -143,6 +143,26 @@ impl<'g> Peer<'g> {
                 podman
             }
         })
+    }
+
+    /// Starts one that somebody else has had the runtime create.
+    pub fn start(&self) -> Outcome<Command> {
+        self.at_home(self.runtime(&["start"], false))
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The container's bundle.
+    pub fn bundle(&self) -> &Path {
+        &self.bundle
+    }
+
+    /// Where the runtime keeps its containers.
+    pub fn root(&self) -> PathBuf {
+        self.ground.bed.work().join(self.kind.name())
     }
 
     /// The pid of a detached one.
@@ -154,7 +174,8 @@ impl<'g> Peer<'g> {
         self.ground.bed.work().join(format!("{}.pid", self.id))
     }
 
-    fn within(&self, command: Command) -> Outcome<Command> {
+    /// Has a program start where the peer can run.
+    pub fn at_home(&self, command: Command) -> Outcome<Command> {
         let namespace = match self.kind {
             Kind::Crun => self.ground.without_unified.as_ref(),
             _ => None,
@@ -164,7 +185,7 @@ impl<'g> Peer<'g> {
 
     fn runtime(&self, verb: &[&str], bundle: bool) -> Command {
         let mut command = Command::new(self.kind.name());
-        command.arg("--root").arg(self.ground.bed.work().join(self.kind.name())).args(verb);
+        command.arg("--root").arg(self.root()).args(verb);
         if bundle {
             command.arg(&self.bundle);
         }

@@ -12,12 +12,9 @@ mod door;
 mod embedder;
 mod ground;
 mod images;
-mod interruption;
 mod judge;
 mod plan;
 mod processes;
-mod random;
-mod resources;
 mod tally;
 mod vandal;
 
@@ -27,18 +24,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use runtime_tests::{leaks, needs};
+use runtime_tests::resources::{self, Resource};
+use runtime_tests::{interruption, leaks, needs};
 
 use crate::args::Args;
 use crate::ground::Ground;
 use crate::plan::Plan;
-use crate::resources::Resource;
 use crate::tally::{Problem, Report, Tally};
 
 /// What can go wrong is told to a person, and nobody decides by it.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// How long the kernel may take to let go of what has ended.
+/// How long the programs of the cycles may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
@@ -125,16 +122,11 @@ fn reap(ground: &Ground) -> Outcome<()> {
     if reaped.code() == 0 { Ok(()) } else { Err(format!("reaping fails: {reaped}").into()) }
 }
 
-/// What is there once the kernel has let go: loop devices are freed some time after their last
-/// user.
 fn settled(ground: &Ground, before: &[Resource]) -> Vec<Resource> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let now = resources::look(ground);
-        let wanted = if before.is_empty() { resources::nothing_of(&now) } else { before.to_vec() };
-        if resources::has_settled(&wanted, &now) || Instant::now() >= deadline {
-            return now;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    resources::settled(before, || {
+        let names = ["keeper", "forked spawner", "spawner program"];
+        let helpers: Vec<(&str, u32)> = names.into_iter().zip(ground.spawners.iter().map(|known| known.pid)).collect();
+        let seen = ground.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        resources::look(&ground.bed, &helpers, &seen)
+    })
 }

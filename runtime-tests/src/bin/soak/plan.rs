@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use runtime_tests::random::Random;
 use squall::record::{EndReason, Exit};
 
 use crate::images;
-use crate::random::Random;
 
 /// The way to launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

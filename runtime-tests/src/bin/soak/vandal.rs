@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use runtime_tests::random::Random;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::ground::Ground;
-use crate::random::Random;
 use crate::tally::Problem;
 
 /// Longest time between two of them.

@@ -14,6 +14,7 @@ use squall::{Ended, Running};
 
 use super::Bench;
 use crate::command::{timed, within};
+use crate::conmon::{self, Conmon};
 use crate::floor::Floor;
 use crate::ground::Ground;
 use crate::peers::{Kind, Peer};
@@ -33,6 +34,7 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
         .into_iter()
         .map(|kind| Ok((kind, Peer::new(ground, kind, &format!("ending-{}", kind.name()), container::STAY)?)))
         .collect::<Outcome<Vec<_>>>()?;
+    let conmon = Conmon::new(bench.args, ground, "ending-conmon")?;
     let mut candidates = vec![
         Candidate::new(FLOOR, || end_floor(&floor)),
         Candidate::new("squall stop", || stop_by_program(ground)),
@@ -43,10 +45,15 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
     for (kind, peer) in &peers {
         candidates.push(Candidate::new(format!("{} delete --force", kind.name()), || delete(peer)));
     }
+    if let Some(conmon) = &conmon {
+        candidates.push(Candidate::new("conmon, KILL to its exit file", || conmon_records(conmon)));
+        candidates.push(Candidate::new("conmon, KILL to its own end", || conmon_ends(conmon)));
+    }
     let pace = bench.paced(30);
     let series = interleave(candidates, pace, &mut bench.shuffle);
     let title = "Ending a worker that ends at TERM, until it is gone";
     let section = Section::new("ending", title, Unit::Microseconds, series, |_| Some(FLOOR.to_owned())).sorted();
+    let section = section.note(conmon::NOTE).note("KILL: of the worker; to its exit file: as podman waits");
     let section = section.note("gone: cgroups removed; squall: its exit is on record too, and its monitor has ended");
     Ok(vec![section.note("delete --force kills; runc looks every 100 ms whether it has")])
 }
@@ -91,21 +98,52 @@ fn kill_until_recorded(ground: &Ground) -> Outcome<f64> {
     let running = start(ground)?;
     let pid = Pid::from_raw(running.record().init.pid).ok_or("no pid")?;
     let directory = ground.bed.run_root().join("containers").join(ID);
-    let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-    inotify::add_watch(&watch, &directory, inotify::WatchFlags::MOVED_TO)?;
-    let (span, ()) = span(|| {
-        kill_process(pid, Signal::KILL)?;
-        wait_for(&watch, &directory.join("exit.json"))
-    })?;
+    let span = kill_until_there(pid, &directory, "exit.json")?;
     exited(running.wait()?)?;
+    Ok(span)
+}
+
+fn conmon_records(conmon: &Conmon<'_>) -> Outcome<f64> {
+    let watched = conmon.start()?;
+    let span = kill_until_there(watched.worker, conmon.exits(), conmon.id());
+    conmon.remove(&watched)?;
+    span
+}
+
+fn conmon_ends(conmon: &Conmon<'_>) -> Outcome<f64> {
+    let watched = conmon.start()?;
+    let pidfd = pidfd_open(watched.conmon, PidfdFlags::empty())?;
+    let (span, ()) = span(|| {
+        kill_process(watched.worker, Signal::KILL)?;
+        wait_readable(&pidfd)
+    })?;
+    conmon.remove(&watched)?;
+    Ok(span)
+}
+
+/// Kills a worker; until a file of this name is in the directory.
+fn kill_until_there(worker: Pid, directory: &Path, name: &str) -> Outcome<f64> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
+    inotify::add_watch(&watch, directory, inotify::WatchFlags::MOVED_TO)?;
+    let (span, ()) = span(|| {
+        kill_process(worker, Signal::KILL)?;
+        wait_for(&watch, &directory.join(name))
+    })?;
     Ok(span)
 }
 
 /// Nothing else is renamed into the directory of a container that runs.
 fn wait_for(watch: &impl AsFd, file: &Path) -> Outcome<()> {
-    let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
-    poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&patience))?;
+    wait_readable(watch)?;
     if file.exists() { Ok(()) } else { Err(format!("{} did not come", file.display()).into()) }
+}
+
+fn wait_readable(fd: &impl AsFd) -> Outcome<()> {
+    let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&patience))? {
+        0 => Err("nothing came in time".into()),
+        _ => Ok(()),
+    }
 }
 
 fn end_floor(floor: &Floor<'_>) -> Outcome<f64> {

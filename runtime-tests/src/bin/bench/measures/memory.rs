@@ -5,12 +5,18 @@ use std::fs;
 use runtime_tests::host;
 
 use super::Bench;
+use crate::conmon::{self, Conmon};
 use crate::report::{Section, Series, Unit};
 use crate::rounds::{Candidate, Value, interleave};
 use crate::{Outcome, container};
 
 /// The lines of smaps_rollup that count, by what they are called in the table.
-const KINDS: [(&str, &[&str]); 2] = [("private", &["Private_Clean", "Private_Dirty"]), ("resident", &["Rss"])];
+const KINDS: [(&str, &[&str]); 3] = [
+    ("private", &["Private_Clean", "Private_Dirty"]),
+    // What several of them do not share either: the rest is the program's file.
+    ("private, written to", &["Private_Dirty"]),
+    ("resident", &["Rss"]),
+];
 
 pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
     let ground = bench.ground;
@@ -18,8 +24,7 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
     let run = move || {
         let running = ground.launch("memory", &ground.layers, container::STAY)?;
         let monitor = u32::try_from(running.record().monitor.pid)?;
-        // The launch process answers before it becomes the monitor.
-        host::until("the monitor runs its own program", || (!is_ours(monitor)).then_some(()));
+        until_it_watches(monitor);
         let mut values = of("monitor", monitor)?;
         let helpers = children(me).into_iter().flat_map(|keeper| [vec![keeper], children(keeper)].concat());
         for (index, helper) in helpers.filter(|pid| *pid != monitor && is_ours(*pid)).enumerate() {
@@ -29,12 +34,28 @@ pub fn measure(bench: &mut Bench<'_>) -> Outcome<Vec<Section>> {
         crate::ground::remove_running(running)?;
         Ok(values)
     };
-    let candidates = vec![Candidate { name: "squall".to_owned(), run: Box::new(run) }];
+    let conmon = Conmon::new(bench.args, ground, "memory-conmon")?;
+    let mut candidates = vec![Candidate { name: "squall".to_owned(), run: Box::new(run) }];
+    if let Some(conmon) = &conmon {
+        let run = || {
+            let watched = conmon.start()?;
+            let values = of(conmon::NAME, watched.conmon.as_raw_pid().unsigned_abs());
+            conmon.remove(&watched)?;
+            values
+        };
+        candidates.push(Candidate { name: conmon::NAME.to_owned(), run: Box::new(run) });
+    }
     let series: Series = interleave(candidates, bench.paced(4), &mut bench.shuffle);
-    let section = Section::new("memory", "Memory of Squall's processes", Unit::KiB, series, |_| None);
-    Ok(vec![section.note(
-        "from /proc/<pid>/smaps_rollup; the spawner was forked from this program, not started as one of its own",
-    )])
+    let section =
+        Section::new("memory", "Memory of what watches, and of Squall's other processes", Unit::KiB, series, |_| None);
+    let section = section
+        .note("from /proc/<pid>/smaps_rollup; the spawner was forked from this program, not started as one of its own");
+    Ok(vec![section.note(conmon::NOTE)])
+}
+
+/// The launch process answers before it becomes the monitor.
+pub(super) fn until_it_watches(monitor: u32) {
+    host::until("the monitor runs its own program", || (!is_ours(monitor)).then_some(()));
 }
 
 /// What a process has.

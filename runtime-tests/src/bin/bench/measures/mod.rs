@@ -4,6 +4,7 @@ mod detached;
 mod ending;
 mod events;
 mod exec;
+mod idle;
 mod layers;
 mod library;
 mod memory;
@@ -34,7 +35,7 @@ pub struct Bench<'a> {
 type Measure = fn(&mut Bench<'_>) -> Outcome<Vec<Section>>;
 
 /// Every measure. Those that make many mounts come last.
-const MEASURES: [(Name, Measure); 11] = [
+const MEASURES: [(Name, Measure); 12] = [
     (Name::Library, library::measure),
     (Name::Detached, detached::measure),
     (Name::Whole, whole::measure),
@@ -42,6 +43,7 @@ const MEASURES: [(Name, Measure); 11] = [
     (Name::Exec, exec::measure),
     (Name::Ending, ending::measure),
     (Name::Memory, memory::measure),
+    (Name::Idle, idle::measure),
     (Name::Layers, layers::measure),
     (Name::Mounts, mounts::measure),
     (Name::Work, work::measure),

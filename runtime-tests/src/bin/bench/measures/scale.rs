@@ -137,8 +137,7 @@ fn private_memory(running: &[Running]) -> Outcome<Series> {
     for container in running {
         let record = container.record();
         let (monitor, worker) = (u32::try_from(record.monitor.pid)?, u32::try_from(record.init.pid)?);
-        // The launch process answers before it becomes the monitor.
-        host::until("the monitor runs its own program", || (!memory::is_ours(monitor)).then_some(()));
+        memory::until_it_watches(monitor);
         let values = memory::of("monitor", monitor)?.into_iter().chain(memory::of("worker (the probe)", worker)?);
         values.filter(|value| value.of.ends_with("private")).for_each(|value| series.add(value.of, value.amount));
     }

@@ -1,5 +1,5 @@
-//! A signal that asks this program to end: the cycles that run are lived to their end, and no other
-//! begins.
+//! A signal that asks a long program to end: it is noted, and the program looks when it can end in
+//! order.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

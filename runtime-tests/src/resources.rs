@@ -1,11 +1,16 @@
-//! What is there, before and after.
+//! What there is of each resource, before a long run and after it.
 
 use std::fs;
 use std::process::id;
+use std::time::{Duration, Instant};
 
-use runtime_tests::{host, leaks};
+use squall::record::ProcessId;
 
-use crate::ground::Ground;
+use crate::bed::Bed;
+use crate::{host, leaks};
+
+/// How long the kernel may take to let go of what has ended.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One kind of resource: how much of it there is, and of what can be named the names.
 #[derive(Debug, Clone)]
@@ -32,14 +37,13 @@ impl Resource {
     }
 }
 
-/// All of them now.
-pub fn look(ground: &Ground) -> Vec<Resource> {
+/// All of a bed's now. `helpers` are processes of this program's own, `seen` every init and monitor
+/// that was on record.
+pub fn look(bed: &Bed, helpers: &[(&str, u32)], seen: &[ProcessId]) -> Vec<Resource> {
     let mut all: Vec<Resource> =
-        leaks::by_kind(&ground.bed).into_iter().map(|(kind, objects)| Resource::of(kind, objects)).collect();
-    all.extend([zombies(ground), survivors(ground)]);
-    let helpers = ["keeper", "forked spawner", "spawner program"].into_iter().zip(&ground.spawners);
-    let pids: Vec<(&str, u32)> =
-        helpers.map(|(name, known)| (name, known.pid)).chain([("this program", id())]).collect();
+        leaks::by_kind(bed).into_iter().map(|(kind, objects)| Resource::of(kind, objects)).collect();
+    all.extend([zombies(seen), survivors(seen)]);
+    let pids: Vec<(&str, u32)> = helpers.iter().copied().chain([("this program", id())]).collect();
     for (name, pid) in &pids {
         let descriptors = host::open_fds(&pid.to_string());
         let sockets = descriptors.values().filter(|link| link.starts_with("socket:")).count();
@@ -52,8 +56,22 @@ pub fn look(ground: &Ground) -> Vec<Resource> {
     all
 }
 
+/// What is there once the kernel has let go: loop devices are freed some time after their last
+/// user. Without a `before`, what can be named is to go.
+pub fn settled(before: &[Resource], look: impl Fn() -> Vec<Resource>) -> Vec<Resource> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = look();
+        let wanted = if before.is_empty() { nothing_of(&now) } else { before.to_vec() };
+        if has_settled(&wanted, &now) || Instant::now() >= deadline {
+            return now;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// As much of each as there is, and nothing of what can be named: that was made, and is to go.
-pub fn nothing_of(now: &[Resource]) -> Vec<Resource> {
+fn nothing_of(now: &[Resource]) -> Vec<Resource> {
     let nothing = |resource: &Resource| match resource.objects.is_empty() {
         true => resource.clone(),
         false => Resource { count: 0, ..resource.clone() },
@@ -78,20 +96,18 @@ pub fn compare(before: &[Resource], after: &[Resource]) -> u64 {
 }
 
 /// Whether there is not more of anything that counts.
-pub fn has_settled(before: &[Resource], after: &[Resource]) -> bool {
+fn has_settled(before: &[Resource], after: &[Resource]) -> bool {
     before.iter().zip(after).all(|(was, is)| !is.counts || is.count <= was.count)
 }
 
 /// Inits and monitors that have ended and that nobody has waited for.
-fn zombies(ground: &Ground) -> Resource {
-    let seen = ground.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+fn zombies(seen: &[ProcessId]) -> Resource {
     let dead = seen.iter().filter(|process| process.open().is_some() && !process.is_alive());
     Resource::of("zombies", dead.map(|process| format!("zombie {}", process.pid)).collect())
 }
 
 /// Inits and monitors that live.
-fn survivors(ground: &Ground) -> Resource {
-    let seen = ground.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+fn survivors(seen: &[ProcessId]) -> Resource {
     let alive = seen.iter().filter(|process| process.is_alive());
     Resource::of("inits and monitors", alive.map(|process| format!("process {}", process.pid)).collect())
 }
