@@ -7,8 +7,9 @@
 //!
 //! | named by a spec | who opens it |
 //! |---|---|
-//! | layers, bind sources, the writable directory, the pid file's directory | here, as the user |
+//! | layers, bind sources, the writable directory, the directories of pid file and exit file | here, as the user |
 //! | the pid file, and its removal when the launch fails | the launch process, in the directory that is held, as the user |
+//! | the exit file | the monitor's last child, in the directory that is held, as the user; an old one is removed by the launch process |
 //! | program, working directory, mount points, `HOME`'s user database | init, inside the container's root, which no link leaves |
 //! | cgroup or scope | root, below the cgroup hierarchies; whether a user may have it is for the program to decide |
 //! | standard streams | whoever made the [`Stdio`](crate::Stdio): they come as descriptors, and are checked as such |
@@ -69,13 +70,14 @@ pub struct OpenedSpec {
 /// What a spec names on the host.
 #[derive(Debug)]
 pub(crate) struct HostFiles {
-    /// With whose ids it was opened, and the pid file is made.
+    /// With whose ids it was opened, and pid file and exit file are made.
     pub(crate) user: Identity,
     /// In the spec's order.
     pub(crate) layers: Vec<OpenLayer>,
     /// One for each bind of the spec, in its order.
     pub(crate) binds: Vec<HostFile>,
     pub(crate) pid_directory: Option<HostFile>,
+    pub(crate) exit_directory: Option<HostFile>,
     pub(crate) writable: Option<HostFile>,
 }
 
@@ -94,7 +96,7 @@ impl OpenedSpec {
     /// |---|---|
     /// | layer | to read it: a regular squashfs or EROFS file that is whole |
     /// | bind source | to search the directories that lead to it; the worker meets its mode |
-    /// | pid file | to write to its directory, and to replace what is there, which has to be a regular file |
+    /// | pid file, exit file | to write to its directory, and to replace what is there, which has to be a regular file |
     /// | writable directory | it has to be the user's own, and writable: root makes a directory in it, and bounds what it holds |
     ///
     /// Whether the user may have this cgroup, this worker's user, these limits, a bind there or
@@ -103,12 +105,12 @@ impl OpenedSpec {
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) with a problem for each thing that is refused; the
-    /// fields are `layers[N]`, `mounts[N].source`, `pid_file` and `root`.
+    /// fields are `layers[N]`, `mounts[N].source`, `pid_file`, `exit_file` and `root`.
     /// [`Privilege`](crate::ErrorKind::Privilege) without CAP_SETUID and CAP_SETGID.
     /// [`TimedOut`](crate::ErrorKind::TimedOut) after 20 seconds, in a file system that does not
     /// answer: the thread is left behind then, so a program that has no spawner can launch nothing
     /// any more. [`Exhausted`](crate::ErrorKind::Exhausted) where this process may not have as many
-    /// open files: one for each layer and bind, and two more.
+    /// open files: one for each layer and bind, and three more.
     pub fn open_as(spec: &LaunchSpec, user: &Identity) -> Result<OpenedSpec> {
         OpenedSpec::open_on_thread(spec, user.clone(), Some(user))
     }
@@ -171,6 +173,12 @@ impl OpenedSpec {
         self.files.pid_directory.as_ref()
     }
 
+    /// The directory of the exit file, where the spec has one.
+    #[must_use]
+    pub fn exit_file_directory(&self) -> Option<&HostFile> {
+        self.files.exit_directory.as_ref()
+    }
+
     /// The directory that takes the writes of the container's root, where the spec has one.
     #[must_use]
     pub fn writable_directory(&self) -> Option<&HostFile> {
@@ -196,10 +204,12 @@ impl HostFiles {
             let opened = HostFile::open(source, Expected::Anything);
             binds.extend(findings.note(format!("mounts[{index}].source"), opened)?);
         }
-        let pid_directory = match &spec.pid_file {
-            Some(path) => findings.note("pid_file".to_owned(), pid_directory(path))?,
-            None => None,
+        let mut directory_of = |field: &str, file: Option<&AbsolutePath>| match file {
+            Some(path) => findings.note(field.to_owned(), directory_of_file(path)),
+            None => Ok(None),
         };
+        let pid_directory = directory_of("pid_file", spec.pid_file.as_ref())?;
+        let exit_directory = directory_of("exit_file", spec.exit_file.as_ref())?;
         let writable = match &spec.root {
             RootMode::Directory(directory) => {
                 findings.note("root".to_owned(), writable_directory(&directory.path, &user))?
@@ -207,7 +217,7 @@ impl HostFiles {
             RootMode::ReadOnly | RootMode::Writable { .. } => None,
         };
         if findings.problems.is_empty() {
-            return Ok(HostFiles { user, layers, binds, pid_directory, writable });
+            return Ok(HostFiles { user, layers, binds, pid_directory, exit_directory, writable });
         }
         Err(Error::invalid(format!("container '{}'", spec.id), findings.problems))
     }
@@ -216,6 +226,7 @@ impl HostFiles {
     pub(crate) fn fit(&self, spec: &LaunchSpec) -> bool {
         binds_of(spec).count() == self.binds.len()
             && spec.pid_file.is_some() == self.pid_directory.is_some()
+            && spec.exit_file.is_some() == self.exit_directory.is_some()
             && matches!(spec.root, RootMode::Directory(_)) == self.writable.is_some()
     }
 }
@@ -238,8 +249,8 @@ impl Findings {
     }
 }
 
-/// The directory of a pid file, to which the calling thread may write.
-fn pid_directory(path: &AbsolutePath) -> std::result::Result<HostFile, Refusal> {
+/// The directory of a pid file or an exit file, to which the calling thread may write.
+fn directory_of_file(path: &AbsolutePath) -> std::result::Result<HostFile, Refusal> {
     let parent = path.as_path().parent().and_then(|parent| AbsolutePath::new(parent).ok());
     let parent = parent.ok_or_else(|| Refusal::Because(format!("{} is a directory", shown(path.as_path()))))?;
     let directory = HostFile::open(&parent, Expected::Directory)?;

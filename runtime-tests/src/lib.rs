@@ -17,6 +17,7 @@ pub mod needs;
 pub mod random;
 pub mod resources;
 pub mod roles;
+pub mod threats;
 mod zlib;
 
 pub use bed::{Bed, Worker};

@@ -11,8 +11,10 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_create, openat};
 use rustix::io::Errno;
 use rustix::process::pidfd_send_signal;
+use rustix::thread::{Gid, set_thread_groups};
 
 use super::job::Goal;
+use super::place::Place;
 use crate::cgroup::{Cgroup, CgroupPath, Controller, Kind, Layout, oom_eventfd};
 use crate::crash::{self, Role};
 use crate::error::{Context, Result};
@@ -20,7 +22,8 @@ use crate::host::{ClockId, nanoseconds};
 use crate::monitor;
 use crate::monitor::client::SOCKET;
 use crate::monitor::handover::{
-    CgroupKind, CgroupLeaf, HANDOVER_FD, Handover, NOT_STARTED_NAME, OomKind, OomWatch, RESERVED_BYTES, RESERVED_NAME,
+    CgroupKind, CgroupLeaf, ExitFile, HANDOVER_FD, Handover, NOT_STARTED_NAME, OomKind, OomWatch, RESERVED_BYTES,
+    RESERVED_NAME,
 };
 use crate::monitor::list::List;
 use crate::monitor::protocol::Signal;
@@ -128,6 +131,8 @@ pub(super) struct Whole {
     pub(super) cgroup: Cgroup,
     pub(super) upper: Option<OwnedFd>,
     pub(super) oom: Vec<Watch>,
+    /// Where its exit record is written once more.
+    pub(super) exit_file: Option<Place>,
 }
 
 impl Watched {
@@ -156,6 +161,16 @@ impl Watched {
         let upper = inherited_if(self.container.as_ref().and_then(|container| container.upper.as_ref()))?;
         let gate = inherited_if(self.gate.as_ref().map(|gate| &gate.admission))?;
         let report = inherited_if(self.gate.as_ref().map(|gate| &gate.report))?;
+        let exit_file = self.container.as_ref().and_then(|container| container.exit_file.as_ref());
+        let exit_directory = exit_file.map(|place| inherited(place.directory.as_fd())).transpose()?;
+        let exit_name = exit_file.map(|place| CString::new(place.name.as_str()).unwrap_or_default());
+        let exit_user = exit_file.and_then(|place| place.user.as_ref());
+        if let Some(user) = exit_user {
+            // Its uid is root's, to whom groups give nothing; they are for the one who writes the
+            // file, and too many for the handover.
+            let groups: Vec<Gid> = user.groups().iter().map(|gid| Gid::from_raw(*gid)).collect();
+            set_thread_groups(&groups).at(Stage::Monitor, &object, "setgroups")?;
+        }
         let mut watches = List::new();
         let mut kept = Vec::new();
         for watch in self.container.iter().flat_map(|container| &container.oom) {
@@ -192,6 +207,11 @@ impl Watched {
             report: report.as_ref().map(AsRawFd::as_raw_fd),
             upper: upper.as_ref().map(AsRawFd::as_raw_fd),
             removal: removal.as_deref(),
+            exit_file: exit_directory.as_ref().zip(exit_name.as_deref()).map(|(directory, name)| ExitFile {
+                directory: directory.as_raw_fd(),
+                user: exit_user.map(|user| (user.uid(), user.gid())),
+                name,
+            }),
             owner_uid: 0,
             terms: self.terms(),
             created_unix_ns: self.created_unix_ns,

@@ -8,11 +8,13 @@
 //! reports.
 
 mod enter;
+mod exit_file;
 pub(crate) mod handoff;
 pub(crate) mod inheritance;
 mod init;
 pub(crate) mod job;
 pub(crate) mod pid_file;
+pub(crate) mod place;
 pub(crate) mod progress;
 mod report;
 mod rlimits;
@@ -48,7 +50,7 @@ use crate::systemd;
 use init::Init;
 use init::worker::Worker;
 pub(crate) use job::{ExecJob, Goal, Job, Order};
-use pid_file::Place;
+use place::{Place, Which};
 use progress::{Answer, Line};
 pub(crate) use report::start_failure;
 use report::{Outcome, Report, read_report};
@@ -170,7 +172,8 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
 
     line.enter(Stage::Claim)?;
     check_proc()?;
-    let pid_place = Place::of_job(spec, files)?;
+    let pid_place = Place::of_job(Which::PidFile, spec, files)?;
+    let exit_place = exit_file::place(spec, files)?;
     job.settings.run_root.prepare()?;
     let (layout, scope) = (Layout::detect()?, spec.scope());
     // Whoever the caller's cgroup is delegated to can stop what is in it at any moment, with every
@@ -328,6 +331,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
     }
 
     line.enter(Stage::PidFile)?;
+    exit_place.as_ref().map_or(Ok(()), exit_file::remove_old)?;
     pid_file.map_or(Ok(()), |file| file.publish())?;
     clock.lap(Stage::PidFile);
 
@@ -335,7 +339,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
     record.launch_microseconds = microseconds(Duration::from_nanos(clock.last - clock.began));
     record.stages = clock.stages;
     draft.finish(&text_of(&record)).at(Stage::Record, "record.json", "write")?;
-    let container = handoff::Whole { cgroup, upper: above.map(|above| above.upper), oom };
+    let container = handoff::Whole { cgroup, upper: above.map(|above| above.upper), oom, exit_file: exit_place };
     let watched = handoff::Watched {
         id: record.id.clone(),
         boot_id: record.boot_id.clone(),

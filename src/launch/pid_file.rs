@@ -16,136 +16,21 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, accessat, fchmod, fstat, linkat, open, openat, renameat,
-    statat, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fchmod, linkat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-use crate::error::{Context, Error, ErrorKind, FileAspect, Result};
-use crate::host::kind_of_file;
-use crate::host_files::as_user::{self, Task};
-use crate::host_files::open_directory_as_user;
-use crate::opened::HostFiles;
-use crate::request::{AbsolutePath, ContainerId, Identity, LaunchSpec};
+use super::place::{Place, Which};
+use crate::error::{Context, Result};
+use crate::request::ContainerId;
 use crate::stage::Stage;
 use crate::state::claim::{Claim, Notes, pid_line};
 
 /// Everybody may read it, whatever the umask: a supervisor need not be root.
 const MODE: Mode = Mode::from_raw_mode(0o644);
 
-/// The bit of a directory in which only its owner and that of a file can replace the file.
-const STICKY: u32 = 0o1000;
-
-/// How long a user's file system may take for one step. A worker whose pid file gets no further is
-/// ended: without this its launch process would wait, and nobody would watch the worker.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where a pid file will be: its directory, open, its name in it, and as whom it is made, if not as
-/// root.
-#[derive(Clone)]
-pub(crate) struct Place {
-    path: AbsolutePath,
-    directory: Arc<OwnedFd>,
-    name: String,
-    user: Option<Identity>,
-}
-
 impl Place {
-    /// The place of the spec's pid file, if it has one: in the directory that came with the job, or
-    /// else by its path.
-    ///
-    /// # Errors
-    /// Those of [`Place::find`].
-    pub(super) fn of_job(spec: &LaunchSpec, files: Option<&HostFiles>) -> Result<Option<Place>> {
-        let Some(path) = &spec.pid_file else { return Ok(None) };
-        let Some((files, directory)) = files.and_then(|files| Some((files, files.pid_directory.as_ref()?))) else {
-            return Place::find(path).map(Some);
-        };
-        let directory = directory.as_fd().try_clone_to_owned().at(Stage::Claim, object(path), "fcntl(F_DUPFD)")?;
-        let place = Place::new(path, directory, Some(files.user.clone()));
-        place.as_user(Stage::Claim, Place::check_old)?;
-        Ok(Some(place))
-    }
-
-    /// Opens the directory and looks at what has the name.
-    ///
-    /// # Errors
-    /// No such directory; something there that is no regular file ([`ErrorKind::Exists`]).
-    pub(crate) fn find(path: &AbsolutePath) -> Result<Place> {
-        let (parent, name) = split(path);
-        if name.is_empty() {
-            return Err(Error::invalid_field(object(path), "path", "it is a directory"));
-        }
-        let directory = open_directory(parent).at(Stage::Claim, object(path), "open(directory)")?;
-        let place = Place::new(path, directory, None);
-        place.check_old()?;
-        Ok(place)
-    }
-
-    /// The place by its path, as far as that leads to a directory still.
-    fn again(path: &AbsolutePath, user: Option<&Identity>) -> Result<Option<Place>> {
-        let Some(user) = user else {
-            return Ok(open_directory(split(path).0).ok().map(|directory| Place::new(path, directory, None)));
-        };
-        let (path, ids) = (path.clone(), user.clone());
-        as_user::run(Some(user), task(Stage::Remove, &path), move || {
-            let directory = open_directory_as_user(Path::new(split(&path).0)).ok();
-            Ok(directory.map(|directory| Place::new(&path, directory, Some(ids))))
-        })
-    }
-
-    fn new(path: &AbsolutePath, directory: OwnedFd, user: Option<Identity>) -> Place {
-        Place { path: path.clone(), directory: Arc::new(directory), name: split(path).1.to_owned(), user }
-    }
-
-    /// Does something to the directory as the user that it is done for.
-    fn as_user<T: Send + 'static>(
-        &self,
-        stage: Stage,
-        work: impl FnOnce(&Place) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let Some(user) = &self.user else { return work(self) };
-        let place = self.clone();
-        as_user::run(Some(user), task(stage, &self.path), move || work(&place))
-    }
-
-    /// Why no file could be made there, without making one. Nothing where this process may not say.
-    pub(crate) fn obstacle(&self) -> Option<Error> {
-        let access = accessat(&self.directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
-        let errno = access.err().filter(|errno| *errno != Errno::ACCESS || rustix::process::geteuid().is_root())?;
-        Some(Error::system(Stage::Claim, object(&self.path), "access(directory)", errno))
-    }
-
-    fn check_old(&self) -> Result<()> {
-        let old = match statat(&self.directory, self.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(()),
-            other => other.at(Stage::Claim, object(&self.path), "lstat")?,
-        };
-        let kind = FileType::from_raw_mode(old.st_mode);
-        if kind != FileType::RegularFile {
-            let expected = "nothing or a regular file: only an old pid file is replaced";
-            return Err(unfit(&self.path, FileAspect::Type, kind_of_file(kind), expected));
-        }
-        let directory = fstat(&self.directory).at(Stage::Claim, object(&self.path), "fstat(directory)")?;
-        self.check_sticky(&old, &directory)
-    }
-
-    /// What the user could not replace is refused now, not after the workload was executed.
-    fn check_sticky(&self, old: &Stat, directory: &Stat) -> Result<()> {
-        let Some(uid) = self.user.as_ref().map(Identity::uid).filter(|uid| *uid != 0) else { return Ok(()) };
-        if directory.st_mode & STICKY == 0 || [old.st_uid, directory.st_uid].contains(&uid) {
-            return Ok(());
-        }
-        let found = format!("one of user {}, in a sticky directory", old.st_uid);
-        let expected = format!("nothing, or one that user {uid} can replace");
-        Err(unfit(&self.path, FileAspect::Access, found, expected))
-    }
-
     /// Makes the file, still without its name.
     pub(super) fn make(self, id: &ContainerId, claim: &Claim) -> Result<PidFile> {
         let temporary = format!(".{id}.{}", std::process::id());
@@ -157,7 +42,7 @@ impl Place {
 
     /// Makes a file without a name, or by this one where the file system has none without.
     fn make_unnamed(&self, temporary: &str) -> Result<(File, Named)> {
-        let made = |call: &str, opened: rustix::io::Result<OwnedFd>| opened.at(Stage::Claim, object(&self.path), call);
+        let made = |call: &str, opened: rustix::io::Result<OwnedFd>| opened.at(Stage::Claim, self.object(), call);
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let (file, named) = match openat(&self.directory, ".", flags | OFlags::TMPFILE, MODE) {
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
@@ -166,13 +51,13 @@ impl Place {
             }
             opened => (made("open(O_TMPFILE)", opened)?, Named::NotYet),
         };
-        fchmod(&file, MODE).at(Stage::Claim, object(&self.path), "fchmod")?;
+        fchmod(&file, MODE).at(Stage::Claim, self.object(), "fchmod")?;
         Ok((file.into(), named))
     }
 
     /// Removes the file by both its names, where it holds this line.
     fn clear(&self, temporary: &str, line: &str) -> Result<()> {
-        let failed = |call: &str, done: rustix::io::Result<()>| done.at(Stage::Remove, object(&self.path), call);
+        let failed = |call: &str, done: rustix::io::Result<()>| done.at(Stage::Remove, self.object(), call);
         failed("unlink(temporary)", remove(self.directory.as_fd(), temporary, &["", line]))?;
         if line.is_empty() {
             return Ok(());
@@ -205,7 +90,7 @@ impl PidFile {
         let file = Arc::clone(&self.file);
         self.place.as_user(Stage::Clone, move |place| {
             let mut file = &*file;
-            file.write_all(pid_line(pid).as_bytes()).at(Stage::Clone, object(&place.path), "write")
+            file.write_all(pid_line(pid).as_bytes()).at(Stage::Clone, place.object(), "write")
         })
     }
 
@@ -216,7 +101,7 @@ impl PidFile {
     }
 
     fn name(&self) -> Result<()> {
-        let failed = |call: &str, done: rustix::io::Result<()>| done.at(Stage::PidFile, object(&self.place.path), call);
+        let failed = |call: &str, done: rustix::io::Result<()>| done.at(Stage::PidFile, self.place.object(), call);
         if self.named == Named::NotYet {
             match self.link(&self.place.name) {
                 Err(Errno::EXIST) => failed("linkat(temporary)", self.link(&self.temporary))?,
@@ -241,7 +126,7 @@ pub(crate) fn take_back(notes: &Notes, held: Option<&Place>) -> Result<()> {
     let Some((path, temporary)) = notes.pid_file() else { return Ok(()) };
     let place = match held {
         Some(place) => Some(place.clone()),
-        None => Place::again(path, notes.pid_file_user())?,
+        None => Place::again(Which::PidFile, path, notes.pid_file_user())?,
     };
     let Some(place) = place else { return Ok(()) };
     let (temporary, line) = (temporary.to_owned(), notes.pid_line());
@@ -263,27 +148,4 @@ fn remove(directory: BorrowedFd<'_>, name: &str, texts: &[&str]) -> rustix::io::
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
-}
-
-fn open_directory(path: &str) -> rustix::io::Result<OwnedFd> {
-    open(Path::new(path), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// The directory's path and the name in it, which is empty for `/`.
-fn split(path: &AbsolutePath) -> (&str, &str) {
-    let (parent, name) = path.as_str().rsplit_once('/').unwrap_or_default();
-    (if parent.is_empty() { "/" } else { parent }, name)
-}
-
-fn task(stage: Stage, path: &AbsolutePath) -> Task {
-    Task { stage, object: object(path), patience: PATIENCE }
-}
-
-fn object(path: &AbsolutePath) -> String {
-    format!("pid file '{path}'")
-}
-
-/// What is there cannot be replaced.
-fn unfit(path: &AbsolutePath, aspect: FileAspect, found: impl Into<String>, expected: impl Into<String>) -> Error {
-    Error::wrong_file(Stage::Claim, object(path), "lstat", aspect, found, expected).with_kind(ErrorKind::Exists)
 }

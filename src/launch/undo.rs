@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use super::pid_file::{self, Place};
+use super::pid_file;
+use super::place::Place;
 use crate::cgroup::{self, CgroupPath, Layout};
 use crate::error::{Context, Error, ProcessEnd, Result};
 use crate::host::absent;

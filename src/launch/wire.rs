@@ -37,8 +37,8 @@ use crate::stdio::{Console, WindowSize};
 /// Descriptors in one message; the kernel takes 253 (SCM_MAX_FD).
 const BATCH: usize = 200;
 
-/// Standard streams come first, then the socket for a terminal, layers, bind sources, the pid file's directory and the
-/// writable directory.
+/// Standard streams come first, then the socket for a terminal, layers, bind sources, the directories
+/// of pid file and exit file, and the writable directory.
 const STREAMS: usize = 3;
 
 const OBJECT: &str = "launch request";
@@ -84,6 +84,7 @@ struct FilesText {
     layers: Vec<LayerText>,
     binds: Vec<FileText>,
     pid_directory: Option<FileText>,
+    exit_directory: Option<FileText>,
     writable: Option<FileText>,
 }
 
@@ -252,7 +253,7 @@ fn console(size: Option<WindowSize>, descriptors: &mut impl Iterator<Item = Owne
 /// In the order in which [`FilesText::with`] takes them.
 fn descriptors_of(files: &HostFiles) -> impl Iterator<Item = BorrowedFd<'_>> {
     let layers = files.layers.iter().map(|layer| layer.file.as_fd());
-    let others = files.binds.iter().chain(&files.pid_directory).chain(&files.writable);
+    let others = files.binds.iter().chain(&files.pid_directory).chain(&files.exit_directory).chain(&files.writable);
     layers.chain(others.map(AsFd::as_fd))
 }
 
@@ -263,6 +264,7 @@ impl FilesText {
             layers: files.layers.iter().map(LayerText::of).collect(),
             binds: files.binds.iter().map(FileText::of).collect(),
             pid_directory: files.pid_directory.as_ref().map(FileText::of),
+            exit_directory: files.exit_directory.as_ref().map(FileText::of),
             writable: files.writable.as_ref().map(FileText::of),
         }
     }
@@ -272,8 +274,9 @@ impl FilesText {
         let layers = self.layers.into_iter().map(|layer| Ok(layer.with(next()?))).collect::<Result<_>>()?;
         let binds = self.binds.into_iter().map(|bind| Ok(bind.with(next()?))).collect::<Result<_>>()?;
         let pid_directory = self.pid_directory.map(|file| Ok(file.with(next()?))).transpose()?;
+        let exit_directory = self.exit_directory.map(|file| Ok(file.with(next()?))).transpose()?;
         let writable = self.writable.map(|file| Ok(file.with(next()?))).transpose()?;
-        Ok(HostFiles { user: self.user, layers, binds, pid_directory, writable })
+        Ok(HostFiles { user: self.user, layers, binds, pid_directory, exit_directory, writable })
     }
 }
 

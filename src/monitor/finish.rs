@@ -203,7 +203,7 @@ fn empty(directory: i32, depth: u32) {
 /// Notes when the workload was started. The room for it was taken beforehand.
 pub fn note_start(directory: i32, (unix_ns, boot_ns): (u64, u64)) -> sys::Result<()> {
     let fd = sys::open_at(directory, NOT_STARTED_NAME, Open::Create)?;
-    let mut out = Output { fd, buffer: [0; 512], filled: 0, written: 0, result: Ok(()) };
+    let mut out = Output::to(fd);
     for text in [Decimal::new(unix_ns).as_str(), " ", Decimal::new(boot_ns).as_str(), "\n"] {
         let _ = out.write_str(text);
     }
@@ -214,13 +214,19 @@ pub fn note_start(directory: i32, (unix_ns, boot_ns): (u64, u64)) -> sys::Result
 
 fn try_record(directory: i32, facts: &Facts<'_>, extent: Extent) -> sys::Result<()> {
     let fd = sys::open_at(directory, RESERVED_NAME, Open::Create)?;
-    let mut out = Output { fd, buffer: [0; 512], filled: 0, written: 0, result: Ok(()) };
-    let _ = facts.write(extent, &mut out);
-    out.flush();
     // Also gives back what was reserved and not needed.
-    let result = out.result.and_then(|()| sys::truncate(fd, out.written));
+    let result = write_text(fd, facts, extent).and_then(|length| sys::truncate(fd, length));
     sys::close(fd);
     result.and_then(|()| sys::rename_at(directory, RESERVED_NAME, c"exit.json"))
+}
+
+/// Writes the record's text to a file; its length.
+#[inline(never)] // one copy in the program
+pub fn write_text(fd: i32, facts: &Facts<'_>, extent: Extent) -> sys::Result<usize> {
+    let mut out = Output::to(fd);
+    let _ = facts.write(extent, &mut out);
+    out.flush();
+    out.result.map(|()| out.written)
 }
 
 /// Collects small pieces into larger writes. The first failure stays.
@@ -233,6 +239,10 @@ struct Output {
 }
 
 impl Output {
+    fn to(fd: i32) -> Output {
+        Output { fd, buffer: [0; 512], filled: 0, written: 0, result: Ok(()) }
+    }
+
     fn flush(&mut self) {
         let mut rest = self.buffer.get(..self.filled).unwrap_or(&[]);
         while self.result.is_ok() && !rest.is_empty() {

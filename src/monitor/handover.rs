@@ -76,6 +76,8 @@ pub struct Handover<'a> {
     pub upper: Option<i32>,
     /// The container's directory by its path, where nothing of it is to stay in the end.
     pub removal: Option<&'a CStr>,
+    /// Where its exit record is to be written once more.
+    pub exit_file: Option<ExitFile<'a>>,
     /// Who may use the socket besides root.
     pub owner_uid: u32,
     /// When, by what and how gently the container is ended.
@@ -95,6 +97,18 @@ pub struct Handover<'a> {
     /// What the monitor only keeps open: the pipes of the worker's output, so that no writer is
     /// ended by SIGPIPE when those who read them have been killed.
     pub held: List<i32, MAX_HELD>,
+}
+
+/// A file in a directory of whoever launched the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitFile<'a> {
+    /// Its directory.
+    pub directory: i32,
+    /// Uid and gid of whoever makes it, if not the monitor itself. The user's supplementary groups
+    /// are the monitor's from its birth.
+    pub user: Option<(u32, u32)>,
+    /// Its name there.
+    pub name: &'a CStr,
 }
 
 /// An fd that counts how often a memory limit was hit.
@@ -215,6 +229,12 @@ impl<'a> Handover<'a> {
         if let Some(path) = self.removal {
             put(out, "removal", &[path.to_str().unwrap_or("")])?;
         }
+        if let Some(ExitFile { directory, user, name }) = self.exit_file {
+            let fd = Decimal::new(directory.unsigned_abs().into());
+            let [uid, gid] = user.map_or([None; 2], |(uid, gid)| [Some(uid), Some(gid)]).map(id_text);
+            let [uid, gid] = [&uid, &gid].map(|id| id.as_ref().map_or("-", Decimal::as_str));
+            put(out, "exit-file", &[fd.as_str(), uid, gid, name.to_str().unwrap_or("")])?;
+        }
         for fd in self.held.iter() {
             put_number(out, "held", fd.unsigned_abs().into())?;
         }
@@ -230,10 +250,11 @@ impl<'a> Handover<'a> {
     }
 
     /// Every fd named, which are the ones to keep. Unsorted.
-    pub fn fds(&self) -> List<i32, { MAX_WATCHES + MAX_HELD + 6 }> {
+    pub fn fds(&self) -> List<i32, { MAX_WATCHES + MAX_HELD + 7 }> {
         let mut fds = List::of(&[self.pidfd, self.directory, self.socket]);
         let others = self.watches.iter().map(|watch| Some(watch.fd)).chain(self.held.iter().map(|fd| Some(*fd)));
-        for fd in [self.gate, self.report, self.upper].into_iter().chain(others).flatten() {
+        let exit_directory = self.exit_file.map(|file| file.directory);
+        for fd in [self.gate, self.report, self.upper, exit_directory].into_iter().chain(others).flatten() {
             let _ = fds.push(fd); // there is room for all
         }
         fds
@@ -251,6 +272,7 @@ impl<'a> Handover<'a> {
             report: None,
             upper: None,
             removal: None,
+            exit_file: None,
             owner_uid: 0,
             terms: Terms { deadline: None, timeout: None, stop_signal: Signal::TERM, grace_ms: 0 },
             created_unix_ns: 0,
@@ -275,6 +297,7 @@ impl<'a> Handover<'a> {
             "report" => self.report = Some(fd(text)?),
             "upper" => self.upper = Some(fd(text)?),
             "removal" => self.removal = Some(value).filter(|path| path.to_bytes().starts_with(b"/")),
+            "exit-file" => self.exit_file = Some(exit_file(value)?),
             "owner-uid" => self.owner_uid = number(text)?,
             "created-unix-ns" => self.created_unix_ns = number(text)?,
             "started-unix-ns" => self.started_unix_ns = number(text)?,
@@ -319,6 +342,20 @@ fn watch(value: &CStr) -> Option<OomWatch<'_>> {
     let (baseline, ancestor) = cut(rest, b' ')?;
     let ancestor = if ancestor.is_empty() { None } else { Some(core::str::from_utf8(ancestor).ok()?) };
     Some(OomWatch { fd: fd(number_of_fd)?, kind: kind_of(&OomKind::ALL, kind)?, baseline: number(baseline)?, ancestor })
+}
+
+fn id_text(id: Option<u32>) -> Option<Decimal> {
+    id.map(|id| Decimal::new(id.into()))
+}
+
+fn exit_file(value: &CStr) -> Option<ExitFile<'_>> {
+    let (directory, rest) = cut(value.to_bytes_with_nul(), b' ')?;
+    let (uid, rest) = cut(rest, b' ')?;
+    let (gid, name) = cut(rest, b' ')?;
+    let user = if (uid, gid) == ("-", "-") { None } else { Some((number(uid)?, number(gid)?)) };
+    let name = CStr::from_bytes_with_nul(name).ok()?;
+    let is_name = !name.is_empty() && !name.to_bytes().contains(&b'/');
+    is_name.then_some(ExitFile { directory: fd(directory)?, user, name })
 }
 
 fn leaf(value: &CStr) -> Option<CgroupLeaf<'_>> {
@@ -367,6 +404,7 @@ pub(super) mod tests {
             report: Some(9),
             upper: Some(8),
             removal: Some(c"/run/squall/containers/worker-1"),
+            exit_file: Some(ExitFile { directory: 10, user: Some((1000, 100)), name: c"worker 1.exit.json" }),
             owner_uid: 1000,
             terms: Terms { deadline: Some(9), timeout: Some(13), stop_signal: Signal::TERM, grace_ms: 10 },
             created_unix_ns: 10,
@@ -397,6 +435,7 @@ pub(super) mod tests {
             let mut handover = Handover {
                 id: &id, boot_id: &boot_id, pid, pidfd: fds[0], directory: fds[1], socket: fds[2],
                 gate: gate.then_some(fds[3]), report: gate.then_some(fds[4]), upper: (!gate).then_some(fds[4]), removal: gate.then_some(c"/a"), owner_uid,
+                exit_file: gate.then_some(ExitFile { directory: fds[4], user: timeout.map(|_| (owner_uid, grace_ms)), name: c"a" }),
                 terms: Terms { deadline, timeout, stop_signal: Signal::new(signal).unwrap(), grace_ms },
                 created_unix_ns: started[2], started_unix_ns: started[0], started_boot_ns: started[1], watches: List::new(), cgroups: List::new(), held: List::of(&held),
             };
@@ -445,6 +484,10 @@ pub(super) mod tests {
             ("cgroup=memory /sys", "cgroup=hugetlb /sys"),
             ("id=worker-1\0", "name=worker-1\0"),
             ("held=30\0", "held=3\0"),
+            ("exit-file=10 1000", "exit-file=3 1000"),
+            ("exit-file=10 1000 100 worker 1.exit.json", "exit-file=10 1000 100"),
+            ("exit-file=10 1000 100", "exit-file=10 - 100"),
+            ("exit-file=10 1000 100 worker", "exit-file=10 1000 100 ../worker"),
             ("id=worker-1\0", "id\0"),
         ];
         for (from, to) in table {
@@ -465,6 +508,7 @@ pub(super) mod tests {
             Handover { id: &long, ..example() },
             Handover { pidfd: -4, ..example() },
             Handover { gate: Some(2), ..example() },
+            Handover { exit_file: Some(ExitFile { directory: 10, user: None, name: c"" }), ..example() },
             Handover { cgroups: relative, ..example() },
         ];
         for handover in table {

@@ -11,6 +11,7 @@
 mod clients;
 mod counters;
 mod decimal;
+mod exit_file;
 mod finish;
 #[allow(dead_code)] // the library's half: writing
 mod handover;
@@ -78,13 +79,13 @@ fn read_handover() -> Option<Handover<'static>> {
     // One byte more than allowed, so that a longer text does not pass for a whole one.
     let text = sys::read_whole(HANDOVER_FD, MAX_BYTES + 1).ok()?;
     let handover = Handover::decode(text)?;
-    close_all_but(handover.fds())?;
+    close_all_but(&handover.fds())?;
     Some(handover)
 }
 
 /// A copy of somebody's fd 1 or 2, or of a pipe's end, that lives as long as the container would
 /// keep its reader waiting for ever.
-fn close_all_but<const N: usize>(kept: List<i32, N>) -> Option<()> {
+fn close_all_but(kept: &[i32]) -> Option<()> {
     let mut next = 0;
     while let Some(fd) = kept.iter().copied().filter(|fd| *fd >= next).min() {
         if fd > next {
@@ -363,6 +364,7 @@ impl Monitor {
         if let Some(path) = self.handover.removal {
             finish::remove_directory(self.handover.directory, path);
         }
+        exit_file::write(&facts);
         sys::exit(if written.is_ok() { 0 } else { NO_RECORD })
     }
 }

@@ -50,10 +50,15 @@ numbers! {
     RECVFROM 45 207
     SHUTDOWN 48 210
     GETSOCKOPT 55 209
+    CLONE 56 220
     FCNTL 72 25
     FTRUNCATE 77 46
     CHDIR 80 49
+    FCHMOD 91 52
     SETSID 112 157
+    SETFSUID 122 151
+    SETFSGID 123 152
+    CAPSET 126 91
     FSTATFS 138 44
     PRCTL 157 167
     CLOCK_GETTIME 228 113
@@ -228,6 +233,8 @@ pub enum Open {
     Write = 1,
     /// Created if it is not there, its content kept if it is.
     Create = 0o101,
+    /// Created, and nothing else: no link of that name is followed, and nothing there is opened.
+    New = 0o301,
     /// For reading what is there, and no waiting for more.
     ReadNow = 0o4_000,
 }
@@ -240,6 +247,10 @@ pub fn open_at(directory: i32, name: &CStr, how: Open) -> Result<i32> {
 pub fn reserve(fd: i32, length: usize) -> Result<()> {
     const FALLOC_FL_KEEP_SIZE: usize = 1;
     plain!(FALLOCATE, fd, FALLOC_FL_KEEP_SIZE, 0, length).map(drop)
+}
+
+pub fn chmod(fd: i32, mode: u32) -> Result<()> {
+    plain!(FCHMOD, fd, mode).map(drop)
 }
 
 pub fn truncate(fd: i32, length: usize) -> Result<()> {
@@ -372,6 +383,34 @@ pub fn send(socket: i32, packet: &[u8]) -> Result<usize> {
 pub fn shutdown(socket: i32) {
     const SHUT_RDWR: usize = 2;
     let _ = plain!(SHUTDOWN, socket, SHUT_RDWR);
+}
+
+/// A process beside this one.
+pub enum Forked {
+    /// This is it.
+    Child,
+    /// This is still the monitor, with a pidfd of it.
+    Parent(i32),
+}
+
+pub fn fork() -> Result<Forked> {
+    const CLONE_PIDFD: usize = 0x1000;
+    let mut pidfd = [-1_i32];
+    // With a stack of 0 the child goes on with a copy of this one, and of all memory.
+    let pid = with_memory!(CLONE, CLONE_PIDFD | SIGCHLD as usize, 0, pidfd.as_mut_ptr())?;
+    Ok(if pid == 0 { Forked::Child } else { Forked::Parent(pidfd[0]) })
+}
+
+/// Touches files as this user from here on, without any capability unless the user is root. Whether
+/// it is so: the calls that set the ids have no error.
+pub fn become_for_files(uid: u32, gid: u32) -> bool {
+    const VERSION_3: u32 = 0x2008_0522;
+    const ASK: usize = u32::MAX as usize;
+    let _ = plain!(SETFSGID, gid);
+    let _ = plain!(SETFSUID, uid);
+    let is_so = plain!(SETFSGID, ASK) == Ok(gid as usize) && plain!(SETFSUID, ASK) == Ok(uid as usize);
+    let (header, none) = ([VERSION_3, 0], [0_u32; 6]);
+    is_so && (uid == 0 || with_memory!(CAPSET, header.as_ptr(), none.as_ptr()).is_ok())
 }
 
 /// Which children a wait is for.

@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 use super::cgroups::Machine;
 use crate::error::Error;
 use crate::launch::inheritance;
-use crate::launch::pid_file::Place;
+use crate::launch::place::{Place, Which};
 use crate::lsm::{Confinement, Host};
 use crate::privilege;
 use crate::request::{AbsolutePath, HostDirectory, LaunchSpec, Mount, RootMode};
@@ -28,8 +28,9 @@ pub(super) fn of(spec: &LaunchSpec, settings: &Settings, machine: &Machine, cgro
     if fs::symlink_metadata(&claimed).is_ok() {
         obstacles.push(format!("there is a container '{}' already", spec.id));
     }
-    let pid_file = spec.pid_file.as_ref().and_then(pid_file_obstacle);
-    obstacles.extend(pid_file.map(|error| error.to_string()));
+    let files =
+        [Which::PidFile, Which::ExitFile].into_iter().filter_map(|which| file_obstacle(which, which.path(spec)?));
+    obstacles.extend(files.map(|error| error.to_string()));
     obstacles.extend(missing_sources(spec));
     obstacles.extend(bound_that_is_not_kept(&spec.root));
     obstacles
@@ -43,10 +44,10 @@ fn bound_that_is_not_kept(root: &RootMode) -> Option<String> {
     refused.err().map(|error| error.to_string())
 }
 
-/// Why no pid file could be written there. One in a directory that this process may not search is
+/// Why no such file could be written there. One in a directory that this process may not search is
 /// unknown.
-fn pid_file_obstacle(path: &AbsolutePath) -> Option<Error> {
-    match Place::find(path) {
+fn file_obstacle(which: Which, path: &AbsolutePath) -> Option<Error> {
+    match Place::find(which, path) {
         Ok(place) => place.obstacle(),
         Err(error) => Some(error).filter(|error| error.errno() != Some(libc::EACCES) || geteuid().is_root()),
     }

@@ -103,6 +103,7 @@ pub struct Builder {
     cgroup: Needed<Place>,
     limits: Limits,
     pid_file: Option<AbsolutePath>,
+    exit_file: Option<AbsolutePath>,
     timeout: Option<Duration>,
     seccomp: Seccomp,
     apparmor: AppArmor,
@@ -142,6 +143,7 @@ impl Builder {
             cgroup: Needed::Missing,
             limits: Limits::default(),
             pid_file: None,
+            exit_file: None,
             timeout: None,
             seccomp: Seccomp::Default,
             apparmor: AppArmor::Default,
@@ -302,6 +304,20 @@ impl Builder {
         self
     }
 
+    /// Where the container's exit record is written once more when it has ended: by the container's
+    /// monitor, whoever else is gone by then, and as its last act, after what waits for the end may
+    /// have been told of it. A file with mode 0644, whole or not at all: on a full disk there is
+    /// none. It is its owner's to remove.
+    ///
+    /// A launch that succeeds removes an old one, before the pid file appears: a file that is there
+    /// afterwards is this container's. Whoever may write to the directory can replace it, as any
+    /// file there. What can be refused is refused before the workload runs: a directory that may
+    /// not be written to, and a link, a directory or a device of that name. Field `exit_file`.
+    pub fn exit_file(mut self, path: impl AsRef<Path>) -> Builder {
+        self.exit_file = self.noting("exit_file", AbsolutePath::new(path));
+        self
+    }
+
     /// How long the workload may run. Field `timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Builder {
         self.timeout = Some(timeout);
@@ -429,6 +445,8 @@ impl Builder {
             // Known with the id, and right by then.
             scope: None,
             limits: &self.limits,
+            pid_file: self.pid_file.as_ref(),
+            exit_file: self.exit_file.as_ref(),
             timeout: self.timeout,
             seccomp: &self.seccomp,
             apparmor: &self.apparmor,
@@ -461,6 +479,7 @@ impl Builder {
             cgroup_manager,
             limits: self.limits,
             pid_file: self.pid_file,
+            exit_file: self.exit_file,
             timeout: self.timeout,
             seccomp: self.seccomp,
             apparmor: self.apparmor,

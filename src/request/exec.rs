@@ -111,6 +111,7 @@ impl ExecSpec {
         }
         fields.timeout = self.timeout;
         fields.pid_file = None;
+        fields.exit_file = None;
         fields.on_exit = OnExit::Keep;
         fields.log = None;
         let mut problems = self.problems.clone().into_problems("exec spec");

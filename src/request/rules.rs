@@ -12,7 +12,7 @@ use super::apparmor::AppArmor;
 use super::environment::Environment;
 use super::log::Log;
 use super::mount::Mount;
-use super::path::LayerPath;
+use super::path::{AbsolutePath, LayerPath};
 use super::resources::{ExclusiveCpus, MemoryPromise};
 use super::seccomp::{ProfileDocument, Seccomp};
 use super::selinux::Selinux;
@@ -76,6 +76,8 @@ pub(crate) struct Rules<'a> {
     /// The cgroup, where systemd is to make it.
     pub(crate) scope: Option<&'a CgroupPath>,
     pub(crate) limits: &'a Limits,
+    pub(crate) pid_file: Option<&'a AbsolutePath>,
+    pub(crate) exit_file: Option<&'a AbsolutePath>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) seccomp: &'a Seccomp,
     pub(crate) apparmor: &'a AppArmor,
@@ -96,6 +98,8 @@ impl<'a> Rules<'a> {
             mounts: &fields.mounts,
             scope: Some(&fields.cgroup).filter(|_| fields.cgroup_manager == Manager::Systemd),
             limits: &fields.limits,
+            pid_file: fields.pid_file.as_ref(),
+            exit_file: fields.exit_file.as_ref(),
             timeout: fields.timeout,
             seccomp: &fields.seccomp,
             apparmor: &fields.apparmor,
@@ -129,6 +133,9 @@ impl<'a> Rules<'a> {
         found.cpu(self.limits);
         found.counts(self.limits);
         found.resources(self.exclusive_cpus, self.memory_promise, self.limits);
+        if let Some(path) = self.exit_file.filter(|path| Some(*path) == self.pid_file) {
+            found.add("exit_file", format!("'{path}' is the pid file"));
+        }
         found.timeout(self.timeout);
         found.seccomp(self.seccomp);
         // AppArmor and SELinux exclude each other (LSM_FLAG_EXCLUSIVE): one of the two could never

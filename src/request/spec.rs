@@ -186,6 +186,9 @@ pub struct Fields {
     pub limits: Limits,
     /// Where the pid of the container's init is written.
     pub pid_file: Option<AbsolutePath>,
+    /// Where the container's exit record is written once more when it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_file: Option<AbsolutePath>,
     /// How long the workload may run.
     pub timeout: Option<Duration>,
     /// The system calls that the worker may make.
@@ -309,7 +312,8 @@ mod tests {
             let builder =
                 LaunchSpec::builder(&id).layers(layers).args(args).env(env).cwd(&path).limits(limits).root(root);
             let builder = builder.bind(&path, "/mnt", &["ro", "rnosuid", "slave"]).tmpfs("/tmp", Some(bytes), 0o1777);
-            let builder = builder.hostname(&id).cgroup(format!("/squall/{id}")).pid_file(path);
+            let builder =
+                builder.hostname(&id).cgroup(format!("/squall/{id}")).exit_file(format!("{path}.exit")).pid_file(path);
             let builder = builder.timeout(Duration::from_nanos(nanos)).seccomp(if flag {
                 Seccomp::Unconfined
             } else {

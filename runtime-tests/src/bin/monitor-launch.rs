@@ -85,6 +85,7 @@ fn main() {
         report: report.as_ref().map(keep),
         upper: upper.as_ref().map(keep),
         removal: None,
+        exit_file: None,
         owner_uid: options.owner_uid,
         terms: Terms {
             deadline: options.deadline_ms.filter(|_| !options.gate).map(|ms| started_boot_ns + ms * 1_000_000),

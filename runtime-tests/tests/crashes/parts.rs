@@ -62,7 +62,11 @@ fn asked(stage: Stage<'_>, on_exit: OnExit, forked: Forked) -> (Squall, LaunchSp
     let user = Identity::new(4711, 4711, []).expect("these ids are fine");
     let builder = LaunchSpec::builder(stage.id).layers(stage.layers).args(["/bin/probe", "exit-on-signal", LONGEST]);
     let builder = builder.user(user).cgroup(format!("{}/{}", stage.cgroup, stage.id)).pid_file(stage.pid_file);
-    let spec = builder.on_exit(on_exit).build().unwrap_or_else(|error| panic!("{error}"));
+    let spec = builder
+        .exit_file(format!("{}.exit", stage.pid_file))
+        .on_exit(on_exit)
+        .build()
+        .unwrap_or_else(|error| panic!("{error}"));
     (squall.build().unwrap_or_else(|error| panic!("{error}")), spec)
 }
 

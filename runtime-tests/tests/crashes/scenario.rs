@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use runtime_tests::{host, until};
 use rustix::process::{Pid, Signal, kill_process};
-use squall::record::Exit;
+use squall::record::{Exit, ExitRecord};
 use squall::{Container, Running};
 
 use crate::fault::Fault;
@@ -298,6 +298,7 @@ fn judge(scene: &Scene, about: About, mut verdict: Verdict) -> Verdict {
         }
     }
     check_end(scene, &about, &mut verdict);
+    check_exit_file(scene, &about, &mut verdict);
     scene.end_faults();
     if let Ok(Some(Container::Exited(_))) = scene.container() {
         let removed = scene.play("remove", None);
@@ -362,6 +363,31 @@ fn check_end(scene: &Scene, about: &About, verdict: &mut Verdict) {
             }
         }
         Ok(Some(other)) => verdict.other.push(format!("it is still there: {:?}", other.phase())),
+    }
+}
+
+/// The exit file, which is there where the monitor came to its end, says what the record says.
+fn check_exit_file(scene: &Scene, about: &About, verdict: &mut Verdict) {
+    let container = scene.container();
+    if let Ok(Some(Container::Exited(exited))) = &container {
+        let monitor = exited.record().monitor.pid as u32;
+        until("the monitor has ended", || (!host::is_alive(monitor)).then_some(()));
+    }
+    verdict.leaks.extend(scene.half_exit_files());
+    match (scene.exit_file(), &container) {
+        (Some(text), container) => match (serde_json::from_str::<ExitRecord>(&text), container) {
+            (Err(error), _) => verdict.false_exits.push(format!("half an exit file: {error}")),
+            // Of a run root that is full the record may be short.
+            (Ok(told), Ok(Some(Container::Exited(exited)))) if told.exit != exited.exit().exit => {
+                verdict.false_exits.push(format!("the exit file says {:?}", told.exit));
+            }
+            (Ok(_), Ok(Some(Container::Lost(_)))) => verdict.false_exits.push("an exit file of a lost end".to_owned()),
+            _ => {}
+        },
+        (None, Ok(Some(Container::Exited(_)))) if !about.watcher_struck => {
+            verdict.false_exits.push("an end without an exit file".to_owned());
+        }
+        (None, _) => {}
     }
 }
 

@@ -79,6 +79,26 @@ impl Scene {
         self.bed.work().join("pid")
     }
 
+    /// Its text, where there is one.
+    pub fn exit_file(&self) -> Option<String> {
+        fs::read_to_string(self.pid_file().with_extension("exit")).ok()
+    }
+
+    /// Files with the name that an exit file has before it is complete. Who writes it may outlive a
+    /// monitor that was killed.
+    pub fn half_exit_files(&self) -> Vec<String> {
+        let look = || {
+            let entries = fs::read_dir(self.bed.work()).into_iter().flatten().flatten();
+            let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            names.filter(|name| name.starts_with(".exit.")).collect::<Vec<_>>()
+        };
+        let deadline = Instant::now() + LETTING_GO;
+        while !look().is_empty() && Instant::now() < deadline {
+            host::pause();
+        }
+        look()
+    }
+
     fn memory_cgroup(&self) -> PathBuf {
         let with_memory =
             |root: &PathBuf| root.join("memory.limit_in_bytes").exists() || root.join("memory.stat").exists();

@@ -4,13 +4,14 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
-use runtime_tests::{Bed, cases, host, until};
+use runtime_tests::{Bed, cases, host, threats, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::cluster::{ALICE, BOB, LAUNCHER, Node, SUPERVISOR};
 
 cases![
+    every_line_of_the_list_of_attacks_names_a_test_and_every_attack_is_in_it,
     a_command_file_that_another_could_have_written_is_not_read,
     a_mount_source_that_a_link_leads_elsewhere_is_refused,
     output_files_that_are_links_fifos_or_somebody_elses_are_refused,
@@ -20,6 +21,11 @@ cases![
     no_control_character_of_the_callers_comes_out,
     a_pid_file_that_was_edited_signals_nobody_elses_process,
 ];
+
+fn every_line_of_the_list_of_attacks_names_a_test_and_every_attack_is_in_it(_: &Bed) {
+    let attacks: Vec<_> = CASES.iter().filter(|case| !case.name.starts_with("every_line")).copied().collect();
+    threats::check(threats::of_setuid_program(), &crate::every_case(), &attacks);
+}
 
 /// The original read it after it had given it to the user.
 fn a_command_file_that_another_could_have_written_is_not_read(bed: &Bed) {

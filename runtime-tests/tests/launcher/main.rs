@@ -15,5 +15,9 @@ fn main() {
         // SAFETY: this process has one thread.
         unsafe { std::env::set_var(cluster::PROGRAM, program) };
     }
-    runtime_tests::harness::main(&[setup::CASES, commands::CASES, containers::CASES, attacks::CASES])
+    runtime_tests::harness::main(&[&every_case()])
+}
+
+fn every_case() -> Vec<runtime_tests::Case> {
+    [setup::CASES, commands::CASES, containers::CASES, attacks::CASES].concat()
 }

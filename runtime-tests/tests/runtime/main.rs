@@ -18,6 +18,7 @@ mod events;
 mod examples;
 mod exec;
 mod exhaustion;
+mod exit_file;
 mod foreground;
 mod hanging;
 mod identity;
@@ -80,6 +81,7 @@ fn every_case() -> Vec<runtime_tests::Case> {
         examples::CASES,
         foreground::CASES,
         pid_file::CASES,
+        exit_file::CASES,
         removal::CASES,
         limits::CASES,
         courtesy::CASES,

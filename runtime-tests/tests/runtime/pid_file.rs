@@ -32,7 +32,7 @@ fn a_pid_file_holds_digits_and_an_old_one_is_replaced(bed: &Bed) {
     }
 }
 
-fn names(directory: &Path) -> Vec<String> {
+pub fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = entries.collect();
     names.sort();
@@ -40,7 +40,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 /// `squall run` of a worker that leaves a mark when it runs.
-fn marking(bed: &Bed, flags: &[&str]) -> Output {
+pub fn marking(bed: &Bed, flags: &[&str]) -> Output {
     let marks = bed.file("marks");
     fs::create_dir_all(&marks).unwrap();
     fs::set_permissions(&marks, Permissions::from_mode(0o777)).unwrap();

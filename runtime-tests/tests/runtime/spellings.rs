@@ -70,7 +70,10 @@ fn paths_of_the_host_may_be_relative_and_lead_up(bed: &Bed) {
     let read = |flags: &[&str], path: &str| serde_json::from_str::<Value>(&run(flags, &["try", "read", path])).unwrap();
     assert_eq!(read(&["-v", "./far:/data"], "/data/file")["ok"], "far");
     assert_eq!(read(&["-v", "./link/..:/data"], "/data/file")["ok"], "far", "the way up is the link's target's");
-    run(&["--pidfile", "link/../pid", "--stdout", "link/../out", "--writable=up"], &["exit", "0"]);
+    run(
+        &["--pidfile", "link/../pid", "--exit-file", "./link/../exit", "--stdout", "link/../out", "--writable=up"],
+        &["exit", "0"],
+    );
     assert!(bed.work().join("far/pid").exists() && bed.work().join("far/out").exists());
     assert!(fs::read_dir(bed.work().join("up")).unwrap().next().is_some(), "what is written lies there");
 }

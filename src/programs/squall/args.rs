@@ -194,6 +194,9 @@ pub struct Run {
     /// Write the pid of the container's first process to the file
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
+    /// Write the container's exit record to the file when it has ended, whoever else is gone by then
+    #[arg(long, value_name = "FILE")]
+    pub exit_file: Option<PathBuf>,
     /// Write the worker's standard output to the file, or /dev/null
     #[arg(long, value_name = "FILE")]
     pub stdout: Option<PathBuf>,

@@ -43,6 +43,7 @@ pub const DOOR: Door<'static> = Door {
         ("network", "--network"),
         ("cgroup", "--cgroup-parent"),
         ("pid_file", "--pidfile"),
+        ("exit_file", "--exit-file"),
         ("timeout", "--timeout"),
         ("log.file", "--log-file"),
         ("log.max_bytes", "--log-opt max-size"),
@@ -117,6 +118,10 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
         let problem = |bad: BadValue| Error::invalid("command line", vec![bad.at("--timeout")]);
         fields.timeout = Some(values::seconds(text).map_err(problem)?);
     }
+    if let Some(path) = &run.exit_file {
+        let problem = |bad: BadValue| Error::invalid("command line", vec![bad.at("--exit-file")]);
+        fields.exit_file = Some(values::host_path(path).map_err(problem)?);
+    }
     if run.rm && run.detach {
         fields.on_exit = OnExit::Remove;
     }
@@ -188,6 +193,9 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     }
     if let Some(path) = run.pidfile.as_ref().and_then(|path| flags.value("--pidfile", values::host_path(path))) {
         builder = builder.pid_file(path);
+    }
+    if let Some(path) = run.exit_file.as_ref().and_then(|path| flags.value("--exit-file", values::host_path(path))) {
+        builder = builder.exit_file(path);
     }
     if let Some(timeout) = run.timeout.as_deref().and_then(|text| flags.value("--timeout", values::seconds(text))) {
         builder = builder.timeout(timeout);

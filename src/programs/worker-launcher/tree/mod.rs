@@ -1,8 +1,8 @@
-//! Directory trees that the supervisor and a user share: who may do what in them, and their removal.
+//! Directory trees that supervisor and user share: who may do what in them, and their removal.
 //!
-//! The user owns these trees and may change them at any moment, so nothing in them is found by path:
-//! a tree is entered by descriptors, one component at a time, no symbolic link is followed and no
-//! mount is entered. What was looked at is what is changed, and what has vanished is no error.
+//! The user owns these trees and may change them at any moment, so nothing in them is found by
+//! path: a tree is entered by descriptors, one component at a time, no symbolic link is followed
+//! and no mount is entered. What was looked at is what is changed, and what has vanished is no error.
 //!
 //! | file | what for |
 //! |---|---|

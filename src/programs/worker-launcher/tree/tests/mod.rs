@@ -14,7 +14,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use squall::request::{AbsolutePath, Identity};
 
@@ -122,22 +122,33 @@ fn snapshot(directory: &Path) -> Vec<String> {
     all
 }
 
-/// Does something again and again on another thread until the work is done.
-fn meanwhile<T>(disturb: impl Fn(u64) + Sync, work: impl FnOnce() -> T) -> (u64, T) {
-    let done = AtomicBool::new(false);
+/// Does something again and again on another thread until the work is done, which can ask whether
+/// that has been done so many times, or has failed.
+fn meanwhile<T>(disturb: impl Fn(u64) + Sync, work: impl FnOnce(&dyn Fn(u64) -> bool) -> T) -> T {
+    let (done, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let disturbing = scope.spawn(|| {
-            let mut round = 0;
             while !done.load(Ordering::Relaxed) {
-                disturb(round);
-                round += 1;
+                disturb(rounds.load(Ordering::Relaxed));
+                rounds.fetch_add(1, Ordering::Relaxed);
             }
-            round
         });
-        let result = work();
+        let result = work(&|times| rounds.load(Ordering::Relaxed) >= times || disturbing.is_finished());
         done.store(true, Ordering::Relaxed);
-        (disturbing.join().unwrap(), result)
+        disturbing.join().unwrap();
+        result
     })
+}
+
+/// Works that many times, and on until it was disturbed that many times.
+fn disturbed(times: u64, disturb: impl Fn(u64) + Sync, mut work: impl FnMut()) {
+    meanwhile(disturb, |has_been| {
+        let mut worked = 0;
+        while worked < times || !has_been(times) {
+            work();
+            worked += 1;
+        }
+    });
 }
 
 /// Runs an ignored test of this program in a process of its own.

@@ -84,11 +84,11 @@ fn whatever_a_user_does_meanwhile_nothing_else_is_touched() {
         let before = untouched();
         let racing = std::sync::Mutex::new(random);
         let disturb = |_| change(&mut racing.lock().unwrap(), &top, &place.protected);
-        meanwhile(disturb, || (0..20).for_each(|_| drop(permit_at(&top, Access::Write))));
+        meanwhile(disturb, |_| (0..20).for_each(|_| drop(permit_at(&top, Access::Write))));
         assert_eq!(untouched(), before, "seed {seed}");
         permit_at(&top, Access::Write).unwrap();
         check(&top, seed);
-        meanwhile(disturb, || drop(remove_at(&top)));
+        meanwhile(disturb, |_| drop(remove_at(&top)));
         remove_at(&top).unwrap();
         assert!(top.symlink_metadata().is_err(), "seed {seed}");
         assert_eq!(untouched(), before, "seed {seed}");

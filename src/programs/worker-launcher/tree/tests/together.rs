@@ -67,7 +67,7 @@ fn nobody_has_more_on_the_way_than_before_or_after() {
             assert!(bounds.iter().any(|bound| mode & !bound == 0), "{mode:o} of {}", seen.st_uid);
         };
         for _ in 0..300 {
-            meanwhile(look, || permit_at(&path, Access::Read)).1.unwrap();
+            meanwhile(look, |_| permit_at(&path, Access::Read)).unwrap();
             assert_eq!(state(&path), (USER, GROUP, new));
             // First nobody's, so that the looks are right while it is put back.
             fs::remove_file(&path).unwrap();
