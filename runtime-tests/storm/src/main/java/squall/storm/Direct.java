@@ -14,8 +14,6 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
-import org.apache.storm.Config;
-import org.apache.storm.DaemonConfig;
 import org.apache.storm.container.ResourceIsolationInterface;
 import org.apache.storm.container.oci.RuncLibContainerManager;
 import org.apache.storm.utils.ConfigUtils;
@@ -128,18 +126,10 @@ public final class Direct {
         that(groups.split(" ").length == 3, "the worker has not its primary group and one more: " + groups);
     }
 
-    /** Memory is read where Storm looks for it, which only cgroup v1 has. */
     private void measure(Worker worker) throws Exception {
-        Path parent = Path.of(conf.get(Config.STORM_OCI_CGROUP_ROOT) + "/memory/" + conf.get(DaemonConfig.STORM_OCI_CGROUP_PARENT));
         long used = worker.memory();
-        if (Files.isDirectory(parent)) {
-            that(used > 0 && used < Worker.MEMORY_MB << 20, "memory use is " + used + " bytes");
-            say("memory use: " + used + " bytes");
-        } else {
-            that(used == 0, "memory use is " + used + " bytes without " + parent);
-            say("memory use: 0, because there is no " + parent + " (cgroup v2)");
-        }
-        say("free by the cgroup and the machine: " + manager.getSystemFreeMemoryMb() + " MB");
+        that(used > 0 && used < (long) Worker.MEMORY_MB << 20, "memory use is " + used + " bytes");
+        say("memory use: " + used + " bytes; free by cgroup and machine: " + manager.getSystemFreeMemoryMb() + " MB");
     }
 
     private void profile(Worker worker) throws Exception {
@@ -165,14 +155,17 @@ public final class Direct {
         say("dead " + await("the end after SIGTERM", worker::isDead) + " ms after SIGTERM was sent");
         that(Files.readString(worker.artifacts().resolve("asked")).equals("TERM\n"), "the worker was not asked to end");
         that(worker.ended.await(30, TimeUnit.SECONDS), "the manager did not report the worker's end");
-        say("its end was reported; " + exitRecord(worker));
+        say("its end was reported; " + exitRecord(worker, "\"exit\":{\"code\":7}"));
         worker.cleanUp();
     }
 
-    /** The exit record beside the pid file, which tells what Storm itself does not ask for. */
-    private String exitRecord(Worker worker) throws Exception {
-        Path record = worker.artifacts().resolve("container-" + worker.id + ".exit.json");
-        return Files.exists(record) ? "exit record: " + Files.readString(record).strip() : "no exit record";
+    /** Reads the exit record beside the pid file, which tells what Storm itself does not ask for. */
+    private String exitRecord(Worker worker, String expected) throws Exception {
+        Path file = worker.artifacts().resolve("container-" + worker.id + ".exit.json");
+        await("the exit record " + file, () -> Files.exists(file));
+        String record = Files.readString(file).replaceAll("\\s", "");
+        that(record.contains(expected), "the exit record does not say " + expected + ": " + record);
+        return "exit record: " + record;
     }
 
     private void refuseBrokenLayer() throws Exception {
@@ -224,7 +217,7 @@ public final class Direct {
         that(!worker.isDead(), "a first process without a handler ended of SIGTERM");
         say("alive after SIGTERM, as a container's first process is without a handler");
         worker.forceKill();
-        say("dead " + await("the end after SIGKILL", worker::isDead) + " ms after SIGKILL was sent; " + exitRecord(known));
+        say("dead " + await("the end after SIGKILL", worker::isDead) + " ms after SIGKILL was sent; " + exitRecord(known, "\"signal\":9"));
         worker.cleanUp();
         for (String directory : List.of(ConfigUtils.workerRoot(conf), ConfigUtils.workerUserRoot(conf))) {
             String[] left = Path.of(directory).toFile().list();
