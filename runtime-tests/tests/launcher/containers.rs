@@ -19,6 +19,7 @@ cases![
     the_profiler_runs_in_the_users_own_container_and_its_code_is_told,
     a_filter_holds_unless_the_configuration_says_otherwise,
     the_keep_count_may_be_absent_or_zero,
+    a_worker_that_is_killed_for_memory_leaves_that_beside_its_pid_file,
 ];
 
 fn what_storm_relies_on_holds_after_a_launch(bed: &Bed) {
@@ -47,6 +48,10 @@ fn what_storm_relies_on_holds_after_a_launch(bed: &Bed) {
     assert!(killed.text().ends_with(&format!("Killing process group {pid} with 9")), "{killed}");
     until("it is gone", || (!host::is_alive(pid)).then_some(()));
     node.reap("alice", &files.container, "0").ok();
+    // Beside the pid file, and the user's, as that is.
+    let exit = files.artifacts.join(format!("container-{}.exit.json", files.id));
+    let exit: Value = serde_json::from_str(&fs::read_to_string(exit).unwrap()).unwrap();
+    assert_eq!((&exit["exit"], &exit["reason"]), (&json!({ "signal": 9, "core_dumped": false }), &json!("exited")));
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(files.work.to_str().unwrap()) && !mounts.contains("squashfs"), "{mounts}");
 }
@@ -218,6 +223,17 @@ fn the_keep_count_may_be_absent_or_zero(bed: &Bed) {
         node.run(&files).ok();
         until("it is reaped", || (node.reap("alice", &files.container, "0").output().code() == 0).then_some(()));
     }
+}
+
+fn a_worker_that_is_killed_for_memory_leaves_that_beside_its_pid_file(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.start(&["allocate", "200000000"]);
+    let path = files.artifacts.join(format!("container-{}.exit.json", files.id));
+    let exit: Value = until("its end is there", || serde_json::from_str(&fs::read_to_string(&path).ok()?).ok());
+    assert!(exit["oom"]["kills"].as_u64().unwrap() >= 1 && exit["oom"]["own"].as_u64().unwrap() >= 1, "{exit}");
+    assert_eq!(exit["exit"]["signal"], 9);
+    assert_eq!(exit["id"], json!(files.container));
+    until("it is reaped", || (node.reap("alice", &files.container, "0").output().code() == 0).then_some(()));
 }
 
 fn kill(pid: u32) {

@@ -70,6 +70,7 @@ fn start(
 fn confined(spec: LaunchSpec, settings: &Settings) -> Result<LaunchSpec> {
     let id = spec.id.to_string();
     let mut fields = spec.into_fields();
+    fields.exit_file = fields.pid_file.as_ref().map(exit_file).transpose()?;
     if matches!(fields.seccomp, Seccomp::Unconfined) {
         fields.seccomp = settings.seccomp.clone();
     }
@@ -78,6 +79,13 @@ fn confined(spec: LaunchSpec, settings: &Settings) -> Result<LaunchSpec> {
     }
     LaunchSpec::try_from(fields)
         .map_err(|error| Failure::new(Code::Configuration, format!("container '{id}': {error}")))
+}
+
+/// Storm's `container-<worker>.pid` makes `container-<worker>.exit.json`.
+fn exit_file(pid_file: &AbsolutePath) -> Result<AbsolutePath> {
+    let path = pid_file.as_path().with_extension("exit.json");
+    AbsolutePath::new(path)
+        .map_err(|bad| Failure::new(Code::Configuration, format!("command file: {}", bad.at("pidFile"))))
 }
 
 /// What the document may not ask for, whatever the user could do by itself.
