@@ -445,8 +445,7 @@ impl Builder {
             // Known with the id, and right by then.
             scope: None,
             limits: &self.limits,
-            pid_file: self.pid_file.as_ref(),
-            exit_file: self.exit_file.as_ref(),
+            files: [self.pid_file.as_ref(), self.exit_file.as_ref()],
             timeout: self.timeout,
             seccomp: &self.seccomp,
             apparmor: &self.apparmor,

@@ -76,8 +76,8 @@ pub(crate) struct Rules<'a> {
     /// The cgroup, where systemd is to make it.
     pub(crate) scope: Option<&'a CgroupPath>,
     pub(crate) limits: &'a Limits,
-    pub(crate) pid_file: Option<&'a AbsolutePath>,
-    pub(crate) exit_file: Option<&'a AbsolutePath>,
+    /// Pid file and exit file.
+    pub(crate) files: [Option<&'a AbsolutePath>; 2],
     pub(crate) timeout: Option<Duration>,
     pub(crate) seccomp: &'a Seccomp,
     pub(crate) apparmor: &'a AppArmor,
@@ -98,8 +98,7 @@ impl<'a> Rules<'a> {
             mounts: &fields.mounts,
             scope: Some(&fields.cgroup).filter(|_| fields.cgroup_manager == Manager::Systemd),
             limits: &fields.limits,
-            pid_file: fields.pid_file.as_ref(),
-            exit_file: fields.exit_file.as_ref(),
+            files: [fields.pid_file.as_ref(), fields.exit_file.as_ref()],
             timeout: fields.timeout,
             seccomp: &fields.seccomp,
             apparmor: &fields.apparmor,
@@ -133,8 +132,8 @@ impl<'a> Rules<'a> {
         found.cpu(self.limits);
         found.counts(self.limits);
         found.resources(self.exclusive_cpus, self.memory_promise, self.limits);
-        if let Some(path) = self.exit_file.filter(|path| Some(*path) == self.pid_file) {
-            found.add("exit_file", format!("'{path}' is the pid file"));
+        if matches!(self.files, [Some(pid_file), Some(exit_file)] if pid_file == exit_file) {
+            found.add("exit_file", "it is the pid file");
         }
         found.timeout(self.timeout);
         found.seccomp(self.seccomp);

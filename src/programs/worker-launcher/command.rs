@@ -9,7 +9,7 @@ use squall::setuid::Caller;
 use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::user::User;
-use crate::{Launcher, Outcome, oci, setup, tree};
+use crate::{Launcher, Outcome, docker, oci, script, setup, signal, tree};
 
 /// A sub-command with what it is called by and what comes after that.
 struct Command {
@@ -25,9 +25,9 @@ const COMMANDS: [Command; 13] = [
     Command { name: "blob", arguments: &["directory or file"], run: tree::read_only },
     Command { name: "artifacts-dir", arguments: &["directory"], run: tree::writable },
     Command { name: "rmr", arguments: &["path"], run: tree::rmr },
-    Command { name: "worker", arguments: &["work directory", "script"], run: not_yet },
-    Command { name: "profiler", arguments: &["work directory", "script"], run: not_yet },
-    Command { name: "signal", arguments: &["pid", "signal"], run: not_yet },
+    Command { name: "worker", arguments: &["work directory", "script"], run: script::worker },
+    Command { name: "profiler", arguments: &["work directory", "script"], run: script::profiler },
+    Command { name: "signal", arguments: &["pid", "signal"], run: signal::signal },
     Command {
         name: "run-oci-container",
         arguments: &["work directory", "command file", "artifacts directory"],
@@ -35,14 +35,10 @@ const COMMANDS: [Command; 13] = [
     },
     Command { name: "reap-oci-container", arguments: &["container id", "layers to keep"], run: oci::reap::run },
     Command { name: "profile-oci-container", arguments: &["pid", "arguments file"], run: oci::profile::run },
-    Command { name: "launch-docker-container", arguments: &["work directory", "command file"], run: not_yet },
-    Command { name: "run-docker-cmd", arguments: &["work directory", "command file"], run: not_yet },
-    Command { name: "profile-docker-container", arguments: &["worker id", "arguments file"], run: not_yet },
+    Command { name: "launch-docker-container", arguments: &["work directory", "command file"], run: docker::launch },
+    Command { name: "run-docker-cmd", arguments: &["work directory", "command file"], run: docker::run },
+    Command { name: "profile-docker-container", arguments: &["worker id", "arguments file"], run: docker::profile },
 ];
-
-fn not_yet(_: &Launcher, _: &[OsString]) -> Outcome {
-    Err(Failure::new(Code::Other, "not there yet"))
-}
 
 /// Runs what the arguments say; the first is the program's name.
 pub fn run(caller: &Caller, arguments: &[OsString]) -> Outcome {

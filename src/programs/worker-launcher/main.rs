@@ -17,18 +17,33 @@
 //! | `signal` | `signal` |
 //! | `oci` | containers: run, reap, profile |
 //! | `docker` | the docker commands |
+//! | `docker_line` | the command line that docker is given |
+//! | `profile` | the profiler and its arguments |
+//! | `work_directory` | the directory of a worker |
+//! | `first_line` | the first line of a file, with somebody's ids |
+//! | `trusted` | paths that nobody can lead elsewhere |
+//! | `ids` | the user's ids, for good |
 
 #[macro_use]
 mod say;
 
 mod command;
 mod config;
+mod docker;
 mod exit;
+mod first_line;
+mod ids;
 mod oci;
 mod profile;
+mod script;
 mod setup;
+mod signal;
+#[cfg(test)]
+mod testing;
 mod tree;
+mod trusted;
 mod user;
+mod work_directory;
 
 use std::ffi::OsString;
 

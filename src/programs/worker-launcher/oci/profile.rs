@@ -21,11 +21,9 @@ pub fn run(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
     let [pid, file] = arguments else { return Err(Failure::new(Code::Arguments, "two are needed")) };
     let pid = pid.to_str().and_then(|text| text.parse::<i32>().ok()).filter(|pid| *pid > 0);
     let pid = pid.ok_or_else(|| Failure::new(Code::Exec, "the pid is no number above 0"))?;
-    let profiler = profile::profiler(launcher)?;
-    let words = profile::arguments(launcher, Path::new(file))?;
+    let argv = profile::profile_arguments(launcher, Path::new(file))?;
     let squall = settings::existing(launcher)?;
     let container = container_of(launcher, &squall, pid)?;
-    let argv: Vec<String> = std::iter::once(profiler).chain(words).collect();
     say!("command is {}", argv.join(" "));
     execute(&squall, &container, &ExecSpec::new(argv))
 }
