@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use super::*;
 use crate::testing::*;
 
+/// Puts something wrong in its place.
+type Change = fn(&Path);
+
 const ID: &str = "0f9a1b2c-33d4-4e5f-8a6b-7c8d9e0f1a2b";
 
 #[test]
@@ -69,7 +72,7 @@ fn docker_gets_the_line_the_ids_of_storm_and_nothing_of_the_caller() {
 
 #[test]
 fn command_files_that_others_can_write_are_refused() {
-    let cases: [(&str, fn(&Path), i32); 8] = [
+    let cases: [(&str, Change, i32); 8] = [
         ("the user's", |file| chown(file, Some(UID), None).unwrap(), 30),
         ("writable by all", |file| mode(file, 0o646), 30),
         ("writable by a group", |file| mode(file, 0o664), 30),
@@ -147,7 +150,7 @@ fn without_a_list_all_of_the_host_and_sockets_are_refused() {
 
 #[test]
 fn a_docker_or_a_configuration_that_is_not_roots_alone_is_refused() {
-    let cases: [(&str, fn(&Path), &str, i32); 5] = [
+    let cases: [(&str, Change, &str, i32); 5] = [
         ("the user's docker", |top| chown(top.join("docker"), Some(UID), None).unwrap(), "ps\n", 29),
         ("docker writable", |top| mode(&top.join("docker"), 0o777), "ps\n", 29),
         ("docker no program", |top| mode(&top.join("docker"), 0o644), "ps\n", 29),

@@ -2,6 +2,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::testing::*;
 
+/// Puts something wrong in its place.
+type Change = fn(&std::path::Path);
+
 #[test]
 #[ignore = "run by others, in a process of its own"]
 fn own_process() {
@@ -42,7 +45,7 @@ fn the_script_is_the_user_for_good_and_has_the_callers_environment() {
 
 #[test]
 fn what_is_no_script_is_refused_with_its_code() {
-    let cases: [(&str, fn(&std::path::Path), i32); 5] = [
+    let cases: [(&str, Change, i32); 5] = [
         ("nothing", |_| (), 255),
         ("a directory", |script| std::fs::create_dir(script).unwrap(), 255),
         ("a FIFO", |script| assert!(std::process::Command::new("mkfifo").arg(script).status().unwrap().success()), 255),
