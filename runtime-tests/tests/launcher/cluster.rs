@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use runtime_tests::{Bed, Call};
+use rustix::fs::{XattrFlags, setxattr};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use serde_json::{Value, json};
 
@@ -129,6 +130,17 @@ impl<'b> Node<'b> {
     pub fn install(&self, owner: u32, group: u32, mode: u32) {
         chown(&self.installed, Some(owner), Some(group)).unwrap();
         fs::set_permissions(&self.installed, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Gives the installed program these capabilities in place of the setuid bit: as setcap(8) does,
+    /// permitted and effective.
+    pub fn install_with_capabilities(&self, numbers: &[u32]) {
+        self.install(0, LAUNCHER, 0o0550);
+        let mask: u64 = numbers.iter().map(|number| 1 << number).sum();
+        // struct vfs_cap_data of revision 2, with the effective bit (<linux/capability.h>).
+        let words = [0x0200_0001, mask as u32, 0, (mask >> 32) as u32, 0];
+        let value: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+        setxattr(&self.installed, "security.capability", &value, XattrFlags::empty()).unwrap();
     }
 
     /// The installed program, called by the supervisor.

@@ -20,6 +20,21 @@ cases![
     a_filter_holds_unless_the_configuration_says_otherwise,
     the_keep_count_may_be_absent_or_zero,
     a_worker_that_is_killed_for_memory_leaves_that_beside_its_pid_file,
+    capabilities_of_the_file_do_instead_of_the_setuid_bit,
+];
+
+/// What the program needs, from capabilities(7), with what for. README.md has the same list.
+const NEEDED: [(u32, &str); 10] = [
+    (0, "CHOWN: trees that become the user's"),
+    (1, "DAC_OVERRIDE: files of others"),
+    (3, "FOWNER: modes of the user's files"),
+    (4, "FSETID: setgid directories of the launcher's group"),
+    (5, "KILL: signals to workers"),
+    (6, "SETGID: the user's groups"),
+    (7, "SETUID: the user's ids"),
+    (8, "SETPCAP: dropping capabilities"),
+    (21, "SYS_ADMIN: mounts and namespaces"),
+    (27, "MKNOD: the devices in /dev"),
 ];
 
 fn what_storm_relies_on_holds_after_a_launch(bed: &Bed) {
@@ -236,7 +251,39 @@ fn a_worker_that_is_killed_for_memory_leaves_that_beside_its_pid_file(bed: &Bed)
     until("it is reaped", || (node.reap("alice", &files.container, "0").output().code() == 0).then_some(()));
 }
 
+fn capabilities_of_the_file_do_instead_of_the_setuid_bit(bed: &Bed) {
+    let node = Node::new(bed);
+    let all_of_it = || -> Result<(), String> {
+        let files = node.worker();
+        node.write(&files, &node.document(&files, &["sleep", "600000"]));
+        let done = |output: runtime_tests::Output| match output.code() {
+            0 => Ok(()),
+            _ => Err(output.to_string()),
+        };
+        done(node.launcher(&["alice", "artifacts-dir", files.artifacts.to_str().unwrap()]).output())?;
+        done(node.run(&files).output())?;
+        let pid = files.pid();
+        let mode = fs::metadata(&files.work).unwrap().mode() & 0o7777;
+        let killed = node.launcher(&["alice", "signal", &pid.to_string(), "9"]).output();
+        kill(pid);
+        done(killed)?;
+        done(node.reap("alice", &files.container, "0").output())?;
+        done(node.launcher(&["alice", "rmr", files.work.to_str().unwrap()]).output())?;
+        (mode == 0o2770).then_some(()).ok_or_else(|| format!("mode {mode:o}"))
+    };
+    let numbers: Vec<u32> = NEEDED.iter().map(|(number, _)| *number).collect();
+    node.install_with_capabilities(&numbers);
+    node.launcher(&["--checksetup"]).ok();
+    all_of_it().unwrap();
+    for (number, purpose) in NEEDED {
+        let others: Vec<u32> = numbers.iter().copied().filter(|other| *other != number).collect();
+        node.install_with_capabilities(&others);
+        assert!(all_of_it().is_err(), "not needed: {purpose}");
+    }
+}
+
+/// It may have ended.
 fn kill(pid: u32) {
-    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    let _ = kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL);
     until("it is gone", || (!host::is_alive(pid)).then_some(()));
 }

@@ -3,10 +3,17 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use rustix::fs::getxattr;
 use squall::setuid::Caller;
 
 use crate::config::Config;
 use crate::exit::{Code, Failure, Result, WithCode};
+
+/// The setuid bit.
+const SETUID: u32 = 0o4000;
+
+/// Where a file's capabilities are.
+const CAPABILITIES: &str = "security.capability";
 
 /// Checks owner, group and mode; each problem is said on standard output, as Storm's own does.
 pub fn check_binary(config: &Config, _caller: &Caller) -> Result<()> {
@@ -25,15 +32,16 @@ pub fn check_binary(config: &Config, _caller: &Caller) -> Result<()> {
     if mode & 0o007 != 0 {
         problems.push("others may read, write or execute it".to_owned());
     }
-    if mode & u32::from(rustix::fs::Mode::SUID.bits() as u16) == 0 {
-        problems.push("it has no setuid bit".to_owned());
+    // With file capabilities in its place: the process has them by now, or it would not be here.
+    if mode & SETUID == 0 && getxattr(OWN, CAPABILITIES, &mut [0_u8; 64]).is_err() {
+        problems.push("it has neither a setuid bit nor capabilities".to_owned());
     }
     if problems.is_empty() {
         return Ok(());
     }
     problems.iter().for_each(|problem| say!("{}: {problem}", path.display()));
     let text = format!(
-        "'{}' (mode {:04o}) is not installed as it must be: root:<group>, mode 6550",
+        "'{}' (mode {:04o}) is not installed as it must be: root:<group>, mode 6550, or mode 0550 with capabilities",
         path.display(),
         mode & 0o7777
     );
