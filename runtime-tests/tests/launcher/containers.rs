@@ -21,6 +21,7 @@ cases![
     the_keep_count_may_be_absent_or_zero,
     a_worker_that_is_killed_for_memory_leaves_that_beside_its_pid_file,
     capabilities_of_the_file_do_instead_of_the_setuid_bit,
+    memory_use_is_shown_in_the_shape_of_v1_where_the_host_has_v2_alone,
 ];
 
 /// What the program needs, from capabilities(7), with what for. README.md has the same list.
@@ -279,6 +280,26 @@ fn capabilities_of_the_file_do_instead_of_the_setuid_bit(bed: &Bed) {
         let others: Vec<u32> = numbers.iter().copied().filter(|other| *other != number).collect();
         node.install_with_capabilities(&others);
         assert!(all_of_it().is_err(), "not needed: {purpose}");
+    }
+}
+
+fn memory_use_is_shown_in_the_shape_of_v1_where_the_host_has_v2_alone(bed: &Bed) {
+    let node = Node::new(bed);
+    let view = node.local.join("view");
+    node.configure(&format!("{}worker.launcher.oci.cgroup.v1.view={}\n", node.configuration(), view.display()));
+    let files = node.start(&["sleep", "600000"]);
+    if fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_ok() {
+        let parent = view.join("memory").join(bed.cgroup().trim_start_matches('/'));
+        let number = |path: std::path::PathBuf| fs::read_to_string(path).unwrap().trim().parse::<u64>().unwrap();
+        assert!(number(parent.join(&files.container).join("memory.usage_in_bytes")) > 0);
+        assert_eq!(number(parent.join("memory.limit_in_bytes")), 9_223_372_036_854_771_712);
+        kill(files.pid());
+        node.reap("alice", &files.container, "0").ok();
+        assert!(!parent.join(&files.container).exists());
+    } else {
+        assert!(!view.exists(), "v1 itself is there");
+        kill(files.pid());
+        node.reap("alice", &files.container, "0").ok();
     }
 }
 
