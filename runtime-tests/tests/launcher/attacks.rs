@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use runtime_tests::{Bed, cases, host, threats, until};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -20,6 +22,11 @@ cases![
     a_layer_that_the_workers_user_could_change_is_refused,
     no_control_character_of_the_callers_comes_out,
     a_pid_file_that_was_edited_signals_nobody_elses_process,
+    a_command_file_that_is_swapped_all_the_time_is_the_supervisors_or_refused,
+    a_profile_with_shell_text_runs_nothing_of_it,
+    a_hard_link_to_a_foreign_file_is_given_to_nobody,
+    a_caller_that_stops_or_kills_the_program_at_any_moment_holds_nothing_up,
+    a_caller_whose_cgroup_is_frozen_holds_nobody_else_up,
 ];
 
 fn every_line_of_the_list_of_attacks_names_a_test_and_every_attack_is_in_it(_: &Bed) {
@@ -243,6 +250,151 @@ fn a_pid_file_that_was_edited_signals_nobody_elses_process(bed: &Bed) {
         let output = node.launcher(&["alice", "profile-oci-container", pid, "/etc/hosts"]).output();
         assert_ne!(output.code(), 0, "{output}");
     }
+}
+
+/// The original checked nothing, and read the file long after its caller had written it.
+fn a_command_file_that_is_swapped_all_the_time_is_the_supervisors_or_refused(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.worker();
+    // So that its user can rename in it.
+    chown(&files.work, Some(ALICE), None).unwrap();
+    let evil = files.work.join("evil");
+    fs::write(&evil, node.document(&files, &["exit", "66"]).to_string()).unwrap();
+    chown(&evil, Some(ALICE), None).unwrap();
+    let exit_file = files.artifacts.join(format!("container-{}.exit.json", files.id));
+    let mut begun = 0;
+    for _ in 0..60 {
+        node.write(&files, &node.document(&files, &["exit", "5"]));
+        let done = AtomicBool::new(false);
+        let output = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = renameat_with(CWD, &files.command_file, CWD, &evil, RenameFlags::EXCHANGE);
+                }
+            });
+            let output = node.run(&files).output();
+            done.store(true, Ordering::Relaxed);
+            output
+        });
+        if output.code() == 0 {
+            begun += 1;
+            let exit = until("its end is there", || {
+                serde_json::from_str::<serde_json::Value>(&fs::read_to_string(&exit_file).ok()?).ok()
+            });
+            assert_eq!(exit["exit"]["code"], 5, "{exit}");
+            until("it is reaped", || (node.reap("alice", &files.container, "9").output().code() == 0).then_some(()));
+            fs::remove_file(&files.pid_file).unwrap();
+            fs::remove_file(&exit_file).unwrap();
+        } else {
+            assert_eq!(output.code(), 24, "{output}");
+        }
+        fs::write(&evil, node.document(&files, &["exit", "66"]).to_string()).unwrap();
+        chown(&evil, Some(ALICE), None).unwrap();
+    }
+    node.write(&files, &node.document(&files, &["exit", "5"]));
+    node.run(&files).ok();
+    until("it is reaped", || (node.reap("alice", &files.container, "0").output().code() == 0).then_some(()));
+    assert!((1..60).contains(&begun), "both were seen: {begun} of 60 began");
+}
+
+/// The original pasted the line, with the text of the user's `worker.pid`, into a root shell.
+fn a_profile_with_shell_text_runs_nothing_of_it(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.start(&["sleep", "600000"]);
+    let (arguments, mark) = (files.artifacts.join("profile.sh"), files.artifacts.join("mark"));
+    for text in ["$(touch MARK)", "24; touch MARK", "24 | touch MARK", "`touch MARK`", "--help", "24\u{1b}"] {
+        let line = text.replace("MARK", mark.to_str().unwrap());
+        fs::write(&arguments, format!(" {line} jstack {}\n", files.artifacts.display())).unwrap();
+        chown(&arguments, Some(ALICE), Some(LAUNCHER)).unwrap();
+        let pid = files.pid().to_string();
+        let output = node.launcher(&["alice", "profile-oci-container", &pid, arguments.to_str().unwrap()]).output();
+        assert_eq!(output.code(), 255, "{text}: {output}");
+        assert!(!mark.exists(), "{text}");
+    }
+    end(&node, &files);
+}
+
+/// The original gave it to the user.
+fn a_hard_link_to_a_foreign_file_is_given_to_nobody(bed: &Bed) {
+    let node = Node::new(bed);
+    let files = node.worker();
+    let secret = node.local.join("secret");
+    fs::write(&secret, "root's").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::hard_link(&secret, files.work.join("tmp/mine")).unwrap();
+    node.write(&files, &node.document(&files, &["sleep", "600000"]));
+    let output = node.run(&files).ok();
+    assert!(output.stderr.contains("tmp/mine"), "it is said: {output}");
+    let metadata = fs::metadata(&secret).unwrap();
+    assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (0, 0o600));
+    end(&node, &files);
+}
+
+/// Its real user id was the caller's, who could do so while it held the layers' lock.
+fn a_caller_that_stops_or_kills_the_program_at_any_moment_holds_nothing_up(bed: &Bed) {
+    let node = Node::new(bed);
+    for (turn, number) in (0..24).zip([libc::SIGKILL, libc::SIGSTOP].into_iter().cycle()) {
+        let files = node.worker();
+        node.write(&files, &node.document(&files, &["sleep", "600000"]));
+        let mut child = node.run(&files).into_command();
+        let null = || std::process::Stdio::null();
+        let mut child = child.stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(turn)); // where it is by then is what is tried
+        let id = SUPERVISOR.to_string();
+        let mut kill = std::process::Command::new("setpriv");
+        kill.args([
+            "--reuid",
+            &id,
+            "--regid",
+            &id,
+            "--clear-groups",
+            "kill",
+            &format!("-{number}"),
+            &child.id().to_string(),
+        ]);
+        kill.stderr(null()).status().unwrap();
+        // Whatever became of that one, the next begins.
+        let next = node.start(&["sleep", "600000"]);
+        end(&node, &next);
+        // It was only setpriv, perhaps, that could be stopped.
+        let _ = kill_process(Pid::from_child(&child), Signal::CONT);
+        runtime_tests::call::wait_for_end(&mut child, std::time::Duration::from_secs(30)).unwrap().expect("it ends");
+        if files.pid_file.exists() {
+            end(&node, &files);
+        }
+        bed.squall(&["reap"]).ok();
+        assert_eq!(bed.squall(&["ps", "--all", "--json"]).json(), json!([]));
+    }
+}
+
+/// The cgroup may be delegated to the caller, who then stops what is in it with whatever that holds.
+fn a_caller_whose_cgroup_is_frozen_holds_nobody_else_up(bed: &Bed) {
+    let (base, state, frozen, thawed) = match fs::metadata("/sys/fs/cgroup/cgroup.controllers") {
+        Ok(_) => ("/sys/fs/cgroup", "cgroup.freeze", "1", "0"),
+        Err(_) => ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN", "THAWED"),
+    };
+    let node = Node::new(bed);
+    let cgroup = std::path::PathBuf::from(format!("{base}{}/caller", bed.cgroup()));
+    fs::create_dir_all(&cgroup).unwrap();
+    for turn in 0..12 {
+        let files = node.worker();
+        node.write(&files, &node.document(&files, &["sleep", "600000"]));
+        let script = format!("echo 0 > {}/cgroup.procs && exec \"$@\"", cgroup.display());
+        let mut call = node.run(&files).under(&["sh", "-c", &script, "sh"]).into_command();
+        let null = || std::process::Stdio::null();
+        let mut child = call.stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(turn * 2)); // where it is by then is what is tried
+        fs::write(cgroup.join(state), frozen).unwrap();
+        let next = node.start(&["sleep", "600000"]);
+        end(&node, &next);
+        fs::write(cgroup.join(state), thawed).unwrap();
+        runtime_tests::call::wait_for_end(&mut child, std::time::Duration::from_secs(30)).unwrap().expect("it ends");
+        if files.pid_file.exists() {
+            end(&node, &files);
+        }
+        bed.squall(&["reap"]).ok();
+    }
+    until("nobody is left in it", || fs::remove_dir(&cgroup).ok());
 }
 
 fn host_fifo(path: &std::path::Path) {
