@@ -83,6 +83,13 @@ pub enum Command {
     Doctor(Doctor),
     /// Check and explain seccomp profiles
     Seccomp(Seccomp),
+    /// Write man pages and shell completions into a directory
+    #[cfg(feature = "pages")]
+    #[command(hide = true)]
+    Pages {
+        /// Made if it is not there
+        directory: PathBuf,
+    },
     /// Keep a terminal that its caller has left
     #[command(hide = true)]
     KeepTerminal,

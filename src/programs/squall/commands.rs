@@ -64,6 +64,8 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => doctor(&cli.root, &arguments),
         Command::Seccomp(arguments) => seccomp::run(&arguments),
+        #[cfg(feature = "pages")]
+        Command::Pages { directory } => crate::pages::write(&directory).map(|()| 0),
         Command::KeepTerminal => relay::keep(),
         Command::Spawner => serve_standard_input().map(|()| 0),
     }

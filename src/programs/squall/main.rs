@@ -13,6 +13,8 @@ mod foreground;
 mod logs;
 mod metrics;
 mod mounts;
+#[cfg(feature = "pages")]
+mod pages;
 mod plan_page;
 mod relay;
 mod request;
