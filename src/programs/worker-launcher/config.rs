@@ -1,10 +1,6 @@
 //! `worker-launcher.cfg`: what the administrator says, which is all that is trusted.
 //!
-//! One `key = value` a line. More is borne than Storm's own parser bears, which drops the whole
-//! file for one bad line: blanks around key and value, carriage returns, `=` in values, comments
-//! after blanks. A line that is neither is an error with its number: a rule that is silently left
-//! out would let somebody in. The first of several lines with one key holds, unknown keys are left
-//! alone, and a value that begins with `#` is none, all as there.
+//! The first of several lines with one key holds, as with Storm's own.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Group;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use worker_launcher::config_text::parse;
 
 use crate::exit::{Code, Failure, Result, WithCode};
 
@@ -169,68 +166,16 @@ fn check_mode(metadata: &std::fs::Metadata, object: &str) -> Result<()> {
     Err(Failure::new(Code::Configuration, format!("{object}: {problem}")))
 }
 
-/// The entries, in the file's order.
-fn parse(bytes: &[u8]) -> std::result::Result<Vec<(String, String)>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-        format!("line {line}: it is no UTF-8")
-    })?;
-    let mut entries = Vec::new();
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        // As Storm's own: what stands before the key does not belong to it.
-        let line = line.trim().trim_start_matches('=');
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let wrong = |problem| format!("line {}: {problem}: '{line}'", index + 1);
-        let (key, value) = line.split_once('=').ok_or_else(|| wrong("there is no '='"))?;
-        let (key, value) = (key.trim(), value.trim());
-        if key.is_empty() || key.contains(char::is_whitespace) || line.contains('\0') {
-            return Err(wrong("this is no key"));
-        }
-        if !value.starts_with('#') {
-            entries.push((key.to_owned(), value.to_owned()));
-        }
-    }
-    Ok(entries)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn entries(text: &str) -> Vec<(String, String)> {
-        parse(text.as_bytes()).unwrap()
-    }
-
-    fn entry(key: &str, value: &str) -> (String, String) {
-        (key.to_owned(), value.to_owned())
-    }
-
-    #[test]
-    fn what_administrators_write_is_borne() {
-        let text = "\u{feff}# a comment\r\n\r\n  group = storm \r\n\t# another\n=path=/a=b\nempty=\nnone=#x\n";
-        assert_eq!(entries(text), [entry("group", "storm"), entry("path", "/a=b"), entry("empty", "")]);
-    }
-
-    #[test]
-    fn a_line_that_says_nothing_is_named() {
-        for (text, expected) in [
-            ("a=b\nbanned.users\n", "line 2: there is no '=': 'banned.users'"),
-            ("a b=c", "line 1: this is no key: 'a b=c'"),
-            (" =\n =b", "line 2: there is no '=': 'b'"),
-        ] {
-            assert_eq!(parse(text.as_bytes()).unwrap_err(), expected, "{text:?}");
-        }
-        assert_eq!(parse(b"a=b\n\xff").unwrap_err(), "line 2: it is no UTF-8");
-    }
 
     #[test]
     fn the_first_of_several_holds_and_lists_have_no_empty_words() {
         let config = Config {
             path: PathBuf::from("/etc/x"),
             group: 0,
-            entries: entries("a=1\na=2\nlist= x, ,y,\nbig=4294967296\nmin.user.id=4294967296\nword=1x\n"),
+            entries: parse(b"a=1\na=2\nlist= x, ,y,\nbig=4294967296\nmin.user.id=4294967296\nword=1x\n").unwrap(),
         };
         assert_eq!(config.number("a").unwrap(), Some(1));
         assert_eq!(config.list("list").unwrap(), ["x", "y"]);

@@ -1,5 +1,6 @@
-//! What of the setuid program can be fed by itself: the parser of the text that reaches docker.
+//! What of the setuid program can be fed by itself: the parsers of text that reaches it.
 //!
 //! For the program and for the fuzz targets.
 
+pub mod config_text;
 pub mod docker_line;
