@@ -15,7 +15,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, String> {
     let mut entries = Vec::new();
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         // As Storm's own: what stands before the key does not belong to it.
-        let line = line.trim().trim_start_matches('=');
+        let line = line.trim().trim_start_matches('=').trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn what_administrators_write_is_borne() {
-        let text = "\u{feff}# a comment\r\n\r\n  group = storm \r\n\t# another\n=path=/a=b\nempty=\nnone=#x\n";
+        let text = "\u{feff}# a comment\r\n\r\n  group = storm \r\n\t# another\n=path=/a=b\n= # a third = one\nempty=\nnone=#x\n";
         assert_eq!(
             parse(text.as_bytes()).unwrap(),
             [entry("group", "storm"), entry("path", "/a=b"), entry("empty", "")]
