@@ -62,7 +62,7 @@ fn remove(launcher: &Launcher, squall: &Squall, id: &str) -> std::result::Result
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(Refusal::Failed(error.to_string())),
         _ => {}
     }
-    if let (Ok(Some(view)), Some(cgroup)) = (launcher.config.path("worker.launcher.oci.cgroup.v1.view"), cgroup) {
+    if let (Ok(Some(view)), Some(cgroup)) = (settings::v1_view(&launcher.config), cgroup) {
         v1_view::remove(&view, &cgroup);
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use squall::request::{AbsolutePath, AppArmorProfile, Seccomp, SelinuxLabel};
 use squall::seccomp::Profile;
-use squall::{DefaultLimits, Squall};
+use squall::{DefaultLimits, Squall, SquallBuilder};
 
 use crate::Launcher;
 use crate::config::Config;
@@ -62,7 +62,7 @@ impl Settings {
             mount_sources: sources.collect::<Result<_>>()?,
             seccomp: seccomp(config)?,
             swap_bytes: config.number("worker.launcher.oci.swap.limit")?.unwrap_or(0),
-            v1_view: config.path("worker.launcher.oci.cgroup.v1.view")?,
+            v1_view: v1_view(config)?,
             cgroup_parent: text("worker.launcher.oci.cgroup.parent"),
             apparmor: parsed(config, "worker.launcher.oci.apparmor.profile", |text| AppArmorProfile::new(text))?,
             selinux: parsed(config, "worker.launcher.oci.selinux.label", |text| SelinuxLabel::new(text))?,
@@ -73,14 +73,8 @@ impl Settings {
     /// The library, set up for this caller.
     pub fn squall(&self, launcher: &Launcher) -> Result<Squall> {
         let limits = DefaultLimits { pids: Some(self.pids), ..DefaultLimits::default() };
-        let mut builder = Squall::builder()
-            .run_root(run_root(&launcher.config)?)
-            .image_roots(&self.image_roots)
-            .image_owners([launcher.caller.uid])
-            .default_limits(limits);
-        if let Some(cgroup) = launcher.config.get("worker.launcher.oci.monitors.cgroup") {
-            builder = builder.monitors(cgroup);
-        }
+        let mut builder =
+            base(launcher)?.image_roots(&self.image_roots).image_owners([launcher.caller.uid]).default_limits(limits);
         if let Some(profile) = &self.apparmor {
             builder = builder.default_apparmor(profile.clone());
         }
@@ -95,12 +89,21 @@ impl Settings {
 
 /// The library, for what needs no image: the containers that are there.
 pub fn existing(launcher: &Launcher) -> Result<Squall> {
+    base(launcher)?.build().code(Code::Configuration, "run root")
+}
+
+/// Where a v1-shaped view of memory use is kept, if anywhere.
+pub fn v1_view(config: &Config) -> Result<Option<PathBuf>> {
+    config.path("worker.launcher.oci.cgroup.v1.view")
+}
+
+/// What launching and looking after containers have in common: where they and their monitors are.
+fn base(launcher: &Launcher) -> Result<SquallBuilder> {
     let builder = Squall::builder().run_root(run_root(&launcher.config)?);
-    let builder = match launcher.config.get("worker.launcher.oci.monitors.cgroup") {
+    Ok(match launcher.config.get("worker.launcher.oci.monitors.cgroup") {
         Some(cgroup) => builder.monitors(cgroup),
         None => builder,
-    };
-    builder.build().code(Code::Configuration, "run root")
+    })
 }
 
 /// Where records, sockets and mounted layers are.

@@ -23,7 +23,6 @@ pub fn tree(parties: &Parties, path: &AbsolutePath, access: Access, setgid: Setg
 }
 
 /// See [`super::permit_work_directory`].
-#[allow(dead_code, reason = "for `worker` and the launches of containers")]
 pub fn work_directory(parties: &Parties, path: &AbsolutePath) -> Result<()> {
     const NAME: &CStr = c"tmp";
     let found = found(Start::open(parties, path)?, path.as_path())?;
