@@ -1,15 +1,15 @@
 //! The first line of a command file, read once and with somebody's ids.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use squall::ErrorKind;
 use squall::request::Identity;
 
 use crate::exit::{Code, Failure, Result, WithCode};
+use crate::regular_file;
 
 /// A docker command line is a few KiB, and the kernel takes no longer word than 128 KiB.
 const LONGEST: u64 = 1 << 20;
@@ -42,13 +42,7 @@ pub fn read(
 
 fn read_here(path: &Path, check: impl FnOnce(&Metadata) -> std::result::Result<(), String>) -> Result<String> {
     let object = format!("file '{}'", path.display());
-    // A FIFO or a device must not keep this process waiting, and a link would lead to another file.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
-    let file = File::from(file.code(Code::OpenFile, format_args!("{object}: open"))?);
-    let metadata = file.metadata().code(Code::OpenFile, format_args!("{object}: fstat"))?;
-    let regular = if metadata.is_file() { Ok(()) } else { Err("it is no regular file".to_owned()) };
-    regular.and_then(|()| check(&metadata)).code(Code::OpenFile, &object)?;
+    let file = regular_file::open(path, Code::OpenFile, check)?;
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes).code(Code::ReadFile, format_args!("{object}: read"))?;
     let end = bytes.iter().position(|byte| *byte == b'\n');

@@ -21,6 +21,7 @@
 //! | `profile` | the profiler and its arguments |
 //! | `work_directory` | the directory of a worker |
 //! | `first_line` | the first line of a file, with somebody's ids |
+//! | `regular_file` | regular files that the caller names |
 //! | `trusted` | paths that nobody can lead elsewhere |
 //! | `ids` | the user's ids, for good |
 
@@ -35,6 +36,7 @@ mod first_line;
 mod ids;
 mod oci;
 mod profile;
+mod regular_file;
 mod script;
 mod setup;
 mod signal;

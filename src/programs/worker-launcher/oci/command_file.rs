@@ -1,17 +1,17 @@
 //! The command file, `oci-config.json`: read once, before anything that the user may change
 //! afterwards.
 
-use std::fs::File;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use squall::request::storm::{self, StormCommand};
-use squall::{Context, Error, ErrorKind, Stage, as_user};
+use squall::{Context, Stage, as_user};
 
-use crate::Launcher;
 use crate::exit::{Code, Failure, Result, WithCode};
+use crate::{Launcher, regular_file};
 
 /// How long a file system may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,23 +25,11 @@ pub fn read(launcher: &Launcher, path: &Path) -> Result<StormCommand> {
     let (supervisor, named) = (launcher.supervisor.uid(), path.to_owned());
     let object = format!("command file '{}'", path.display());
     let read = as_user(&launcher.supervisor, object.clone(), PATIENCE, move || {
-        let object = format!("command file '{}'", named.display());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file: File = openat(CWD, &named, flags, Mode::empty()).at(Stage::Request, &object, "open")?.into();
-        let metadata = file.metadata().at(Stage::Request, &object, "fstat")?;
-        let refused = |text: String| Err(Error::found(ErrorKind::Invalid, Stage::Request, &object, "fstat", text));
-        match (metadata.is_file(), metadata.uid(), metadata.mode() & 0o7777) {
-            (false, ..) => refused("it is no regular file".to_owned()),
-            (_, uid, _) if uid != supervisor && uid != 0 => {
-                refused(format!("it belongs to uid {uid}: expected the supervisor's ({supervisor}) or root's"))
-            }
-            (_, _, mode) if mode & 0o022 != 0 => {
-                refused(format!("others than its owner can write to it (mode {mode:04o})"))
-            }
-            _ => storm::read_open(&file, &named),
-        }
+        let file = regular_file::open(&named, Code::Configuration, |metadata| check_owner(metadata, supervisor));
+        Ok(file.map(|file| storm::read_open(&file, &named)))
     });
-    let command = read.map_err(|error| Failure::new(Code::Configuration, error.to_string()))?;
+    let failed = |error: squall::Error| Failure::new(Code::Configuration, error.to_string());
+    let command = read.map_err(failed)??.map_err(failed)?;
     if command.username() != launcher.user.name {
         let text = format!(
             "{object}: it is for user '{}', and the launcher was called for '{}'",
@@ -51,6 +39,16 @@ pub fn read(launcher: &Launcher, path: &Path) -> Result<StormCommand> {
         return Err(Failure::new(Code::Configuration, text));
     }
     Ok(command)
+}
+
+fn check_owner(metadata: &Metadata, supervisor: u32) -> std::result::Result<(), String> {
+    match (metadata.uid(), metadata.mode() & 0o7777) {
+        (uid, _) if uid != supervisor && uid != 0 => {
+            Err(format!("it belongs to uid {uid}: expected the supervisor's ({supervisor}) or root's"))
+        }
+        (_, mode) if mode & 0o022 != 0 => Err(format!("others than its owner can write to it (mode {mode:04o})")),
+        _ => Ok(()),
+    }
 }
 
 /// Proves that the supervisor can read the worker's script, as Storm's own launcher does.
