@@ -1,0 +1,1 @@
+//! One pass from the tar of a layer to squashfs.
