@@ -146,6 +146,7 @@ mod exhausted;
 mod fsmount;
 mod host;
 mod host_files;
+mod image_file;
 pub mod kernel;
 mod launch;
 pub mod layer;

@@ -177,6 +177,8 @@ fn entered(job: &ExecJob, line: &Line, undo: &mut Undo) -> Result<Started> {
         created_unix_ns,
         started_boot_ns: record.started_boot_ns,
         timeout: spec.timeout,
+        // Not the worker's: an exec'd program may be anything.
+        stop_signal: libc::SIGTERM,
         on_exit: OnExit::Keep,
         prepared,
         child,

@@ -115,6 +115,7 @@ pub(super) struct Watched {
     pub(super) started_boot_ns: u64,
     /// How long it may run.
     pub(super) timeout: Option<Duration>,
+    pub(super) stop_signal: i32,
     pub(super) on_exit: OnExit,
     pub(super) prepared: Prepared,
     pub(super) child: Cloned,
@@ -237,7 +238,7 @@ impl Watched {
         Terms {
             deadline: limit.filter(|_| runs).map(|limit| self.started_boot_ns.saturating_add(limit)),
             timeout: limit.filter(|_| !runs),
-            stop_signal: Signal::TERM,
+            stop_signal: u8::try_from(self.stop_signal).ok().and_then(Signal::new).unwrap_or(Signal::TERM),
             grace_ms: monitor::DEFAULT_GRACE_MS,
         }
     }

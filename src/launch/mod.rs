@@ -346,6 +346,7 @@ fn steps(job: &Job, line: &Line, undo: &mut Undo) -> Result<Started> {
         created_unix_ns,
         started_boot_ns: record.started_boot_ns,
         timeout: spec.timeout,
+        stop_signal: spec.stop_signal,
         on_exit: spec.on_exit,
         prepared,
         child,

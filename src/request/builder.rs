@@ -105,6 +105,7 @@ pub struct Builder {
     pid_file: Option<AbsolutePath>,
     exit_file: Option<AbsolutePath>,
     timeout: Option<Duration>,
+    stop_signal: i32,
     seccomp: Seccomp,
     apparmor: AppArmor,
     selinux: Selinux,
@@ -145,6 +146,7 @@ impl Builder {
             pid_file: None,
             exit_file: None,
             timeout: None,
+            stop_signal: libc::SIGTERM,
             seccomp: Seccomp::Default,
             apparmor: AppArmor::Default,
             selinux: Selinux::Default,
@@ -324,6 +326,13 @@ impl Builder {
         self
     }
 
+    /// The signal that asks the worker to end: 1 to 64, SIGTERM unless said otherwise. Field
+    /// `stop_signal`.
+    pub fn stop_signal(mut self, signal: i32) -> Builder {
+        self.stop_signal = signal;
+        self
+    }
+
     /// The system calls that the worker may make; [`Seccomp::Default`] otherwise. Field `seccomp`.
     pub fn seccomp(mut self, seccomp: Seccomp) -> Builder {
         self.seccomp = seccomp;
@@ -447,6 +456,7 @@ impl Builder {
             limits: &self.limits,
             files: [self.pid_file.as_ref(), self.exit_file.as_ref()],
             timeout: self.timeout,
+            stop_signal: self.stop_signal,
             seccomp: &self.seccomp,
             apparmor: &self.apparmor,
             selinux: &self.selinux,
@@ -480,6 +490,7 @@ impl Builder {
             pid_file: self.pid_file,
             exit_file: self.exit_file,
             timeout: self.timeout,
+            stop_signal: self.stop_signal,
             seccomp: self.seccomp,
             apparmor: self.apparmor,
             selinux: self.selinux,

@@ -79,6 +79,7 @@ pub(crate) struct Rules<'a> {
     /// Pid file and exit file.
     pub(crate) files: [Option<&'a AbsolutePath>; 2],
     pub(crate) timeout: Option<Duration>,
+    pub(crate) stop_signal: i32,
     pub(crate) seccomp: &'a Seccomp,
     pub(crate) apparmor: &'a AppArmor,
     pub(crate) selinux: &'a Selinux,
@@ -100,6 +101,7 @@ impl<'a> Rules<'a> {
             limits: &fields.limits,
             files: [fields.pid_file.as_ref(), fields.exit_file.as_ref()],
             timeout: fields.timeout,
+            stop_signal: fields.stop_signal,
             seccomp: &fields.seccomp,
             apparmor: &fields.apparmor,
             selinux: &fields.selinux,
@@ -136,6 +138,9 @@ impl<'a> Rules<'a> {
             found.add("exit_file", "it is the pid file");
         }
         found.timeout(self.timeout);
+        if !(1..=64).contains(&self.stop_signal) {
+            found.add("stop_signal", format!("{} is no signal: expected 1 to 64", self.stop_signal));
+        }
         found.seccomp(self.seccomp);
         // AppArmor and SELinux exclude each other (LSM_FLAG_EXCLUSIVE): one of the two could never
         // be applied.

@@ -191,6 +191,10 @@ pub struct Fields {
     pub exit_file: Option<AbsolutePath>,
     /// How long the workload may run.
     pub timeout: Option<Duration>,
+    /// The signal that asks the worker to end: where it is stopped without another one, and when
+    /// its time is over. 1 to 64; SIGTERM where absent.
+    #[serde(default = "sigterm", skip_serializing_if = "is_sigterm")]
+    pub stop_signal: i32,
     /// The system calls that the worker may make.
     pub seccomp: Seccomp,
     /// The AppArmor profile that the worker runs under.
@@ -218,6 +222,15 @@ pub struct Fields {
     /// Where the worker's output goes; to the launch's own streams where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Log>,
+}
+
+fn sigterm() -> i32 {
+    libc::SIGTERM
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_sigterm(signal: &i32) -> bool {
+    *signal == libc::SIGTERM
 }
 
 /// A request that keeps all rules. The fields can be read and not written, so it stays what was

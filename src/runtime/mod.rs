@@ -17,9 +17,10 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exhausted::{AtLimit, Limit};
 use crate::host::monotonic_ns;
 use crate::host_files::check_streams;
+use crate::image_file;
 use crate::launch;
 use crate::launch::{ExecJob, Goal, Job, Order, progress, wire};
-use crate::layer::{check_layers, without_repeats};
+use crate::layer::{LayerStore, check_layers, without_repeats};
 use crate::lsm::{self, Confinement};
 use crate::opened::{HostFiles, OpenedSpec};
 use crate::plan::Plan;
@@ -250,6 +251,25 @@ impl Squall {
             Launcher::Direct => carry_out_directly(order),
             Launcher::Spawner(spawner) => carry_out_by(spawner, &order),
         }
+    }
+
+    /// What files of the spec's image hold, by their absolute paths in it, as its worker would see
+    /// them: up to 1 MiB of each, `None` for one that is missing or no regular file. For what has to
+    /// be known of an image before a launch, its users by name for example. Symbolic links stay
+    /// inside the image. The image is mounted in a child process for it (some 3 ms, the layers
+    /// attached for the launch that follows); nothing of that is left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for layers that are none, or that may not be mounted;
+    /// [`ErrorKind::Privilege`]; [`ErrorKind::Phase`] when this program has threads;
+    /// [`ErrorKind::TimedOut`] after 25 seconds.
+    pub fn image_files(&self, spec: &LaunchSpec, paths: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
+        privilege::check(spec.network)?;
+        let layers = check_layers(spec)?;
+        self.settings.check_image_roots(spec, &layers)?;
+        self.settings.run_root.prepare()?;
+        let store = LayerStore::new(self.settings.run_root.layers(), self.settings.keep_layers);
+        image_file::read_all(&store, &without_repeats(layers), paths)
     }
 
     /// Dry run of [`Squall::launch`]: what it would do with this spec. Touches nothing, and needs

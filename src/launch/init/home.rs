@@ -1,22 +1,13 @@
 //! The worker's HOME, from the image's own user database.
 //!
-//! Runs in init, which is root still, on an image that nobody trusts: the file is opened below the
-//! root by descriptor, on the root's own file system, so that no link of the image leads to what a
-//! caller has bound there and its worker may not read; and it is read to a bound.
+//! Runs in init, which is root still.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, OFlags, ResolveFlags, fstat};
-
+use crate::image_file;
 use crate::request::{AbsolutePath, Home, LaunchSpec};
-use crate::root::target::open_in_root;
 
 const PASSWD: &str = "/etc/passwd";
-
-/// Most bytes that are looked at: ten thousand users.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// `HOME=…`, if the spec wants one and its environment has none. An image without a user database
 /// is nothing unusual.
@@ -25,22 +16,9 @@ pub(in crate::launch) fn variable(root: BorrowedFd<'_>, spec: &LaunchSpec) -> Op
     if spec.env.get("HOME").is_some() {
         return None;
     }
-    let text = passwd(root).unwrap_or_default();
+    let text = image_file::read(root, PASSWD).unwrap_or_default();
     let home = home_of(spec.user.uid(), &text).unwrap_or_else(|| otherwise.clone());
     Some(format!("HOME={home}"))
-}
-
-/// What the image's file holds; nothing where it is missing or no regular file.
-fn passwd(root: BorrowedFd<'_>) -> Option<Vec<u8>> {
-    // Not to wait for the writer of a FIFO, nor to take a terminal.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = open_in_root(root, PASSWD, flags, ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV).ok()?;
-    if FileType::from_raw_mode(fstat(&file).ok()?.st_mode) != FileType::RegularFile {
-        return None;
-    }
-    let mut text = Vec::new();
-    File::from(file).take(MAX_BYTES).read_to_end(&mut text).ok()?;
-    Some(text)
 }
 
 /// The sixth field of the first line with this uid (passwd(5)), where it is an absolute path.

@@ -129,6 +129,13 @@ impl LaunchRecord {
         self.spec.pointer("/user/uid")?.as_u64()?.try_into().ok()
     }
 
+    /// The signal that asks the worker to end, by the spec; SIGTERM where that says none.
+    #[must_use]
+    pub fn stop_signal(&self) -> i32 {
+        let said = self.spec.get("stop_signal").and_then(serde_json::Value::as_i64);
+        said.and_then(|signal| signal.try_into().ok()).unwrap_or(libc::SIGTERM)
+    }
+
     /// The image by its content: the chain id of OCI's image specification over the layers'
     /// digests, where every layer's file is named by its digest, as in Storm's image store. Nothing
     /// otherwise: hashing the files would cost more than the launch.
