@@ -1,7 +1,14 @@
 //! Where images come from and where they go: skopeo's transports.
 
 mod access;
+mod contents;
+mod dir;
+mod docker_archive;
+mod layout;
 mod name;
+mod output;
+mod registry;
+mod resolve;
 
 use std::io::Read;
 

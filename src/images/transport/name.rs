@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::{Access, Sink, Source};
 use crate::digest::Digest;
-use crate::error::{Cause, Error, Result, Step};
+use crate::error::Result;
 use crate::reference::Reference;
 
 /// Where an image is, or is to go.
@@ -81,8 +81,24 @@ impl Transport {
     /// # Errors
     /// `NotFound` and `System` where there is none, `Invalid` where it is not what the name says.
     pub fn source(&self, access: &Access, spool: &Path) -> Result<Box<dyn Source>> {
-        let _ = (access, spool);
-        Err(Error::new(Step::Request, self, Cause::Unsupported("reading with this transport".to_owned())))
+        let name = self.to_string();
+        Ok(match self {
+            Transport::Registry(_) => {
+                return Err(crate::Error::new(
+                    crate::Step::Request,
+                    name,
+                    crate::Cause::Unsupported(format!("registries, with {access:?}")),
+                ));
+            }
+            Transport::DockerArchive { path, image } => {
+                Box::new(super::docker_archive::Archive::open(name, path, image, spool)?)
+            }
+            Transport::Oci { path, image } => Box::new(super::layout::Layout::directory(name, path, image)?),
+            Transport::OciArchive { path, image } => {
+                Box::new(super::layout::Layout::archive(name, path, image, spool)?)
+            }
+            Transport::Dir(path) => Box::new(super::dir::Directory::open(name, path)?),
+        })
     }
 
     /// Opens the place that an image is written to.
@@ -90,8 +106,24 @@ impl Transport {
     /// # Errors
     /// `Invalid` where the name does not say all that it must, or something else is there.
     pub fn sink(&self, access: &Access) -> Result<Box<dyn Sink>> {
-        let _ = access;
-        Err(Error::new(Step::Request, self, Cause::Unsupported("writing with this transport".to_owned())))
+        let name = self.to_string();
+        Ok(match self {
+            Transport::Registry(_) => {
+                return Err(crate::Error::new(
+                    crate::Step::Request,
+                    name,
+                    crate::Cause::Unsupported(format!("registries, with {access:?}")),
+                ));
+            }
+            Transport::DockerArchive { path, image } => {
+                Box::new(super::docker_archive::ArchiveSink::create(name, path, image)?)
+            }
+            Transport::Oci { path, image } => Box::new(super::layout::LayoutSink::create(name, path, image)?),
+            Transport::OciArchive { path, image } => {
+                Box::new(super::layout::LayoutArchiveSink::create(name, path, image)?)
+            }
+            Transport::Dir(path) => Box::new(super::dir::DirectorySink::create(name, path)?),
+        })
     }
 }
 
