@@ -1,10 +1,23 @@
 //! Where images come from and where they go: skopeo's transports.
 
+mod access;
+mod contents;
+mod dir;
+mod docker_archive;
+mod layout;
+mod name;
+mod output;
+mod registry;
+mod resolve;
+
 use std::io::Read;
 
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::manifest::{Blob, Manifest, Platform};
+
+pub use access::{Access, Credentials};
+pub use name::{ArchiveImage, ArchivePath, LayoutImage, Transport};
 
 /// Somewhere that an image can be read from.
 ///
