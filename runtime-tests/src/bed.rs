@@ -117,7 +117,8 @@ impl Bed {
         let file = File::create_new(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut writer = Writer::new(file, options).expect("the options are right");
         write(&mut writer);
-        writer.finish().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let (file, summary) = writer.finish().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        file.set_len(summary.bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         text(&path)
     }
 

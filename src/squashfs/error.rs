@@ -104,6 +104,9 @@ pub enum Fault {
     /// Something other than a directory is to be the root.
     #[error("the root can only be a directory")]
     Root,
+    /// There is no entry at the path.
+    #[error("there is no such entry")]
+    Missing,
     /// The entry to link to does not exist.
     #[error("no entry {0:?} to link to")]
     LinkTargetMissing(PathBuf),

@@ -8,18 +8,19 @@
 //! No privilege is needed.
 //!
 //! Content goes to the output as it comes, block by block, so memory grows with the number of
-//! entries (and 4 bytes per block of content), not with their size. What describes the entries is
+//! entries (and 4 bytes per block of content), not with their size. [`Options::threads`] compress it. What describes the entries is
 //! written by [`Writer::finish`], because an entry may still be replaced or linked to by a later
 //! one. The superblock is written last: an unfinished image starts with zeros and no kernel mounts
 //! it.
 //!
 //! The same calls with the same [`Options`] give the same bytes: nothing is taken from the clock,
-//! the machine or a hash order.
+//! the machine, a hash order or the number of threads.
 //!
 //! | in the image | chosen here | why |
 //! |---|---|---|
 //! | fragments | none | tails of files would have to be collected over many files; costs at most one block lookup more per file |
 //! | blocks of zeros | not stored | sparse files stay sparse |
+//! | files with the same content | stored once | image layers are full of them |
 //! | export table | always | lets overlayfs identify a file of the lower layer by handle; 8 bytes per inode |
 //! | extended inodes | only where the basic form cannot say it | smaller tables |
 //!
@@ -43,7 +44,10 @@
 //! ```
 
 mod attributes;
+mod batch;
 mod compress;
+mod content;
+mod crew;
 mod directory;
 mod entry_path;
 mod error;
@@ -61,4 +65,4 @@ mod xattrs;
 pub use attributes::{Attributes, DeviceKind};
 pub use compress::{Compress, CompressorId, Stored};
 pub use error::{Fault, Object, SquashfsError};
-pub use writer::{Options, Summary, Writer};
+pub use writer::{Options, Present, Summary, Writer};

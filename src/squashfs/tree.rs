@@ -9,6 +9,7 @@ use std::path::Path;
 use super::attributes::{Checked, DeviceKind};
 use super::entry_path::EntryPath;
 use super::error::Fault;
+use super::xattrs::XattrSet;
 
 /// A node's place in the tree's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +84,19 @@ impl Tree {
         }
     }
 
+    /// Where the content of a file is; nothing for other nodes.
+    pub(super) fn file(&self, id: NodeId) -> Option<&FileData> {
+        match &self.node(id).content {
+            Content::File(data) => Some(data),
+            _ => None,
+        }
+    }
+
+    /// Says where the content of a file is, once it is written.
+    pub(super) fn set_file(&mut self, id: NodeId, data: FileData) {
+        self.nodes[id.0].content = Content::File(data);
+    }
+
     /// Whether something other than a directory may get this path. Changes nothing.
     pub(super) fn check_place(&self, path: &EntryPath<'_>) -> Result<(), Fault> {
         let (_, parents) = path.names().split_last().ok_or(Fault::Root)?;
@@ -101,17 +115,20 @@ impl Tree {
     pub(super) fn insert_directory(&mut self, path: &EntryPath<'_>, attributes: Checked) -> Result<(), Fault> {
         match self.find(path) {
             Some(id) if self.names(id).is_some() => self.nodes[id.0].attributes = attributes,
-            _ => self.insert(path, Node { attributes, content: Content::Directory(Names::new()) })?,
+            _ => {
+                self.insert(path, Node { attributes, content: Content::Directory(Names::new()) })?;
+            }
         }
         Ok(())
     }
 
     /// Puts a node at a path, making missing parents. What is there, even a whole directory, is
     /// replaced.
-    pub(super) fn insert(&mut self, path: &EntryPath<'_>, node: Node) -> Result<(), Fault> {
+    pub(super) fn insert(&mut self, path: &EntryPath<'_>, node: Node) -> Result<NodeId, Fault> {
         self.check_place(path)?;
         let id = self.push(node);
-        self.name(path, id)
+        self.name(path, id)?;
+        Ok(id)
     }
 
     /// Gives the node at `existing` another name. `shown` is that path for messages.
@@ -141,13 +158,21 @@ impl Tree {
         Ok(())
     }
 
-    fn find(&self, path: &EntryPath<'_>) -> Option<NodeId> {
+    /// The node at a path; no symlink is followed.
+    pub(super) fn find(&self, path: &EntryPath<'_>) -> Option<NodeId> {
         path.names().iter().try_fold(ROOT, |at, name| self.names(at)?.get(*name).copied())
     }
 
     /// The names of the directory at the first `depth` names of `path`, which is node `id`.
     fn directory(&self, id: NodeId, path: &EntryPath<'_>, depth: usize) -> Result<&Names, Fault> {
         self.names(id).ok_or_else(|| Fault::NotDirectory(path.prefix(depth)))
+    }
+
+    /// Gives a node one more extended attribute.
+    pub(super) fn set_xattr(&mut self, id: NodeId, name: &[u8], value: &[u8]) -> Result<(), Fault> {
+        let set = &mut self.nodes[id.0].attributes.xattrs;
+        *set = Some(XattrSet::with(set.as_ref(), name, value)?);
+        Ok(())
     }
 
     fn directory_mut(&mut self, id: NodeId, path: &EntryPath<'_>, depth: usize) -> Result<&mut Names, Fault> {

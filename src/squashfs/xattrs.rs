@@ -42,6 +42,31 @@ impl XattrSet {
         Ok((set.count > 0).then_some(set))
     }
 
+    /// The attributes of a set, if there is one, and one more; it replaces one of its name.
+    pub(super) fn with(set: Option<&XattrSet>, name: &[u8], value: &[u8]) -> Result<XattrSet, Fault> {
+        let mut xattrs = set.map_or_else(Vec::new, XattrSet::decode);
+        xattrs.retain(|(present, _)| present != name);
+        xattrs.push((name.to_vec(), value.to_vec()));
+        Ok(XattrSet::encode(&xattrs)?.unwrap_or(XattrSet { bytes: Vec::new(), count: 0, listed: 0 }))
+    }
+
+    /// The names and values that it was made of.
+    fn decode(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rest = self.bytes.as_slice();
+        let mut take = |length: usize| rest.split_off(..length).unwrap_or_default();
+        let mut xattrs = Vec::new();
+        for _ in 0..self.count {
+            let code = number(take(2));
+            let length = number(take(2));
+            let prefix =
+                PREFIXES.iter().find(|(_, known)| usize::from(*known) == code).map_or(&b""[..], |(text, _)| text);
+            let name = [prefix, take(length)].concat();
+            let length = number(take(4));
+            xattrs.push((name, take(length).to_vec()));
+        }
+        xattrs
+    }
+
     fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
         let (code, rest) = split_prefix(name).ok_or_else(|| Fault::XattrPrefix(shown(name)))?;
         if rest.is_empty() || name.len() > NAME_LENGTH || name.contains(&0) {
@@ -61,6 +86,10 @@ impl XattrSet {
         self.listed = self.listed.saturating_add((name.len() + 1 + value.len()) as u32);
         Ok(())
     }
+}
+
+fn number(bytes: &[u8]) -> usize {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
 }
 
 fn split_prefix(name: &[u8]) -> Option<(u16, &[u8])> {
@@ -176,6 +205,16 @@ mod tests {
         ] {
             assert_eq!(format!("{:?}", set(&xattrs).unwrap_err()), fault);
         }
+    }
+
+    #[test]
+    fn one_more_attribute_is_added_or_replaces_its_like() {
+        let given: [(&str, &[u8]); 3] = [("user.b", b"2"), ("security.capability", b"\x01"), ("trusted.c", b"")];
+        let two = set(&given[..2]).unwrap().unwrap();
+        assert_eq!(XattrSet::with(Some(&two), b"trusted.c", b"").unwrap(), set(&given).unwrap().unwrap());
+        assert_eq!(XattrSet::with(Some(&two), b"user.b", b"2").unwrap(), two);
+        assert_eq!(XattrSet::with(None, b"user.b", b"2").unwrap(), set(&given[..1]).unwrap().unwrap());
+        assert!(matches!(XattrSet::with(Some(&two), b"x", b""), Err(Fault::XattrPrefix(_))));
     }
 
     #[test]

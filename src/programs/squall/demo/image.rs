@@ -38,6 +38,7 @@ impl Image {
             let mut writer = Writer::new(file, Options::default()).map_err(|error| unwritten(&error))?;
             write(&mut writer).map_err(|error| unwritten(&error))?;
             let (mut file, summary) = writer.finish().map_err(|error| unwritten(&error))?;
+            file.set_len(summary.bytes).at(Stage::Request, "image", "ftruncate")?;
             file.seek(SeekFrom::Start(0)).at(Stage::Request, "image", "lseek")?;
             image.bytes.push(summary.bytes);
             image.layers.push(file.into());
