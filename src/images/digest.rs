@@ -90,6 +90,15 @@ impl From<Digest> for String {
     }
 }
 
+/// Digest and length of some bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Their sha256.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+}
+
 /// A reader that computes digest and length of what passes through it.
 #[derive(Debug)]
 pub struct Hashing<R> {

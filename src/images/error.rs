@@ -72,6 +72,12 @@ impl Error {
         Error::new(step, object, Cause::Invalid(reason.into()))
     }
 
+    /// The same error about an object of the caller's: the blob that was read, say.
+    #[must_use]
+    pub fn about(self, object: impl fmt::Display) -> Error {
+        Error { object: object.to_string(), ..self }
+    }
+
     /// Where it failed.
     #[must_use]
     pub fn step(&self) -> Step {

@@ -13,14 +13,23 @@
 //! | [`manifest`] | manifests, indexes and configs as documents, bounded |
 //! | [`convert`] | one pass from a layer's tar to squashfs |
 //! | [`transport`] | where images come from and go to: `docker://`, `docker-archive:`, `oci:`, `oci-archive:`, `dir:` |
+//! | [`mod@pull`] | from a transport to the store |
+//! | [`run_config`], [`user`] | how an image runs, and as whom |
+//! | [`assemble`] | images of directories and archives |
+//! | [`mod@copy`] | from one store to another |
 //! | [`store`] | the local store, exactly as Apache Storm reads it |
 
+pub mod assemble;
 pub mod convert;
+pub mod copy;
 pub mod digest;
 mod error;
 pub mod manifest;
+pub mod pull;
 pub mod reference;
+pub mod run_config;
 pub mod store;
 pub mod transport;
+pub mod user;
 
 pub use error::{Cause, Error, ErrorKind, Result, Step};

@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
+use serde_json::json;
 
-use crate::digest::Digest;
+use crate::digest::{Content, Digest};
 use crate::error::{Cause, Error, Result, Step};
 
 /// The largest manifest or index that is read, in bytes: what registries accept (4 MiB in the
@@ -137,6 +138,23 @@ impl Manifest {
         let said = document.media_type().as_ref().map(ToString::to_string);
         let media_type = said.unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
         Ok(Manifest { bytes: bytes.to_vec(), media_type, config, layers })
+    }
+
+    /// A manifest that Storm's plugin takes: Docker's media types, gzip for every layer. The same
+    /// bytes for the same image.
+    ///
+    /// # Errors
+    /// `Limit` for too many layers.
+    pub fn for_storm(config: Content, layers: &[Content]) -> Result<Manifest> {
+        let blob = |content: &Content, media_type: &str| json!({ "mediaType": media_type, "size": content.size, "digest": content.digest });
+        // Keys come sorted.
+        let document = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::DOCKER_MANIFEST,
+            "config": blob(&config, media_type::DOCKER_CONFIG),
+            "layers": layers.iter().map(|layer| blob(layer, media_type::DOCKER_LAYER)).collect::<Vec<_>>(),
+        });
+        Manifest::parse(document.to_string().as_bytes(), "manifest")
     }
 
     /// The image's name by content.

@@ -116,7 +116,9 @@ fn rust_files(directory: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
             let is_other = entry.file_name() == Some("programs".as_ref()) || entry.join("Cargo.toml").exists();
-            files.extend((!is_other).then(|| rust_files(&entry)).unwrap_or_default());
+            if !is_other {
+                files.extend(rust_files(&entry));
+            }
         } else if entry.extension() == Some("rs".as_ref()) {
             files.push(entry);
         }

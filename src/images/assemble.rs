@@ -1,0 +1,119 @@
+//! Images without a registry: of directories and tar archives.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::convert::{self, ConvertOptions, DirectoryOptions, DirectoryTar};
+use crate::digest::{Content, Digest};
+use crate::error::{Error, Result, Step};
+use crate::manifest::{Manifest, Platform};
+use crate::store::documents::{LayerDescription, SCHEMA_VERSION};
+use crate::store::new_file::NewFile;
+use crate::store::{Store, content_of, layout, tags};
+
+/// How an image is built.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// Of what its layers are made, base first: directories and tar archives, compressed or not.
+    pub layers: Vec<PathBuf>,
+    /// The part `config` of the image's config, in OCI's words: `{"Env": ["A=1"]}`.
+    pub config: Value,
+    /// What it runs on.
+    pub platform: Platform,
+    /// How layers become squashfs.
+    pub convert: ConvertOptions,
+    /// Its names.
+    pub tags: Vec<String>,
+}
+
+/// A layer that was built.
+#[derive(Debug, Clone)]
+pub struct BuiltLayer {
+    /// Of what.
+    pub path: PathBuf,
+    /// Its name: the digest of the archive. A directory's is that of the tar that it would be.
+    pub digest: Digest,
+    /// Bytes of the squashfs file.
+    pub squashfs_size: u64,
+    /// What of it could not be kept as it was.
+    pub notes: Vec<String>,
+    diff_id: Digest,
+    blob_size: u64,
+}
+
+/// Makes an image and stores it. The same content gives the same image: there is no time in it but
+/// those of the files.
+///
+/// # Errors
+/// `Invalid` and `Limit` for what cannot be a layer or a config, `System`. Layers that were complete
+/// by then stay in the store.
+pub fn build(store: &Store, options: &BuildOptions) -> Result<(Digest, Vec<BuiltLayer>)> {
+    for tag in &options.tags {
+        tags::check(tag).map_err(|reason| Error::invalid(Step::Request, "tag", reason))?;
+    }
+    if options.layers.is_empty() {
+        return Err(Error::invalid(Step::Request, "image", "it needs a layer"));
+    }
+    let layers = options.layers.iter().map(|path| layer(store, path, &options.convert)).collect::<Result<Vec<_>>>()?;
+    let config = config(options, &layers);
+    let blobs: Vec<Content> =
+        layers.iter().map(|layer| Content { digest: layer.digest, size: layer.blob_size }).collect();
+    let manifest = Manifest::for_storm(Content { digest: Digest::of(&config), size: config.len() as u64 }, &blobs)?;
+    let top = store.directory();
+    let changing = store.change()?;
+    NewFile::with(top, &config)?.replace(&layout::config(top, &Digest::of(&config)))?;
+    let digest = manifest.digest();
+    NewFile::with(top, &manifest.bytes)?.replace(&layout::manifest(top, &digest))?;
+    changing.tags(|tags| {
+        options.tags.iter().for_each(|tag| drop(tags.assign(tag, &digest.hex())));
+        Ok(())
+    })?;
+    Ok((digest, layers))
+}
+
+fn layer(store: &Store, path: &Path, options: &ConvertOptions) -> Result<BuiltLayer> {
+    let failed = |call| move |error| Error::system(Step::Convert, path.display(), call, error);
+    let metadata = std::fs::metadata(path).map_err(failed("stat"))?;
+    let content: Box<dyn Read> = match metadata.is_dir() {
+        true => Box::new(DirectoryTar::new(path, DirectoryOptions::default())?),
+        false => Box::new(File::open(path).map_err(failed("open"))?),
+    };
+    let new = NewFile::create(store.directory())?;
+    let (_, converted) = convert::convert(content, options, &new.file).map_err(|error| error.about(path.display()))?;
+    new.file.set_len(converted.squashfs_size).map_err(failed("ftruncate"))?;
+    let digest = converted.blob_digest;
+    let description = LayerDescription {
+        schema_version: SCHEMA_VERSION,
+        squashfs: content_of(&new.file).map_err(failed("read"))?,
+        blob: Content { digest, size: converted.blob_size },
+        diff_id: Some(converted.diff_id),
+        writer: Some(options.writer()),
+        notes: converted.notes.iter().map(ToString::to_string).collect(),
+    };
+    store.place_layer(new, &description)?;
+    Ok(BuiltLayer {
+        path: path.to_owned(),
+        digest,
+        squashfs_size: description.squashfs.size,
+        notes: description.notes,
+        diff_id: converted.diff_id,
+        blob_size: converted.blob_size,
+    })
+}
+
+fn config(options: &BuildOptions, layers: &[BuiltLayer]) -> Vec<u8> {
+    let mut config = json!({
+        "architecture": options.platform.architecture,
+        "config": options.config,
+        "os": options.platform.os,
+        "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>() },
+    });
+    if let Some(variant) = &options.platform.variant {
+        config["variant"] = json!(variant);
+    }
+    // Keys come sorted: the same bytes for the same image.
+    config.to_string().into_bytes()
+}
