@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::attach::Attach;
 use crate::events::Events;
 use crate::exec::Exec;
+use crate::image::{Image, Policy, StoreFlag};
 use crate::metrics::Metrics;
 use crate::seccomp::Seccomp;
 use crate::stats::Stats;
@@ -73,6 +74,8 @@ pub enum Command {
     Top(Top),
     /// Print or serve the resource usage of all containers as OpenMetrics text
     Metrics(Metrics),
+    /// Manage images
+    Image(Box<Image>),
     /// List the layers that are mounted or in use
     Layers(Layers),
     /// Remove what a crash left behind, and unmount unused layers
@@ -103,8 +106,10 @@ pub const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --layer and --spec the first argument is the one layer file, and the program is /bin/sh unless another \
-                        one follows. Options stand before it: what follows belongs to the program."
+    after_help = "Without --layer and --spec the first argument is an image of the store, or a file of one layer (a path, or a name that \
+                        ends with .sqsh). An image is pulled if the store does not have it; its entry point, command, environment, user, \
+                        working directory and stop signal hold unless flags say otherwise, and each of its volumes is a tmpfs. The program of a \
+                        single file is /bin/sh unless another one follows. Options stand before the image: what follows belongs to the program."
 )]
 pub struct Run {
     /// Layer file (squashfs or EROFS), base first. Repeatable
@@ -122,6 +127,18 @@ pub struct Run {
         "mounts", "writable", "memory", "memory_swap", "oom_group", "cpus", "cpuset_cpus", "cpuset_mems", "pids_limit", "cgroup_parent", "cgroup_manager", "hostname", "network",
         "pidfile"])]
     pub spec: Option<PathBuf>,
+    #[command(flatten)]
+    pub store: StoreFlag,
+    /// When to pull the image
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "missing")]
+    pub pull: Policy,
+    /// Program in place of the image's entry point: a word, or a JSON array; '' for none
+    #[arg(long, value_name = "COMMAND", conflicts_with = "spec")]
+    pub entrypoint: Option<String>,
+    /// Read environment variables from a file: one NAME=value a line, # begins a comment line.
+    /// Repeatable
+    #[arg(long, value_name = "FILE", conflicts_with = "spec")]
+    pub env_file: Vec<PathBuf>,
     /// Keep standard input open (always so in the foreground)
     #[arg(short, long, conflicts_with = "detach")]
     pub interactive: bool,
@@ -147,8 +164,8 @@ pub struct Run {
     /// Working directory inside the container
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
-    /// Username or UID (format: <name|uid>[:gid]); auto: a uid of its own, from --own-users
-    /// [default: the caller's, for root auto]
+    /// Username or UID (format: <name|uid>[:gid]), of an image its own, otherwise the host's; auto:
+    /// a uid of its own, from --own-users [default: the image's, or the caller's, for root auto]
     #[arg(short, long, value_name = "NAME|UID[:GID]|auto")]
     pub user: Option<String>,
     /// Range of uids for --user auto; one is taken as long as its container or a host path that it
@@ -223,7 +240,11 @@ pub struct Run {
     /// Maximum time in seconds the worker may run
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     pub timeout: Option<String>,
-    /// IMAGE.sqsh (unless --layer is given), command and arguments
+    /// Signal that asks the worker to end, for `squall stop` and --timeout [default: the image's,
+    /// or TERM]
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Image (unless --layer is given), command and arguments
     #[arg(value_name = "ARGV", trailing_var_arg = true)]
     pub rest: Vec<OsString>,
 }
@@ -335,9 +356,9 @@ pub struct Stop {
     /// Seconds to wait before the kill
     #[arg(short, long, value_name = "S", default_value = "10", allow_hyphen_values = true)]
     pub time: String,
-    /// Signal to send
-    #[arg(short, long, default_value = "TERM")]
-    pub signal: String,
+    /// Signal to send [default: the container's own, from --stop-signal or its image]
+    #[arg(short, long)]
+    pub signal: Option<String>,
     /// Container names
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,

@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use squall::record::ExitRecord;
+use squall::record::{ExitRecord, LaunchRecord};
 use squall::request::values;
 use squall::{
-    Container, Ended, Error, ErrorKind, ExecEnd, ExecSession, Lost, Phase, Problem, Result, Squall, Stage, Trim,
+    Container, Ended, Error, ErrorKind, ExecEnd, ExecSession, Lost, Phase, Result, Squall, Stage, Trim,
     serve_standard_input,
 };
 
 use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop, Update};
-use crate::{attach, events, exec, logs, metrics, print, relay, request, resources, run_and_plan, seccomp, stats, top};
+use crate::{
+    attach, events, exec, image, logs, metrics, print, relay, request, resources, run_and_plan, seccomp, signals,
+    stats, top,
+};
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(40);
@@ -59,6 +62,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Top(arguments) => top::run(&squall, &arguments),
         Command::Metrics(arguments) => metrics::run(squall, &arguments),
         Command::Events(arguments) => events::run(&squall, &arguments),
+        Command::Image(arguments) => Ok(image::run(&arguments)),
         Command::Layers(arguments) => layers(&squall, &arguments),
         Command::Reap(arguments) => reap(&squall, &arguments),
         Command::Demo(arguments) => demo(&arguments),
@@ -366,12 +370,13 @@ pub fn not_launched(id: &str) -> Error {
 fn stop(squall: &Squall, arguments: &Stop) -> Result<i32> {
     let grace =
         values::seconds(&arguments.time).map_err(|bad| Error::invalid("command line", vec![bad.at("--time")]))?;
-    let signal = signal_number(&arguments.signal)?;
+    let named = arguments.signal.as_deref().map(signal_number).transpose()?;
+    let signal = |record: &LaunchRecord| named.unwrap_or_else(|| record.stop_signal());
     Ok(for_each(&arguments.ids, |id| {
         match find(squall, id)? {
             Found::There(Container::Created(created)) => drop(created.stop()?),
-            Found::There(Container::Running(running)) => drop(running.stop(signal, grace)?),
-            Found::There(Container::Paused(paused)) => drop(paused.stop(signal, grace)?),
+            Found::There(Container::Running(running)) => drop(running.stop(signal(running.record()), grace)?),
+            Found::There(Container::Paused(paused)) => drop(paused.stop(signal(paused.record()), grace)?),
             Found::There(Container::Exited(_) | Container::Lost(_)) | Found::Removed(_) => {}
             Found::There(_) => return Err(not_launched(id)),
         }
@@ -390,20 +395,8 @@ fn kill(squall: &Squall, arguments: &Kill) -> Result<i32> {
     }))
 }
 
-/// `TERM`, `SIGTERM`, `term` or `15`.
 fn signal_number(text: &str) -> Result<i32> {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
-    ];
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let number = NAMES.iter().position(|known| *known == name).map(|index| index as i32 + 1);
-    number.or_else(|| text.parse().ok().filter(|number| (1..=64).contains(number))).ok_or_else(|| {
-        let reason = format!("'{text}' is not a signal: expected a name such as TERM, or 1 to 64");
-        Error::invalid("command line", vec![Problem { field: "--signal".to_owned(), reason }])
-    })
+    signals::number(text).map_err(|bad| Error::invalid("command line", vec![bad.at("--signal")]))
 }
 
 fn remove(squall: &Squall, arguments: &Rm) -> Result<i32> {

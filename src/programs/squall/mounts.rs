@@ -3,9 +3,10 @@
 
 use squall::Problem;
 use squall::request::values::{self, TypedMount};
-use squall::request::{BadValue, Mount};
+use squall::request::{BadValue, Destination, Mount};
 
 use crate::args::Run;
+use crate::image::LaunchImage;
 
 /// The mounts of a command line.
 pub struct Mounts {
@@ -23,12 +24,21 @@ impl Mounts {
     /// On a command line the order of mounts means nothing, and flags of three kinds have none:
     /// docker and podman put a mount before those that lie below it, and two at one place are
     /// refused, because the first could never be seen.
-    pub fn of(run: &Run) -> Mounts {
+    ///
+    /// A volume of the image is a tmpfs, unless something is mounted there.
+    pub fn of(run: &Run, image: Option<&LaunchImage>) -> Mounts {
         let mut mounts = Mounts { mounts: Vec::new(), problems: Vec::new(), warnings: Vec::new() };
         mounts.read("--volume", &run.volumes, values::volume);
         mounts.read("--tmpfs", &run.tmpfs, values::tmpfs);
         mounts.read("--mount", &run.mounts, values::mount);
         mounts.refuse_doubles();
+        for volume in image.iter().flat_map(|image| image.config.volumes()) {
+            match values::tmpfs(volume) {
+                Ok(TypedMount { mount, .. }) if mounts.has(mount.destination()) => {}
+                Ok(TypedMount { mount, .. }) => mounts.mounts.push(("IMAGE: Volumes".to_owned(), mount)),
+                Err(bad) => mounts.problems.push(bad.at("IMAGE: Volumes")),
+            }
+        }
         mounts.mounts.sort_by_key(|(_, mount)| mount.destination().as_path().components().count());
         mounts
     }
@@ -45,6 +55,10 @@ impl Mounts {
                 Err(bad) => self.problems.push(bad.at(flag)),
             }
         }
+    }
+
+    fn has(&self, place: &Destination) -> bool {
+        self.mounts.iter().any(|(_, mount)| mount.destination() == place)
     }
 
     fn refuse_doubles(&mut self) {
@@ -68,7 +82,7 @@ mod tests {
     fn mounts(flags: &[&str]) -> Mounts {
         let words = ["squall", "run"].iter().chain(flags).chain(&["image"]);
         match Cli::try_parse_from(words).unwrap().command {
-            Command::Run(run) => Mounts::of(&run),
+            Command::Run(run) => Mounts::of(&run, None),
             _ => panic!("not run"),
         }
     }

@@ -12,9 +12,11 @@ use squall::request::{
 use squall::{DefaultLimits, Error, Problem, Result, Stage};
 
 use crate::args::{LimitFlags, Run, Update};
+use crate::image::LaunchImage;
 use crate::logs;
 use crate::mounts::Mounts;
 use crate::security::Security;
+use crate::signals;
 
 /// What programs are found by when the caller gives no PATH: Docker's and podman's default.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -45,6 +47,7 @@ pub const DOOR: Door<'static> = Door {
         ("pid_file", "--pidfile"),
         ("exit_file", "--exit-file"),
         ("timeout", "--timeout"),
+        ("stop_signal", "--stop-signal"),
         ("log.file", "--log-file"),
         ("log.max_bytes", "--log-opt max-size"),
         ("log.max_files", "--log-opt max-file"),
@@ -99,10 +102,10 @@ impl Names {
 }
 
 /// The launch that the command line asks for. Every problem is reported, each under its flag.
-pub fn launch_spec(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
+pub fn launch_spec(run: &Run, monitor_cgroup: Option<&str>, image: Option<&LaunchImage>) -> Result<Asked> {
     match &run.spec {
         Some(path) => from_storm(path, run),
-        None => from_flags(run, monitor_cgroup),
+        None => from_flags(run, monitor_cgroup, image),
     }
 }
 
@@ -147,15 +150,17 @@ fn from_storm(path: &Path, run: &Run) -> Result<Asked> {
     Ok(Asked { spec: LaunchSpec::try_from(fields)?, warnings, names: Names::Document, own_user: false })
 }
 
-fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
+fn from_flags(run: &Run, monitor_cgroup: Option<&str>, image: Option<&LaunchImage>) -> Result<Asked> {
     let mut flags = Flags::default();
     let id = run.name.clone().unwrap_or_else(random_id);
-    let (layers, args) = layers_and_args(run, &mut flags);
+    let (layers, args) = layers_and_args(run, image, &mut flags);
     let network = flags.value("--network", network(run.network.as_deref())).unwrap_or(Network::None);
     let mut builder = LaunchSpec::builder(&id)
         .layers(&layers)
         .args(args)
         .env([DEFAULT_PATH])
+        .env(image.iter().flat_map(|image| image.config.env.iter().flatten().cloned()))
+        .env(env_files(&run.env_file, &mut flags))
         .env(environment(&run.env, &mut flags))
         .network(network)
         .limits(limits(&run.limits.without_auto(), &mut flags));
@@ -170,14 +175,22 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>) -> Result<Asked> {
     if let Some(security) = flags.take("--security-opt", Security::of(&run.security_options)) {
         (builder, warnings) = security.apply(builder);
     }
-    let own_user = wants_own_user(run.user.as_deref());
-    if let Some(user) = flags.take("--user", user(run.user.as_deref(), own_user)) {
-        builder = builder.home(home((!own_user).then_some(&user))).user(user);
+    // That of an image is found in the image, when everything else is known.
+    let of_image = image.and_then(|image| image.user(run)).filter(|user| *user != AUTO);
+    let own_user = of_image.is_none() && wants_own_user(run.user.as_deref());
+    let of_host = run.user.as_deref().filter(|_| of_image.is_none());
+    if let Some(user) = flags.take("--user", user(of_host, own_user)) {
+        let is_hosts = !own_user && of_image.is_none();
+        builder = builder.home(home(is_hosts.then_some(&user))).user(user);
     }
-    if let Some(path) = &run.workdir {
+    if let Some(path) = workdir(run, image) {
         builder = builder.cwd(path);
     }
-    let Mounts { mounts, problems, warnings: of_mounts } = Mounts::of(run);
+    if let Some(signal) = stop_signal(run, image, &mut flags) {
+        builder = builder.stop_signal(signal);
+    }
+    let Mounts { mounts, problems, warnings: of_mounts } = Mounts::of(run, image);
+    warnings.extend(image.iter().flat_map(|image| image.config.not_used()));
     flags.0.extend(problems);
     warnings.extend(of_mounts);
     let names = Names::Flags { mounts: mounts.iter().map(|(flag, _)| flag.clone()).collect() };
@@ -281,22 +294,80 @@ impl Flags {
     }
 }
 
-/// With `--layer` everything else is the program; without, the first word is the one layer.
-fn layers_and_args(run: &Run, flags: &mut Flags) -> (Vec<AbsolutePath>, Vec<String>) {
+/// With `--layer` everything else is the program; without, the first word is the image or the one
+/// layer.
+fn layers_and_args(run: &Run, image: Option<&LaunchImage>, flags: &mut Flags) -> (Vec<AbsolutePath>, Vec<String>) {
     let mut layers = host_paths("--layer", run.layers.iter().map(PathBuf::as_path), flags);
     let mut rest = run.rest.as_slice();
+    let entrypoint = run.entrypoint.as_deref().and_then(|text| flags.value("--entrypoint", entrypoint(text)));
     if run.layers.is_empty() {
-        let Some((image, others)) = rest.split_first() else { return (layers, Vec::new()) };
-        layers = host_paths("--layer", [Path::new(image)], flags);
+        let Some((first, others)) = rest.split_first() else { return (layers, Vec::new()) };
         rest = match others.split_first() {
             Some((dashes, program)) if dashes == "--" => program,
             _ => others,
         };
-        if rest.is_empty() {
+        if let Some(image) = image {
+            layers = host_paths("IMAGE", image.layers.iter().map(PathBuf::as_path), flags);
+            let words = image.arguments(entrypoint.as_deref(), arguments(rest, flags));
+            if words.is_empty() {
+                flags.0.push(BadValue::new("the image names no program: give one").at("ARGV"));
+            }
+            return (layers, words);
+        }
+        layers = host_paths("--layer", [Path::new(first)], flags);
+        if rest.is_empty() && entrypoint.as_ref().is_none_or(Vec::is_empty) {
             return (layers, vec![DEFAULT_PROGRAM.to_owned()]);
         }
     }
-    (layers, arguments(rest, flags))
+    let mut words = entrypoint.unwrap_or_default();
+    words.extend(arguments(rest, flags));
+    (layers, words)
+}
+
+/// A word, or a JSON array of words, as podman has it.
+fn entrypoint(text: &str) -> std::result::Result<Vec<String>, BadValue> {
+    match text {
+        "" => Ok(Vec::new()),
+        text if text.starts_with('[') => serde_json::from_str(text)
+            .map_err(|error| BadValue::new(format!("'{text}' is not an array of words: {error}"))),
+        text => Ok(vec![text.to_owned()]),
+    }
+}
+
+/// The caller's, else the image's.
+fn workdir(run: &Run, image: Option<&LaunchImage>) -> Option<PathBuf> {
+    let of_image = || image?.config.working_dir.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from);
+    run.workdir.clone().or_else(of_image)
+}
+
+/// The caller's, else the image's.
+fn stop_signal(run: &Run, image: Option<&LaunchImage>, flags: &mut Flags) -> Option<i32> {
+    if let Some(text) = &run.stop_signal {
+        return flags.value("--stop-signal", signals::number(text));
+    }
+    let text = image?.config.stop_signal.as_ref().filter(|text| !text.is_empty())?;
+    flags.value("IMAGE: StopSignal", signals::number(text))
+}
+
+/// The largest file of variables that is read.
+const MAX_ENV_FILE: u64 = 1 << 20;
+
+/// The variables of files, in podman's form.
+fn env_files(paths: &[PathBuf], flags: &mut Flags) -> Vec<String> {
+    let mut variables = Vec::new();
+    for (index, path) in paths.iter().enumerate() {
+        let read = || {
+            let mut text = String::new();
+            let file = std::fs::File::open(path)?;
+            file.take(MAX_ENV_FILE).read_to_string(&mut text).map(|_| text)
+        };
+        let bad = |error: std::io::Error| BadValue::new(format!("'{}' cannot be read: {error}", path.display()));
+        let flag = format!("--env-file[{index}]");
+        let Some(text) = flags.value(&flag, read().map_err(bad)) else { continue };
+        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+        variables.extend(environment(&lines.map(str::to_owned).collect::<Vec<_>>(), flags));
+    }
+    variables
 }
 
 /// The paths that are right; of the others the problems are noted.

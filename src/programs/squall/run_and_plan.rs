@@ -15,9 +15,10 @@ use squall::{
 use crate::args::{Plan, Run};
 use crate::commands::{absolute, lost_error, report_facts};
 use crate::foreground::Outcome;
+use crate::image::LaunchImage;
 use crate::relay::{DetachKeys, Relay};
 use crate::terminal::Terminals;
-use crate::{foreground, plan_page, print, relay, request};
+use crate::{foreground, image, plan_page, print, relay, request};
 
 /// What `/dev/null` is, whatever it is called: character device 1:3
 /// (Documentation/admin-guide/devices.txt).
@@ -32,8 +33,8 @@ struct Prepared {
     own_user: Option<OwnUser>,
 }
 
-fn prepare(arguments: &Run, monitor_cgroup: Option<&str>) -> Result<Prepared> {
-    let asked = asked(arguments, monitor_cgroup)?;
+fn prepare(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<Prepared> {
+    let asked = asked(squall, arguments, monitor_cgroup)?;
     let mut own_user = asked.own_user.then(|| output_paths(arguments)).transpose()?.map(OwnUser::of_files);
     let (stdio, terminal) = if arguments.tty {
         let (stdio, terminal) = relay::terminal(&arguments.detach_keys)?;
@@ -45,8 +46,17 @@ fn prepare(arguments: &Run, monitor_cgroup: Option<&str>) -> Result<Prepared> {
 }
 
 /// What is asked for. What will not be done of it is said.
-fn asked(arguments: &Run, monitor_cgroup: Option<&str>) -> Result<request::Asked> {
-    let asked = request::launch_spec(arguments, monitor_cgroup)?;
+fn asked(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<request::Asked> {
+    // What is wrong with the flags is said before an image is pulled.
+    if let Some(image) = LaunchImage::stand_in(arguments) {
+        request::launch_spec(arguments, monitor_cgroup, Some(&image))?;
+    }
+    let image = LaunchImage::of(arguments)?;
+    let mut asked = request::launch_spec(arguments, monitor_cgroup, image.as_ref())?;
+    if let Some(user) = image.as_ref().and_then(|image| image.user(arguments)).filter(|_| !asked.own_user) {
+        let field = if arguments.user.is_some() { "--user" } else { "IMAGE: User" };
+        asked.spec = image::with_user(squall, asked.spec, user, field)?;
+    }
     for warning in &asked.warnings {
         tell!("warning: {warning}");
     }
@@ -56,7 +66,7 @@ fn asked(arguments: &Run, monitor_cgroup: Option<&str>) -> Result<request::Asked
 /// Makes a container whose worker waits to be started. It has none of the caller's streams.
 pub fn create(squall: &Squall, arguments: Run, monitor_cgroup: Option<&str>) -> Result<i32> {
     let arguments = Run { detach: true, ..arguments };
-    let Prepared { asked, stdio, terminal, own_user } = prepare(&arguments, monitor_cgroup)?;
+    let Prepared { asked, stdio, terminal, own_user } = prepare(squall, &arguments, monitor_cgroup)?;
     let created = match own_user {
         Some(own_user) => squall.create_as_own_user(&asked.spec, stdio, own_user),
         None => squall.create(&asked.spec, stdio),
@@ -76,7 +86,7 @@ fn leave(terminal: Option<(TerminalEnd, DetachKeys)>, container: &Container) -> 
 
 /// Launches a worker; in the foreground its end is waited for. The answer is the exit code.
 pub fn run(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<i32> {
-    let Prepared { asked, stdio, terminal, own_user } = prepare(arguments, monitor_cgroup)?;
+    let Prepared { asked, stdio, terminal, own_user } = prepare(squall, arguments, monitor_cgroup)?;
     let renamed = |error| asked.names.rename(error);
     let start = |stdio| match own_user {
         Some(own_user) => squall.launch_as_own_user(&asked.spec, stdio, own_user).map_err(renamed),
@@ -131,7 +141,7 @@ fn attended(
 
 /// Shows what [`run`] would do.
 pub fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Result<i32> {
-    let asked = asked(&arguments.run, monitor_cgroup)?;
+    let asked = asked(squall, &arguments.run, monitor_cgroup)?;
     let spec = if asked.own_user { squall.with_preview_user(asked.spec)? } else { asked.spec };
     let plan = squall.plan(&spec).map_err(|error| asked.names.rename(error))?;
     if arguments.json {
