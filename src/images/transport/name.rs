@@ -83,13 +83,7 @@ impl Transport {
     pub fn source(&self, access: &Access, spool: &Path) -> Result<Box<dyn Source>> {
         let name = self.to_string();
         Ok(match self {
-            Transport::Registry(_) => {
-                return Err(crate::Error::new(
-                    crate::Step::Request,
-                    name,
-                    crate::Cause::Unsupported(format!("registries, with {access:?}")),
-                ));
-            }
+            Transport::Registry(reference) => Box::new(super::registry::Registry::new(reference, access)?),
             Transport::DockerArchive { path, image } => {
                 Box::new(super::docker_archive::Archive::open(name, path, image, spool)?)
             }
@@ -108,13 +102,7 @@ impl Transport {
     pub fn sink(&self, access: &Access) -> Result<Box<dyn Sink>> {
         let name = self.to_string();
         Ok(match self {
-            Transport::Registry(_) => {
-                return Err(crate::Error::new(
-                    crate::Step::Request,
-                    name,
-                    crate::Cause::Unsupported(format!("registries, with {access:?}")),
-                ));
-            }
+            Transport::Registry(reference) => Box::new(super::registry::Push::new(reference, access)?),
             Transport::DockerArchive { path, image } => {
                 Box::new(super::docker_archive::ArchiveSink::create(name, path, image)?)
             }
