@@ -42,6 +42,10 @@ impl Source for Directory {
         self.name.clone()
     }
 
+    fn tags(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn manifest(&self, platform: &Platform) -> Result<Manifest> {
         let bytes = contents::document(&self.contents, "manifest.json", MANIFEST_LENGTH)?;
         match Document::parse(&bytes, platform, &self.name)? {

@@ -26,10 +26,9 @@ pub trait Source: Send + Sync {
     /// The image's name, as errors and progress show it: `docker://debian:12`.
     fn name(&self) -> String;
 
-    /// The names that the image has there, as [`crate::reference::Reference::familiar`] writes them.
-    fn tags(&self) -> Vec<String> {
-        Vec::new()
-    }
+    /// The names that the image has there, as people write them: `debian:12`. None where that is not
+    /// known.
+    fn tags(&self) -> Vec<String>;
 
     /// The image's manifest, for this platform where there are several.
     fn manifest(&self, platform: &Platform) -> Result<Manifest>;

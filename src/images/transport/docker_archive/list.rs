@@ -24,6 +24,11 @@ impl Item {
     fn tags(&self) -> impl Iterator<Item = &str> {
         self.repo_tags.iter().flatten().map(String::as_str)
     }
+
+    /// Its tags that are names of images.
+    pub(super) fn familiar_tags(&self) -> Vec<String> {
+        self.tags().filter_map(|tag| Some(tag.parse::<Reference>().ok()?.familiar())).collect()
+    }
 }
 
 /// Reads the list and chooses an image.

@@ -20,6 +20,7 @@ const LAYER_LENGTH: u64 = 1 << 40;
 /// One image of an archive.
 pub(crate) struct Archive {
     name: String,
+    tags: Vec<String>,
     index: TarIndex,
     manifest: Manifest,
     config: Vec<u8>,
@@ -41,6 +42,7 @@ impl Archive {
             return Err(Error::invalid(Step::Resolve, name, reason));
         }
         let item = list::choose(&contents::document(&index, "manifest.json", MANIFEST_LENGTH)?, image, &name)?;
+        let tags = item.familiar_tags();
         let config = contents::document(&index, &item.config, CONFIG_LENGTH)?;
         let parsed = manifest::parse_config(&config, &name)?;
         let paths = item.layers.unwrap_or_default();
@@ -70,7 +72,7 @@ impl Archive {
             blobs.push(blob);
         }
         let manifest = make_manifest(&config, &blobs, &name)?;
-        Ok(Archive { name, index, manifest, config, layers })
+        Ok(Archive { name, tags, index, manifest, config, layers })
     }
 }
 
@@ -129,6 +131,10 @@ fn make_manifest(config: &[u8], layers: &[Blob], name: &str) -> Result<Manifest>
 impl Source for Archive {
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn tags(&self) -> Vec<String> {
+        self.tags.clone()
     }
 
     fn manifest(&self, _: &Platform) -> Result<Manifest> {

@@ -38,8 +38,8 @@ impl Entry {
     }
 }
 
-/// The digest of the image that is meant.
-pub(super) fn choose(bytes: &[u8], image: &LayoutImage, name: &str) -> Result<Digest> {
+/// The digest of the image that is meant, and its names.
+pub(super) fn choose(bytes: &[u8], image: &LayoutImage, name: &str) -> Result<(Digest, Vec<String>)> {
     let index: Index = serde_json::from_slice(bytes)
         .map_err(|error| Error::invalid(Step::Resolve, name, format!("index.json: {error}")))?;
     if index.manifests.len() > IMAGES {
@@ -47,7 +47,7 @@ pub(super) fn choose(bytes: &[u8], image: &LayoutImage, name: &str) -> Result<Di
         return Err(Error::new(Step::Resolve, name, Cause::Limit { what, limit: IMAGES as u64 }));
     }
     let entry = match image {
-        LayoutImage::Digest(digest) => return Ok(*digest),
+        LayoutImage::Digest(digest) => return Ok((*digest, Vec::new())),
         LayoutImage::Named(wanted) => index.manifests.iter().find(|entry| entry.name() == Some(wanted)),
         LayoutImage::Only if index.manifests.len() > 1 => {
             let reason = format!("the layout has {} images; name one of {}", index.manifests.len(), names(&index));
@@ -62,7 +62,9 @@ pub(super) fn choose(bytes: &[u8], image: &LayoutImage, name: &str) -> Result<Di
         };
         Error::new(Step::Resolve, name, Cause::NotFound(what))
     };
-    entry.ok_or_else(missing)?.digest.parse().map_err(|reason: String| Error::invalid(Step::Resolve, name, reason))
+    let entry = entry.ok_or_else(missing)?;
+    let digest = entry.digest.parse().map_err(|reason: String| Error::invalid(Step::Resolve, name, reason))?;
+    Ok((digest, entry.name().map(str::to_owned).into_iter().collect()))
 }
 
 /// Some of the names, for an error.

@@ -13,6 +13,7 @@ use crate::transport::{ArchivePath, LayoutImage, Source, resolve};
 /// One image of a layout, for each platform that it is made for.
 pub(crate) struct Layout {
     name: String,
+    tags: Vec<String>,
     contents: Box<dyn Contents>,
     digest: Digest,
 }
@@ -33,14 +34,18 @@ impl Layout {
 
     fn open(name: String, contents: Box<dyn Contents>, image: &LayoutImage) -> Result<Layout> {
         let list = contents::document(&*contents, "index.json", MANIFEST_LENGTH)?;
-        let digest = index::choose(&list, image, &name)?;
-        Ok(Layout { name, contents, digest })
+        let (digest, tags) = index::choose(&list, image, &name)?;
+        Ok(Layout { name, tags, contents, digest })
     }
 }
 
 impl Source for Layout {
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn tags(&self) -> Vec<String> {
+        self.tags.clone()
     }
 
     fn manifest(&self, platform: &Platform) -> Result<Manifest> {

@@ -98,6 +98,10 @@ impl Source for Registry {
         format!("docker://{}", self.reference.familiar())
     }
 
+    fn tags(&self) -> Vec<String> {
+        vec![self.reference.familiar()]
+    }
+
     fn manifest(&self, platform: &Platform) -> Result<Manifest> {
         let name = self.name();
         let wanted = match (self.reference.digest(), self.reference.tag()) {

@@ -1,5 +1,7 @@
 //! Commands that change the store, or see whether it is sound.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::json;
 use squall_images::digest::Digest;
@@ -60,6 +62,22 @@ pub struct Prune {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Copy {
+    /// Name for the image there, in place of the one given here. Repeatable
+    #[arg(short, long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Copy layers that are there already
+    #[arg(short, long)]
+    pub force: bool,
+    /// Image name
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// The other store, made if it is not there
+    #[arg(value_name = "STORE")]
+    pub to: PathBuf,
 }
 
 pub fn tag(flag: &StoreFlag, tag: &Tag) -> Result<i32, Error> {
@@ -168,5 +186,17 @@ pub fn prune(flag: &StoreFlag, prune: &Prune) -> Result<i32, Error> {
     pruned.images.iter().for_each(|image| say!("{verb} image {image}"));
     pruned.files.iter().for_each(|file| say!("{verb} {}", file.display()));
     say!("{verb} {}", print::bytes(pruned.bytes));
+    Ok(0)
+}
+
+pub fn copy(flag: &StoreFlag, copy: &Copy) -> Result<i32, Error> {
+    let store = flag.open()?;
+    let digest = store.find(&copy.image)?;
+    let to = Store::create(&copy.to)?;
+    let same = vec![copy.image.clone()];
+    let tags = if copy.tags.is_empty() { &same } else { &copy.tags };
+    let copied = squall_images::copy::copy(&store, &digest, &to, tags, copy.force)?;
+    tell!("copied {} layers, {}", copied.layers, print::bytes(copied.bytes));
+    say!("{digest}");
     Ok(0)
 }

@@ -60,6 +60,8 @@ pub enum ImageCommand {
     Verify(change::Verify),
     /// Remove what belongs to no image: layers, configs, unfinished files
     Prune(change::Prune),
+    /// Copy an image to another store
+    Copy(change::Copy),
     /// Make an empty store
     Bootstrap,
 }
@@ -145,6 +147,7 @@ pub fn run(image: &Image) -> i32 {
         ImageCommand::Rm(arguments) => change::rm(&image.store, arguments),
         ImageCommand::Verify(arguments) => change::verify(&image.store, arguments),
         ImageCommand::Prune(arguments) => change::prune(&image.store, arguments),
+        ImageCommand::Copy(arguments) => change::copy(&image.store, arguments),
         ImageCommand::Bootstrap => image.store.create().map(|store| {
             say!("{}", store.directory().display());
             0
