@@ -7,9 +7,9 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::config_text::parse;
 use nix::unistd::Group;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use worker_launcher::config_text::parse;
 
 use crate::exit::{Code, Failure, Result, WithCode};
 

@@ -9,7 +9,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use worker_launcher::docker_line::{DockerLine, Refused};
+use crate::docker_line::{DockerLine, Refused};
 
 use crate::exit::{Code, Failure, Result};
 use crate::first_line::{self, Reader};

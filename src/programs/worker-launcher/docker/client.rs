@@ -4,8 +4,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::docker_line::DockerLine;
 use rustix::process::setsid;
-use worker_launcher::docker_line::DockerLine;
 
 use crate::exit::{Code, Failure, Result};
 use crate::{Launcher, Outcome, ids, trusted, work_directory};
