@@ -43,7 +43,7 @@ const COMMANDS: [Command; 13] = [
 /// Runs what the arguments say; the first is the program's name.
 pub fn run(caller: &Caller, arguments: &[OsString]) -> Outcome {
     match arguments {
-        [_, only] if only == "--checksetup" => check_setup(caller),
+        [_, only] if only == "--checksetup" => check_setup(),
         [_, user, command, rest @ ..] => run_for(caller, &user.to_string_lossy(), command, rest),
         _ => {
             usage();
@@ -52,16 +52,16 @@ pub fn run(caller: &Caller, arguments: &[OsString]) -> Outcome {
     }
 }
 
-fn check_setup(caller: &Caller) -> Outcome {
+fn check_setup() -> Outcome {
     let config = Config::read()?;
-    setup::check_binary(&config, caller)?;
+    setup::check_binary(&config)?;
     say!("Using configuration file {} ", config.path.display());
     Ok(0)
 }
 
 fn run_for(caller: &Caller, user: &str, name: &OsString, rest: &[OsString]) -> Outcome {
     let config = Config::read()?;
-    setup::check_binary(&config, caller)?;
+    setup::check_binary(&config)?;
     let user = User::allowed(user, &config)?;
     say!("main : command provided {}", name.display());
     say!("main : user is {}", user.name);

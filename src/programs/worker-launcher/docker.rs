@@ -15,6 +15,7 @@ use crate::exit::{Code, Failure, Result};
 use crate::first_line::{self, Reader};
 use crate::{Launcher, Outcome, tree};
 use client::Client;
+pub use client::configured as configured_client;
 pub use profile::profile;
 
 /// `launch-docker-container`: gives the work directory to the user and runs docker.

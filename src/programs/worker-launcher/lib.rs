@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `config` | the configuration file, and who may have written it |
 //! | `config_text` | the text of it |
+//! | `keys` | the keys that it may have |
 //! | `setup` | the program's own file |
 //! | `user` | whom the supervisor may act for |
 //! | `command` | the sub-commands with their numbers of arguments |
@@ -40,11 +41,12 @@ pub mod docker_line;
 pub mod exit;
 mod first_line;
 mod ids;
+pub mod keys;
 mod oci;
 mod profile;
 mod regular_file;
 mod script;
-mod setup;
+pub mod setup;
 mod signal;
 #[cfg(test)]
 mod testing;
@@ -52,6 +54,10 @@ mod tree;
 pub mod trusted;
 mod user;
 mod work_directory;
+
+pub use crate::docker::configured_client as docker_client;
+pub use crate::oci::settings;
+pub use crate::profile::KEY as PROFILER_KEY;
 
 use std::ffi::OsString;
 
@@ -79,7 +85,7 @@ pub fn main() -> i32 {
 }
 
 /// What every sub-command has at hand.
-pub struct Launcher {
+pub(crate) struct Launcher {
     /// What the administrator says.
     pub config: config::Config,
     /// Who called: the supervisor.
@@ -91,4 +97,4 @@ pub struct Launcher {
 }
 
 /// The exit code of a sub-command that did what it was asked.
-pub type Outcome = Result<i32>;
+pub(crate) type Outcome = Result<i32>;

@@ -8,7 +8,7 @@ mod output;
 pub mod profile;
 pub mod reap;
 pub mod run;
-mod settings;
+pub mod settings;
 mod v1_view;
 
 pub use settings::Settings;
