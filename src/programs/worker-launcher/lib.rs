@@ -33,7 +33,7 @@
 #[macro_use]
 mod say;
 
-mod command;
+pub mod command;
 pub mod config;
 pub mod config_text;
 mod docker;
@@ -50,12 +50,19 @@ pub mod setup;
 mod signal;
 #[cfg(test)]
 mod testing;
-mod tree;
+pub mod tree;
 pub mod trusted;
 mod user;
 mod work_directory;
 
 pub use crate::docker::configured_client as docker_client;
+/// What single words of a command line mean.
+pub mod words {
+    pub use crate::oci::command_file::is_container_id;
+    pub use crate::oci::profile::host_pid;
+    pub use crate::oci::reap::count;
+    pub use crate::signal::numbers;
+}
 pub use crate::oci::settings;
 pub use crate::profile::KEY as PROFILER_KEY;
 
