@@ -1,7 +1,7 @@
 //! Containers as Storm's Java drives them.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
 use runtime_tests::{Bed, cases, host, until};
@@ -23,6 +23,7 @@ cases![
     a_worker_that_is_killed_for_memory_leaves_that_beside_its_pid_file,
     capabilities_of_the_file_do_instead_of_the_setuid_bit,
     memory_use_is_shown_in_the_shape_of_v1_where_the_host_has_v2_alone,
+    what_storms_own_program_left_in_the_run_root_is_no_hindrance_and_goes,
     a_confinement_that_the_host_cannot_apply_is_refused_and_one_that_it_can_is_in_force,
 ];
 
@@ -327,8 +328,8 @@ fn a_confinement_that_the_host_cannot_apply_is_refused_and_one_that_it_can_is_in
         return;
     }
     let (name, file) = (format!("squall-test-{}", std::process::id()), bed.file("confined"));
-    fs::write(&file, format!("profile {name} flags=(attach_disconnected) {{ file, signal, unix, network, }}\n"))
-        .unwrap();
+    let rules = "file, signal, network, unix, ptrace,";
+    fs::write(&file, format!("profile {name} flags=(attach_disconnected,mediate_deleted) {{\n{rules}\n}}\n")).unwrap();
     let parser = |what: &str| Command::new("apparmor_parser").args([what, "--skip-cache", &file]).status().unwrap();
     assert!(parser("--add").success());
     let (output, files) = launched(&format!("worker.launcher.oci.apparmor.profile={name}"));
@@ -340,6 +341,25 @@ fn a_confinement_that_the_host_cannot_apply_is_refused_and_one_that_it_can_is_in
     });
     assert!(parser("--remove").success());
     assert!(seen.is_some(), "{output}");
+}
+
+/// Both have the same run root unless told otherwise: a lock file, and a directory for each layer,
+/// named after its path, with the layer mounted in it.
+fn what_storms_own_program_left_in_the_run_root_is_no_hindrance_and_goes(bed: &Bed) {
+    let node = Node::new(bed);
+    let layers = bed.run_root().join("layers");
+    let left = layers.join("ab".repeat(32)).join("mnt");
+    fs::create_dir_all(&left).unwrap();
+    fs::set_permissions(bed.run_root(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(layers.join("lock"), "").unwrap();
+    assert!(Command::new("mount").args(["-o", "loop,ro"]).args([&node.image(), &left]).status().unwrap().success());
+    let files = node.start(&["sleep", "600000"]);
+    kill(files.pid());
+    let reaped = node.reap("alice", &files.container, "0").ok();
+    assert_eq!(reaped.text().matches("Unmounted layer").count(), 2, "{reaped}");
+    let names: Vec<_> = fs::read_dir(&layers).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["lock"]);
+    fs::remove_file(layers.join("lock")).unwrap();
 }
 
 /// It may have ended.
