@@ -229,6 +229,18 @@ impl Host {
         }
     }
 
+    /// Why a launch with this AppArmor profile would be refused, as far as this process may look.
+    #[must_use]
+    pub fn apparmor_refusal(&self, profile: &AppArmorProfile) -> Option<String> {
+        self.check_profile(profile.as_str()).err()
+    }
+
+    /// Why a launch with this SELinux label would be refused, as far as this process may look.
+    #[must_use]
+    pub fn selinux_refusal(&self, label: &SelinuxLabel) -> Option<String> {
+        self.check_label(label.as_str()).err()
+    }
+
     fn check_profile(&self, name: &str) -> std::result::Result<(), String> {
         if !self.has_apparmor() {
             return Err(format!(

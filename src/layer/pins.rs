@@ -186,6 +186,10 @@ impl LayerStore {
             let entry = entry.at(Stage::Reap, self.directory.display(), "readdir")?;
             // Gone while we looked: another reaper was here.
             let Ok(metadata) = entry.metadata() else { continue };
+            // No layer's: Storm's own launcher leaves a lock file here.
+            if !metadata.is_dir() {
+                continue;
+            }
             let (layer_id, directory) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
             let last_use = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             let mut candidate = Candidate { layer_id, directory, last_use, state: State::Stale };

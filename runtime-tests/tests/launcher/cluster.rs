@@ -72,6 +72,11 @@ impl<'b> Node<'b> {
         node
     }
 
+    /// Where the program is installed.
+    pub fn program(&self) -> &Path {
+        &self.installed
+    }
+
     fn top(&self) -> PathBuf {
         self.bed.directory().join("node")
     }

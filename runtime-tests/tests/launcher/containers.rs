@@ -1,12 +1,13 @@
 //! Containers as Storm's Java drives them.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::process::Stdio;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
 
 use runtime_tests::{Bed, cases, host, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use squall::lsm::Host;
 
 use crate::cluster::{ALICE, LAUNCHER, Node};
 
@@ -22,6 +23,8 @@ cases![
     a_worker_that_is_killed_for_memory_leaves_that_beside_its_pid_file,
     capabilities_of_the_file_do_instead_of_the_setuid_bit,
     memory_use_is_shown_in_the_shape_of_v1_where_the_host_has_v2_alone,
+    what_storms_own_program_left_in_the_run_root_is_no_hindrance_and_goes,
+    a_confinement_that_the_host_cannot_apply_is_refused_and_one_that_it_can_is_in_force,
 ];
 
 /// What the program needs, from capabilities(7), with what for. README.md has the same list.
@@ -301,6 +304,62 @@ fn memory_use_is_shown_in_the_shape_of_v1_where_the_host_has_v2_alone(bed: &Bed)
         kill(files.pid());
         node.reap("alice", &files.container, "0").ok();
     }
+}
+
+fn a_confinement_that_the_host_cannot_apply_is_refused_and_one_that_it_can_is_in_force(bed: &Bed) {
+    let node = Node::new(bed);
+    let launched = |line: &str| {
+        node.configure(&format!("{}{line}\n", node.configuration()));
+        let files = node.worker();
+        node.write(&files, &node.document(&files, &["sleep", "600000"]));
+        (node.run(&files).output(), files)
+    };
+    for (line, what) in [
+        ("worker.launcher.oci.apparmor.profile=squall-no-such-profile", "AppArmor profile 'squall-no-such-profile'"),
+        ("worker.launcher.oci.selinux.label=a_u:b_r:squall_none_t:s0", "SELinux label 'a_u:b_r:squall_none_t:s0'"),
+    ] {
+        let (output, files) = launched(line);
+        assert!(output.code() == 44 && output.stderr.contains(what), "{output}");
+        assert!(!files.pid_file.exists() && host::cgroup_directories(&bed.cgroup()).is_empty(), "{output}");
+    }
+    let (output, _) = launched("worker.launcher.oci.apparmor.profile=a b\u{7}");
+    assert!(output.code() == 24 && output.stderr.contains("worker.launcher.oci.apparmor.profile"), "{output}");
+    if !Host::this().has_apparmor() {
+        return;
+    }
+    let (name, file) = (format!("squall-test-{}", std::process::id()), bed.file("confined"));
+    let rules = "file, signal, network, unix, ptrace,";
+    fs::write(&file, format!("profile {name} flags=(attach_disconnected,mediate_deleted) {{\n{rules}\n}}\n")).unwrap();
+    let parser = |what: &str| Command::new("apparmor_parser").args([what, "--skip-cache", &file]).status().unwrap();
+    assert!(parser("--add").success());
+    let (output, files) = launched(&format!("worker.launcher.oci.apparmor.profile={name}"));
+    let seen = (output.code() == 0).then(|| {
+        let attribute = format!("/proc/{}/attr/current", files.pid());
+        until("its exec", || fs::read_to_string(&attribute).ok().filter(|text| text.contains(&name)));
+        kill(files.pid());
+        node.reap("alice", &files.container, "0").ok();
+    });
+    assert!(parser("--remove").success());
+    assert!(seen.is_some(), "{output}");
+}
+
+/// Both have the same run root unless told otherwise: a lock file, and a directory for each layer,
+/// named after its path, with the layer mounted in it.
+fn what_storms_own_program_left_in_the_run_root_is_no_hindrance_and_goes(bed: &Bed) {
+    let node = Node::new(bed);
+    let layers = bed.run_root().join("layers");
+    let left = layers.join("ab".repeat(32)).join("mnt");
+    fs::create_dir_all(&left).unwrap();
+    fs::set_permissions(bed.run_root(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(layers.join("lock"), "").unwrap();
+    assert!(Command::new("mount").args(["-o", "loop,ro"]).args([&node.image(), &left]).status().unwrap().success());
+    let files = node.start(&["sleep", "600000"]);
+    kill(files.pid());
+    let reaped = node.reap("alice", &files.container, "0").ok();
+    assert_eq!(reaped.text().matches("Unmounted layer").count(), 2, "{reaped}");
+    let names: Vec<_> = fs::read_dir(&layers).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["lock"]);
+    fs::remove_file(layers.join("lock")).unwrap();
 }
 
 /// It may have ended.

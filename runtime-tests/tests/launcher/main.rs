@@ -6,6 +6,7 @@ mod attacks;
 mod cluster;
 mod commands;
 mod containers;
+mod doctor;
 mod setup;
 
 fn main() {
@@ -19,5 +20,5 @@ fn main() {
 }
 
 fn every_case() -> Vec<runtime_tests::Case> {
-    [setup::CASES, commands::CASES, containers::CASES, attacks::CASES].concat()
+    [setup::CASES, commands::CASES, containers::CASES, attacks::CASES, doctor::CASES].concat()
 }

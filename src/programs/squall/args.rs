@@ -446,4 +446,16 @@ pub struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Check a node of an Apache Storm cluster as well: worker-launcher, its configuration, what that names
+    #[arg(long)]
+    pub storm: bool,
+    /// worker-launcher's configuration file [default: the one that it reads]
+    #[arg(long, value_name = "FILE", requires = "storm")]
+    pub config: Option<PathBuf>,
+    /// The supervisor's user [default: the members of the launcher's group]
+    #[arg(long, value_name = "NAME", requires = "storm")]
+    pub user: Option<String>,
+    /// The program, as supervisor.worker.launcher in storm.yaml [default: where it is usually installed]
+    #[arg(long, value_name = "FILE", requires = "storm")]
+    pub launcher: Option<PathBuf>,
 }

@@ -12,10 +12,10 @@ use squall::{
     serve_standard_input,
 };
 
-use crate::args::{Cli, Command, Demo, Doctor, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop, Update};
+use crate::args::{Cli, Command, Demo, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop, Update};
 use crate::{
-    attach, events, exec, image, logs, metrics, print, relay, request, resources, run_and_plan, seccomp, signals,
-    stats, top,
+    attach, doctor_page, events, exec, image, logs, metrics, print, relay, request, resources, run_and_plan, seccomp,
+    signals, stats, top,
 };
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
@@ -66,7 +66,7 @@ pub fn run(cli: Cli) -> Result<i32> {
         Command::Layers(arguments) => layers(&squall, &arguments),
         Command::Reap(arguments) => reap(&squall, &arguments),
         Command::Demo(arguments) => demo(&arguments),
-        Command::Doctor(arguments) => doctor(&cli.root, &arguments),
+        Command::Doctor(arguments) => doctor_page::run(&cli.root, &arguments),
         Command::Seccomp(arguments) => seccomp::run(&arguments),
         #[cfg(feature = "pages")]
         Command::Pages { directory } => crate::pages::write(&directory).map(|()| 0),
@@ -469,20 +469,4 @@ fn demo(arguments: &Demo) -> Result<i32> {
         say!("{}", json!(report));
     }
     Ok(i32::from(!report.passed()))
-}
-
-fn doctor(run_root: &Path, arguments: &Doctor) -> Result<i32> {
-    let program = std::env::current_exe().unwrap_or_else(|_| "squall".into());
-    let report = squall_cli::doctor::examine(&absolute("--root", run_root)?, &program, |finding| {
-        if !arguments.json {
-            print::examined(finding);
-        }
-    });
-    if arguments.json {
-        say!("{}", json!(report));
-    } else {
-        say!("");
-        say!("{}", print::verdict(report.verdict));
-    }
-    Ok(report.verdict.exit_code())
 }

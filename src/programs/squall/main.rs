@@ -7,6 +7,7 @@ mod print;
 mod args;
 mod attach;
 mod commands;
+mod doctor_page;
 mod events;
 mod exec;
 mod foreground;

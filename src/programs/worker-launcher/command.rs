@@ -1,13 +1,13 @@
 //! The command line: sub-commands, how many arguments each takes, and what is checked before it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use squall::request::Identity;
 use squall::setuid::Caller;
 
 use crate::config::Config;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, Result};
 use crate::user::User;
 use crate::{Launcher, Outcome, docker, oci, script, setup, signal, tree};
 
@@ -40,44 +40,78 @@ const COMMANDS: [Command; 13] = [
     Command { name: "profile-docker-container", arguments: &["worker id", "arguments file"], run: docker::profile },
 ];
 
-/// Runs what the arguments say; the first is the program's name.
-pub fn run(caller: &Caller, arguments: &[OsString]) -> Outcome {
-    match arguments {
-        [_, only] if only == "--checksetup" => check_setup(caller),
-        [_, user, command, rest @ ..] => run_for(caller, &user.to_string_lossy(), command, rest),
-        _ => {
+/// A command line, as far as its words are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// Too few words.
+    Usage,
+    /// `--checksetup` alone.
+    CheckSetup,
+    /// For a user: a sub-command with its arguments.
+    For(&'a OsStr, &'a OsStr, &'a [OsString]),
+}
+
+impl Line<'_> {
+    /// Of these words, of which the first is the program's name. There are no options: with three
+    /// words and more, `--checksetup` is a user like any other.
+    pub fn of(words: &[OsString]) -> Line<'_> {
+        match words {
+            [_, only] if only == "--checksetup" => Line::CheckSetup,
+            [_, user, command, arguments @ ..] => Line::For(user, command, arguments),
+            _ => Line::Usage,
+        }
+    }
+}
+
+/// Runs what the words say.
+pub(crate) fn run(caller: &Caller, words: &[OsString]) -> Outcome {
+    match Line::of(words) {
+        Line::CheckSetup => check_setup(),
+        Line::For(user, command, arguments) => run_for(caller, &user.to_string_lossy(), command, arguments),
+        Line::Usage => {
             usage();
             Ok(Code::Arguments as i32)
         }
     }
 }
 
-fn check_setup(caller: &Caller) -> Outcome {
+fn check_setup() -> Outcome {
     let config = Config::read()?;
-    setup::check_binary(&config, caller)?;
+    setup::check_binary(&config)?;
     say!("Using configuration file {} ", config.path.display());
     Ok(0)
 }
 
-fn run_for(caller: &Caller, user: &str, name: &OsString, rest: &[OsString]) -> Outcome {
+fn run_for(caller: &Caller, user: &str, name: &OsStr, rest: &[OsString]) -> Outcome {
     let config = Config::read()?;
-    setup::check_binary(&config, caller)?;
+    setup::check_binary(&config)?;
     let user = User::allowed(user, &config)?;
     say!("main : command provided {}", name.display());
     say!("main : user is {}", user.name);
-    let Some(command) = COMMANDS.iter().find(|command| name.as_bytes().eq_ignore_ascii_case(command.name.as_bytes()))
-    else {
-        return Err(Failure::new(Code::UnknownCommand, format!("there is no command '{}'", name.display())));
-    };
-    if rest.len() != command.arguments.len() {
-        let (given, expected) = (rest.len() + 3, command.arguments.len() + 3);
-        let text = format!("{}: {given} arguments with program, user and command: expected {expected}", command.name);
-        return Err(Failure::new(Code::Arguments, text));
-    }
+    let command = find(name, rest.len())?;
     let supervisor = Identity::new(caller.uid, config.group, [])
         .map_err(|bad| Failure::new(Code::Other, format!("the caller: {}", bad.at("uid"))))?;
     let launcher = Launcher { config, caller: caller.clone(), supervisor, user };
     (command.run)(&launcher, rest)
+}
+
+/// The sub-command of this name, whatever the case of its letters, for so many arguments.
+fn find(name: &OsStr, given: usize) -> Result<&'static Command> {
+    let Some(command) = COMMANDS.iter().find(|command| name.as_bytes().eq_ignore_ascii_case(command.name.as_bytes()))
+    else {
+        return Err(Failure::new(Code::UnknownCommand, format!("there is no command '{}'", name.display())));
+    };
+    if given != command.arguments.len() {
+        let (given, expected) = (given + 3, command.arguments.len() + 3);
+        let text = format!("{}: {given} arguments with program, user and command: expected {expected}", command.name);
+        return Err(Failure::new(Code::Arguments, text));
+    }
+    Ok(command)
+}
+
+/// What a sub-command is called in the table, for a name of the command line and so many arguments.
+pub fn name_of(name: &OsStr, arguments: usize) -> Result<&'static str> {
+    find(name, arguments).map(|command| command.name)
 }
 
 fn usage() {

@@ -7,9 +7,9 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::config_text::parse;
 use nix::unistd::Group;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use worker_launcher::config_text::parse;
 
 use crate::exit::{Code, Failure, Result, WithCode};
 
@@ -20,6 +20,9 @@ const DIRECTORY: &str = match option_env!("WORKER_LAUNCHER_CONF_DIR") {
 };
 
 const NAME: &str = "worker-launcher.cfg";
+
+/// The key of the launcher's group.
+pub const GROUP_KEY: &str = "storm.worker-launcher.group";
 
 /// Files of administrators are a few KiB.
 const LONGEST: u64 = 1 << 20;
@@ -41,14 +44,28 @@ impl Config {
     /// Reads the file. It and every directory above it but `/` must belong to root and be writable
     /// by nobody else.
     pub fn read() -> Result<Config> {
-        let named = Path::new(DIRECTORY).join(NAME);
-        let (path, bytes) = read_trusted(&named, "configuration file")?;
+        let mut config = Config::open(&Config::built_in_path())?;
+        config.group = config.group_id()?;
+        Ok(config)
+    }
+
+    /// The file that the program reads.
+    pub fn built_in_path() -> PathBuf {
+        Path::new(DIRECTORY).join(NAME)
+    }
+
+    /// Reads a file, by the same rules, and leaves its group open.
+    pub fn open(named: &Path) -> Result<Config> {
+        let (path, bytes) = read_trusted(named, "configuration file")?;
         let object = format!("configuration file '{}'", path.display());
         let entries =
             parse(&bytes).map_err(|problem| Failure::new(Code::Configuration, format!("{object}: {problem}")))?;
-        let mut config = Config { path, group: 0, entries };
-        config.group = config.group_id()?;
-        Ok(config)
+        Ok(Config { path, group: 0, entries })
+    }
+
+    /// The keys, as often as they are there.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(key, _)| key.as_str())
     }
 
     /// For tests: of this text.
@@ -57,8 +74,9 @@ impl Config {
         Config { path: PathBuf::from("/etc/storm/test.cfg"), group, entries: parse(text.as_bytes()).unwrap() }
     }
 
-    fn group_id(&self) -> Result<u32> {
-        const KEY: &str = "storm.worker-launcher.group";
+    /// The group that the file names.
+    pub fn group_id(&self) -> Result<u32> {
+        const KEY: &str = GROUP_KEY;
         let name = self.get(KEY).ok_or_else(|| self.wrong(KEY, "it is missing"))?;
         match Group::from_name(name) {
             Ok(Some(group)) => Ok(group.gid.as_raw()),

@@ -9,12 +9,13 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use worker_launcher::docker_line::{DockerLine, Refused};
+use crate::docker_line::{DockerLine, Refused};
 
 use crate::exit::{Code, Failure, Result};
 use crate::first_line::{self, Reader};
 use crate::{Launcher, Outcome, tree};
 use client::Client;
+pub use client::configured as configured_client;
 pub use profile::profile;
 
 /// `launch-docker-container`: gives the work directory to the user and runs docker.

@@ -6,6 +6,7 @@ pub enum Code {
     /// Wrong number of arguments; a pid or signal that is no number; a container that could not be
     /// removed.
     Arguments = 1,
+    /// There is no such sub-command.
     UnknownCommand = 3,
     /// The supervisor's user cannot open the container's script.
     ContainerScript = 5,
@@ -13,7 +14,9 @@ pub enum Code {
     Ids = 6,
     /// The script could not be executed, or there is no container of that pid.
     Exec = 7,
+    /// The user may not signal the process.
     SignalRefused = 8,
+    /// There is no such process.
     NoSuchProcess = 9,
     /// `rmr`: the path cannot be looked at.
     Unreadable = 12,
@@ -27,9 +30,11 @@ pub enum Code {
     DockerExec = 29,
     /// A command or output file cannot be opened.
     OpenFile = 30,
+    /// A command file cannot be read.
     ReadFile = 31,
     /// A docker command line with an option that is not allowed.
     DockerCommand = 39,
+    /// A docker image whose name is refused.
     DockerImage = 40,
     /// The docker command file could not be read as the supervisor.
     DockerUser = 43,
@@ -42,17 +47,20 @@ pub enum Code {
 /// A sub-command that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
+    /// The exit code that it leads to.
     pub code: Code,
     /// For standard error, one line; empty where everything has been said already.
     pub text: String,
 }
 
 impl Failure {
+    /// A failure with this text.
     pub fn new(code: Code, text: impl Into<String>) -> Failure {
         Failure { code, text: text.into() }
     }
 }
 
+/// What has a [`Failure`] for its error.
 pub type Result<T> = std::result::Result<T, Failure>;
 
 /// Names the exit code of another library's error.

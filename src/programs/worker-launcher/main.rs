@@ -1,57 +1,4 @@
-//! `worker-launcher`: what an Apache Storm supervisor does as root, in one program of its own.
-//!
-//! It has the command line, the configuration file and the exit codes of Storm's C program of that
-//! name, and is installed setuid root. Its caller is the supervisor, which it trusts a little, and
-//! which passes on what users of the cluster choose: nothing of the caller's environment,
-//! descriptors, limits or ids is used, every path is opened with the ids of whoever named it, and
-//! what was opened is not looked up again.
-//!
-//! | file | what for |
-//! |---|---|
-//! | `config` | the configuration file, and who may have written it |
-//! | `setup` | the program's own file |
-//! | `user` | whom the supervisor may act for |
-//! | `command` | the sub-commands with their numbers of arguments |
-//! | `tree` | permissions and removal of directory trees |
-//! | `script` | `worker` and `profiler`: a script as the user |
-//! | `signal` | `signal` |
-//! | `oci` | containers: run, reap, profile |
-//! | `docker` | the docker commands |
-//! | `docker_line` | the command line that docker is given |
-//! | `profile` | the profiler and its arguments |
-//! | `work_directory` | the directory of a worker |
-//! | `first_line` | the first line of a file, with somebody's ids |
-//! | `regular_file` | regular files that the caller names |
-//! | `trusted` | paths that nobody can lead elsewhere |
-//! | `ids` | the user's ids, for good |
-
-#[macro_use]
-mod say;
-
-mod command;
-mod config;
-mod docker;
-mod exit;
-mod first_line;
-mod ids;
-mod oci;
-mod profile;
-mod regular_file;
-mod script;
-mod setup;
-mod signal;
-#[cfg(test)]
-mod testing;
-mod tree;
-mod trusted;
-mod user;
-mod work_directory;
-
-use std::ffi::OsString;
-
-use squall::setuid;
-
-use crate::exit::{Code, Result};
+//! `worker-launcher`: see the library of that name.
 
 // `cargo build --workspace` gives every package the features of all: then the tests' crash points
 // are in the library.
@@ -59,35 +6,5 @@ use crate::exit::{Code, Result};
 const _: () = assert!(!squall::CRASH_POINTS, "build the setuid program by itself: cargo build -p worker-launcher");
 
 fn main() {
-    // Before anything is read, allocated for long, or said.
-    let begun = setuid::begin();
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    let code = match begun {
-        Ok(caller) => command::run(&caller, &arguments).unwrap_or_else(|failure| {
-            if !failure.text.is_empty() {
-                tell!("{}", failure.text);
-            }
-            failure.code as i32
-        }),
-        Err(error) => {
-            tell!("this program is neither setuid root nor has it the capabilities of that: {error}");
-            Code::Binary as i32
-        }
-    };
-    std::process::exit(code);
+    std::process::exit(worker_launcher::main())
 }
-
-/// What every sub-command has at hand.
-pub struct Launcher {
-    /// What the administrator says.
-    pub config: config::Config,
-    /// Who called: the supervisor.
-    pub caller: setuid::Caller,
-    /// The supervisor's identity, for what is done with its ids.
-    pub supervisor: squall::request::Identity,
-    /// For whom: the user that the supervisor named.
-    pub user: user::User,
-}
-
-/// The exit code of a sub-command that did what it was asked.
-pub type Outcome = Result<i32>;

@@ -7,7 +7,7 @@ use crate::exit::{Code, Failure, Result};
 use crate::first_line::{self, Reader};
 
 /// The key of the only program that is ever run for profiling.
-const KEY: &str = "worker.profiler.script.path";
+pub const KEY: &str = "worker.profiler.script.path";
 
 /// The words of the profiler's command, for an exec without a shell: its path as configured, which
 /// leads to it inside the container, and the words of the first line of a file, which is read as

@@ -1,6 +1,6 @@
 //! `signal`: one signal to a worker, sent as the user.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process, test_kill_process_group};
@@ -9,14 +9,25 @@ use crate::exit::{Code, Failure, Result};
 use crate::{Launcher, Outcome, ids};
 
 /// Signals the process group of this number, or else the process.
-pub fn signal(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
+pub(crate) fn signal(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
     let [pid, signal] = arguments else { return Err(Failure::new(Code::Arguments, "signal: wrong arguments")) };
+    let (pid, wanted) = parsed(pid, signal)?;
+    ids::become_user(&launcher.user.identity)?;
+    send(pid, wanted)
+}
+
+/// Whom to signal, and with what.
+fn parsed(pid: &OsStr, signal: &OsStr) -> Result<(Pid, Wanted)> {
     let (pid, signal) = (number(pid, "pid")?, number(signal, "signal")?);
     let positive = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw);
     let pid = positive.ok_or_else(|| Failure::new(Code::NoSuchProcess, format!("{pid}: no process has this pid")))?;
-    let wanted = Wanted::of(signal)?;
-    ids::become_user(&launcher.user.identity)?;
-    send(pid, wanted)
+    Ok((pid, Wanted::of(signal)?))
+}
+
+/// The numbers of a pid and a signal, as they are sent.
+pub fn numbers(pid: &OsStr, signal: &OsStr) -> Result<(i32, i32)> {
+    let (pid, wanted) = parsed(pid, signal)?;
+    Ok((pid.as_raw_nonzero().get(), wanted.number()))
 }
 
 /// What is sent.
@@ -44,7 +55,7 @@ impl Wanted {
 }
 
 /// A decimal number with or without a sign. One that is out of every range keeps to the end of it.
-fn number(text: &OsString, what: &str) -> Result<i64> {
+fn number(text: &OsStr, what: &str) -> Result<i64> {
     let wrong = || Failure::new(Code::Arguments, format!("{what} '{}' is no number", text.display()));
     let digits = text.to_str().ok_or_else(wrong)?;
     let (negative, digits) = match digits.strip_prefix('-') {

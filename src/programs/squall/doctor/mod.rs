@@ -20,10 +20,11 @@ mod memory;
 mod privileges;
 mod seccomp;
 mod security;
+pub mod storm;
 mod trial;
 mod user_namespaces;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -86,10 +87,23 @@ const AREAS: [Area; 12] = [
     ("host", host::findings),
 ];
 
+/// What is asked about a machine.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    /// The run root that launches would use; a node of Storm's has its own.
+    pub run_root: &'a Path,
+    /// What advice calls this program.
+    pub program: &'a Path,
+    /// For a node of an Apache Storm cluster: what is known of it.
+    pub storm: Option<&'a storm::Asked>,
+}
+
 /// Looks at everything, and tries a launch at the end. Each finding is handed to `tell` with its
-/// area as soon as it is there; `program` is what advice calls this program.
-pub fn examine(run_root: &Path, program: &Path, mut tell: impl FnMut(&Finding)) -> Report {
-    let machine = Machine::this(run_root);
+/// area as soon as it is there.
+pub fn examine(question: &Question<'_>, mut tell: impl FnMut(&Finding)) -> Report {
+    let nodes_own = question.storm.and_then(|asked| child_task::run(PATIENCE, || storm::run_root(asked)).ok()?);
+    let run_root: PathBuf = nodes_own.unwrap_or_else(|| question.run_root.to_owned());
+    let machine = Machine::this(&run_root);
     let mut findings = Vec::new();
     let mut record = |area: &'static str, found: Vec<Finding>| {
         for finding in found {
@@ -102,7 +116,13 @@ pub fn examine(run_root: &Path, program: &Path, mut tell: impl FnMut(&Finding)) 
         let found = child_task::run(PATIENCE, || look(&machine));
         record(area, found.unwrap_or_else(|failure| vec![Finding::unknown(area, failure.to_string())]));
     }
-    record("launch", vec![trial::finding(program)]);
+    if let Some(asked) = question.storm {
+        for (area, look) in storm::AREAS {
+            let found = child_task::run(PATIENCE, || look(&machine, &storm::Node::of(asked)));
+            record(area, found.unwrap_or_else(|failure| vec![Finding::unknown(area, failure.to_string())]));
+        }
+    }
+    record("launch", vec![trial::finding(question.program)]);
     let verdict = verdict(&findings);
     Report { findings, verdict }
 }

@@ -4,9 +4,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::docker_line::DockerLine;
 use rustix::process::setsid;
-use worker_launcher::docker_line::DockerLine;
 
+use crate::config::Config;
 use crate::exit::{Code, Failure, Result};
 use crate::{Launcher, Outcome, ids, trusted, work_directory};
 
@@ -22,6 +23,19 @@ const CONFIG_KEY: &str = "worker.launcher.docker.config.dir";
 /// Where docker finds its helpers.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The docker program that the configuration names, if it names one.
+///
+/// # Errors
+/// A value that is no absolute path.
+pub fn configured(config: &Config) -> Result<Option<PathBuf>> {
+    for key in KEYS {
+        if let Some(path) = config.path(key)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
 /// The docker program.
 pub struct Client {
     /// As configured: what docker is called.
@@ -34,14 +48,8 @@ pub struct Client {
 impl Client {
     /// Finds it. It and its configuration are root's, and so is every directory above them.
     pub fn find(launcher: &Launcher) -> Result<Client> {
-        let failed = |problem: String| Failure::new(Code::DockerExec, format!("docker: {problem}"));
-        let mut named = PathBuf::from(DEFAULT);
-        for key in KEYS {
-            if let Some(path) = launcher.config.path(key)? {
-                named = path;
-                break;
-            }
-        }
+        let failed = |problem: trusted::Untrusted| Failure::new(Code::DockerExec, format!("docker: {problem}"));
+        let named = configured(&launcher.config)?.unwrap_or_else(|| PathBuf::from(DEFAULT));
         let config = launcher.config.path(CONFIG_KEY)?;
         let config = config.map(|path| trusted::resolve(&path, &[0])).transpose().map_err(failed)?;
         Ok(Client { program: trusted::program(&named).map_err(failed)?, named, config })

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use worker_launcher::docker_line::{DockerLine, MountSource, seccomp_path, seccomp_value};
+use crate::docker_line::{DockerLine, MountSource, seccomp_path, seccomp_value};
 
 use crate::{Launcher, trusted};
 

@@ -7,10 +7,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use crate::docker_line::is_worker_id;
 use rustix::fs::{Mode, OFlags, fstat, open, openat};
 use rustix::process::umask;
 use rustix::thread::set_no_new_privs;
-use worker_launcher::docker_line::is_worker_id;
 
 use super::client::Client;
 use crate::exit::{Code, Failure, Result, WithCode};

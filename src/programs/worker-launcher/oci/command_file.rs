@@ -21,7 +21,7 @@ const ID_LENGTH: std::ops::RangeInclusive<usize> = 36..=42;
 
 /// Reads and checks the command file with the supervisor's ids. It must be a regular file that
 /// belongs to the supervisor or root and that nobody else can write to, and be for this user.
-pub fn read(launcher: &Launcher, path: &Path) -> Result<StormCommand> {
+pub(crate) fn read(launcher: &Launcher, path: &Path) -> Result<StormCommand> {
     let (supervisor, named) = (launcher.supervisor.uid(), path.to_owned());
     let object = format!("command file '{}'", path.display());
     let read = as_user(&launcher.supervisor, object.clone(), PATIENCE, move || {
@@ -52,7 +52,7 @@ fn check_owner(metadata: &Metadata, supervisor: u32) -> std::result::Result<(), 
 }
 
 /// Proves that the supervisor can read the worker's script, as Storm's own launcher does.
-pub fn check_script(launcher: &Launcher, command: &StormCommand) -> Result<()> {
+pub(crate) fn check_script(launcher: &Launcher, command: &StormCommand) -> Result<()> {
     let path = command.container_script_path().as_path().to_owned();
     let object = format!("container script '{}'", path.display());
     let opened = as_user(&launcher.supervisor, object.clone(), PATIENCE, move || {

@@ -3,12 +3,12 @@
 //! The supervisor names a command file and directories; who the user is, which images, which
 //! directories of the host and which confinement are allowed is in the configuration alone.
 
-mod command_file;
+pub mod command_file;
 mod output;
 pub mod profile;
 pub mod reap;
 pub mod run;
-mod settings;
+pub mod settings;
 mod v1_view;
 
 pub use settings::Settings;

@@ -18,7 +18,7 @@ const MODE: Mode = Mode::from_raw_mode(0o660);
 /// Opens `runc-<id>.out` and `.err` in the artifacts directory, emptied, with the user's ids: what a
 /// link there leads to is nothing that the user could not write to itself, and a link at the end is
 /// not followed at all. Their group is the directory's, by its setgid bit.
-pub fn open(launcher: &Launcher, directory: &Path, id: &str) -> Result<[(PathBuf, OwnedFd); 2]> {
+pub(crate) fn open(launcher: &Launcher, directory: &Path, id: &str) -> Result<[(PathBuf, OwnedFd); 2]> {
     let open = |suffix| {
         let path = directory.join(format!("runc-{id}.{suffix}"));
         let (object, named) = (format!("output file '{}'", path.display()), path.clone());

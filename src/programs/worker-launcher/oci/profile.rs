@@ -1,6 +1,6 @@
 //! `profile-oci-container`: the administrator's profiler, in a worker's container.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -17,15 +17,19 @@ use crate::exit::{Code, Failure, Result, WithCode};
 use crate::{Launcher, Outcome, profile};
 
 /// Profiles: `<pid> <arguments file>`. The exit code is the profiler's own.
-pub fn run(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
+pub(crate) fn run(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
     let [pid, file] = arguments else { return Err(Failure::new(Code::Arguments, "two are needed")) };
-    let pid = pid.to_str().and_then(|text| text.parse::<i32>().ok()).filter(|pid| *pid > 0);
-    let pid = pid.ok_or_else(|| Failure::new(Code::Exec, "the pid is no number above 0"))?;
+    let pid = host_pid(pid).ok_or_else(|| Failure::new(Code::Exec, "the pid is no number above 0"))?;
     let argv = profile::profile_arguments(launcher, Path::new(file))?;
     let squall = settings::existing(launcher)?;
     let container = container_of(launcher, &squall, pid)?;
     say!("command is {}", argv.join(" "));
     execute(&squall, &container, &ExecSpec::new(argv))
+}
+
+/// The pid that the supervisor names, if it can be one.
+pub fn host_pid(text: &OsStr) -> Option<i32> {
+    text.to_str()?.parse().ok().filter(|pid| *pid > 0)
 }
 
 /// The user's own container whose first process this is: the pid comes from a file that the user

@@ -15,7 +15,7 @@ use crate::{Launcher, Outcome};
 const MONITORS_TURN: Duration = Duration::from_secs(10);
 
 /// Reaps: `<container id> <layers to keep>`.
-pub fn run(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
+pub(crate) fn run(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
     let [id, keep] = arguments else { return Err(Failure::new(Code::Arguments, "two are needed")) };
     let id = id.to_string_lossy();
     if !is_container_id(&id) {
@@ -95,7 +95,7 @@ fn trim(squall: &Squall, keep: &str) {
 
 /// Digits after blanks and a sign, as strtol(3) has it: text is 0, and with a negative number
 /// nothing is unmounted.
-fn count(text: &str) -> Option<usize> {
+pub fn count(text: &str) -> Option<usize> {
     let text = text.trim_start();
     let (negative, digits) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),

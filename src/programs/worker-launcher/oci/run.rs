@@ -16,7 +16,7 @@ use crate::exit::{Code, Failure, Result, WithCode};
 use crate::{Launcher, Outcome, tree};
 
 /// Runs it: `<work directory> <command file> <artifacts directory>`.
-pub fn run(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
+pub(crate) fn run(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
     let [work, file, artifacts] = arguments else { return Err(Failure::new(Code::Arguments, "three are needed")) };
     let (work, file, artifacts) = (Path::new(work), Path::new(file), Path::new(artifacts));
     let settings = Settings::of(&launcher.config)?;

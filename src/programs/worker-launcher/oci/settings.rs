@@ -8,7 +8,7 @@ use squall::{DefaultLimits, Squall, SquallBuilder};
 
 use crate::Launcher;
 use crate::config::Config;
-use crate::exit::{Code, Result, WithCode};
+use crate::exit::{Code, Failure, Result, WithCode};
 
 /// Storm's own default.
 const RUN_ROOT: &str = "/run/worker-launcher";
@@ -17,9 +17,12 @@ const RUN_ROOT: &str = "/run/worker-launcher";
 /// slots has some thousands, and a fork bomb must not take the host's (`kernel.threads-max`).
 const PIDS: u64 = 8192;
 
-const IMAGE_ROOTS: &str = "worker.launcher.oci.image.roots";
-const MOUNT_SOURCES: &str = "worker.launcher.oci.allowed.mount.source.dirs";
-const SECCOMP: &str = "worker.launcher.oci.seccomp.default";
+/// The key of the directories that layers may lie in.
+pub const IMAGE_ROOTS: &str = "worker.launcher.oci.image.roots";
+/// The key of what of the host may be mounted.
+pub const MOUNT_SOURCES: &str = "worker.launcher.oci.allowed.mount.source.dirs";
+/// The key of the filter of workers for whom none is named.
+pub const SECCOMP: &str = "worker.launcher.oci.seccomp.default";
 
 /// What the configuration says about containers.
 #[derive(Debug)]
@@ -45,33 +48,21 @@ impl Settings {
     /// Reads them. What a container needs and is missing is an error here, before anything is
     /// touched.
     pub fn of(config: &Config) -> Result<Settings> {
-        let image_roots = config.paths(IMAGE_ROOTS)?.filter(|roots| !roots.is_empty());
-        let image_roots = image_roots.ok_or_else(|| {
-            config.wrong(IMAGE_ROOTS, "it is missing: the directories that layers may lie in, separated by ','")
-        })?;
-        let sources = config.list(MOUNT_SOURCES).unwrap_or_default().into_iter().map(|text| {
-            let checked = AbsolutePath::new(text).map_err(|bad| config.wrong(MOUNT_SOURCES, bad.at(text)))?;
-            if checked.as_str() == "/" {
-                return Err(config.wrong(MOUNT_SOURCES, "'/' would allow everything: name the directories"));
-            }
-            Ok(checked)
-        });
-        let text = |key| config.get(key).map(str::to_owned);
         Ok(Settings {
-            image_roots,
-            mount_sources: sources.collect::<Result<_>>()?,
+            image_roots: image_roots(config)?,
+            mount_sources: mount_sources(config)?,
             seccomp: seccomp(config)?,
-            swap_bytes: config.number("worker.launcher.oci.swap.limit")?.unwrap_or(0),
+            swap_bytes: swap_bytes(config)?,
             v1_view: v1_view(config)?,
-            cgroup_parent: text("worker.launcher.oci.cgroup.parent"),
-            apparmor: parsed(config, "worker.launcher.oci.apparmor.profile", |text| AppArmorProfile::new(text))?,
-            selinux: parsed(config, "worker.launcher.oci.selinux.label", |text| SelinuxLabel::new(text))?,
-            pids: config.number("worker.launcher.oci.pids.limit")?.unwrap_or(PIDS),
+            cgroup_parent: config.get("worker.launcher.oci.cgroup.parent").map(str::to_owned),
+            apparmor: apparmor(config)?,
+            selinux: selinux(config)?,
+            pids: pids(config)?,
         })
     }
 
     /// The library, set up for this caller.
-    pub fn squall(&self, launcher: &Launcher) -> Result<Squall> {
+    pub(crate) fn squall(&self, launcher: &Launcher) -> Result<Squall> {
         let limits = DefaultLimits { pids: Some(self.pids), ..DefaultLimits::default() };
         let mut builder =
             base(launcher)?.image_roots(&self.image_roots).image_owners([launcher.caller.uid]).default_limits(limits);
@@ -88,13 +79,8 @@ impl Settings {
 }
 
 /// The library, for what needs no image: the containers that are there.
-pub fn existing(launcher: &Launcher) -> Result<Squall> {
+pub(crate) fn existing(launcher: &Launcher) -> Result<Squall> {
     base(launcher)?.build().code(Code::Configuration, "run root")
-}
-
-/// Where a v1-shaped view of memory use is kept, if anywhere.
-pub fn v1_view(config: &Config) -> Result<Option<PathBuf>> {
-    config.path("worker.launcher.oci.cgroup.v1.view")
 }
 
 /// What launching and looking after containers have in common: where they and their monitors are.
@@ -106,9 +92,68 @@ fn base(launcher: &Launcher) -> Result<SquallBuilder> {
     })
 }
 
+/// What is wrong with any of them, one failure for each key.
+pub fn problems(config: &Config) -> Vec<Failure> {
+    let failures = [
+        image_roots(config).err(),
+        mount_sources(config).err(),
+        seccomp(config).err(),
+        swap_bytes(config).err(),
+        v1_view(config).err(),
+        apparmor(config).err(),
+        selinux(config).err(),
+        pids(config).err(),
+        run_root(config).err(),
+    ];
+    failures.into_iter().flatten().collect()
+}
+
 /// Where records, sockets and mounted layers are.
-fn run_root(config: &Config) -> Result<PathBuf> {
+pub fn run_root(config: &Config) -> Result<PathBuf> {
     Ok(config.path("worker.launcher.oci.run-root")?.unwrap_or_else(|| PathBuf::from(RUN_ROOT)))
+}
+
+/// Where layers may lie.
+pub fn image_roots(config: &Config) -> Result<Vec<PathBuf>> {
+    let roots = config.paths(IMAGE_ROOTS)?.filter(|roots| !roots.is_empty());
+    roots.ok_or_else(|| {
+        config.wrong(IMAGE_ROOTS, "it is missing: the directories that layers may lie in, separated by ','")
+    })
+}
+
+/// What of the host may be mounted.
+pub fn mount_sources(config: &Config) -> Result<Vec<AbsolutePath>> {
+    let sources = config.list(MOUNT_SOURCES).unwrap_or_default().into_iter().map(|text| {
+        let checked = AbsolutePath::new(text).map_err(|bad| config.wrong(MOUNT_SOURCES, bad.at(text)))?;
+        if checked.as_str() == "/" {
+            return Err(config.wrong(MOUNT_SOURCES, "'/' would allow everything: name the directories"));
+        }
+        Ok(checked)
+    });
+    sources.collect()
+}
+
+/// Where a v1-shaped view of memory use is kept, if anywhere.
+pub fn v1_view(config: &Config) -> Result<Option<PathBuf>> {
+    config.path("worker.launcher.oci.cgroup.v1.view")
+}
+
+/// The AppArmor profile of workers, if any.
+pub fn apparmor(config: &Config) -> Result<Option<AppArmorProfile>> {
+    parsed(config, "worker.launcher.oci.apparmor.profile", |text| AppArmorProfile::new(text))
+}
+
+/// The SELinux label of workers, if any.
+pub fn selinux(config: &Config) -> Result<Option<SelinuxLabel>> {
+    parsed(config, "worker.launcher.oci.selinux.label", |text| SelinuxLabel::new(text))
+}
+
+fn swap_bytes(config: &Config) -> Result<u64> {
+    Ok(config.number("worker.launcher.oci.swap.limit")?.unwrap_or(0))
+}
+
+fn pids(config: &Config) -> Result<u64> {
+    Ok(config.number("worker.launcher.oci.pids.limit")?.unwrap_or(PIDS))
 }
 
 fn parsed<T, E: std::fmt::Debug>(
@@ -121,7 +166,7 @@ fn parsed<T, E: std::fmt::Debug>(
 }
 
 /// `default`, `unconfined`, or a file that only root can have written.
-fn seccomp(config: &Config) -> Result<Seccomp> {
+pub fn seccomp(config: &Config) -> Result<Seccomp> {
     match config.get(SECCOMP) {
         None | Some("default") => Ok(Seccomp::Default),
         Some("unconfined") => Ok(Seccomp::Unconfined),

@@ -13,10 +13,10 @@ fn numbers_are_decimal_and_keep_their_sign() {
         ("2147483648", Some(2_147_483_648)),
         ("-99999999999999999999", Some(-i64::MAX)),
     ] {
-        assert_eq!(number(&text.into(), "pid").ok(), expected, "{text}");
+        assert_eq!(number(text.as_ref(), "pid").ok(), expected, "{text}");
     }
     for text in ["", "-", "+-1", "1x", " 1", "0x1", "TERM", "1\n"] {
-        assert_eq!(number(&text.into(), "pid").unwrap_err().code, Code::Arguments, "{text:?}");
+        assert_eq!(number(text.as_ref(), "pid").unwrap_err().code, Code::Arguments, "{text:?}");
     }
 }
 

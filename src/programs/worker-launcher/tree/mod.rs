@@ -25,6 +25,9 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use permit::tree as permit_as;
+pub use remove::tree as remove_as;
+
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -35,11 +38,13 @@ use crate::{Launcher, Outcome};
 
 /// Who shares the trees.
 #[derive(Debug, Clone)]
-struct Parties {
-    user: Identity,
-    supervisor: Identity,
+pub struct Parties {
+    /// Whose the tree is.
+    pub user: Identity,
+    /// Who names it.
+    pub supervisor: Identity,
     /// The launcher's group.
-    group: u32,
+    pub group: u32,
 }
 
 impl Parties {
@@ -56,14 +61,18 @@ impl Parties {
 /// could before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// No more than that.
     Read,
+    /// Write to them.
     Write,
 }
 
 /// Whether what is made in the directories later gets the launcher's group as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setgid {
+    /// It does.
     Yes,
+    /// It gets that of whoever makes it.
     No,
 }
 
@@ -77,7 +86,7 @@ pub enum Setgid {
 /// # Errors
 /// `NoSuchPath` where there is nothing; `Other` for a start that is not given away, and, after
 /// the walk, where the kernel refused something.
-pub fn permit(launcher: &Launcher, path: &Path, access: Access, setgid: Setgid) -> Result<()> {
+pub(crate) fn permit(launcher: &Launcher, path: &Path, access: Access, setgid: Setgid) -> Result<()> {
     permit::tree(&Parties::of(launcher), &absolute(path)?, access, setgid)
 }
 
@@ -86,22 +95,22 @@ pub fn permit(launcher: &Launcher, path: &Path, access: Access, setgid: Setgid) 
 ///
 /// # Errors
 /// As [`permit`]; `tmp` has to be there, and be a directory.
-pub fn permit_work_directory(launcher: &Launcher, path: &Path) -> Result<()> {
+pub(crate) fn permit_work_directory(launcher: &Launcher, path: &Path) -> Result<()> {
     permit::work_directory(&Parties::of(launcher), &absolute(path)?)
 }
 
 /// `code-dir` and `blob`: the user reads only.
-pub fn read_only(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
+pub(crate) fn read_only(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
     permit(launcher, only(arguments)?, Access::Read, Setgid::Yes).map(|()| 0)
 }
 
 /// `artifacts-dir`: the user writes as well.
-pub fn writable(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
+pub(crate) fn writable(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
     permit(launcher, only(arguments)?, Access::Write, Setgid::Yes).map(|()| 0)
 }
 
 /// `rmr`.
-pub fn rmr(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
+pub(crate) fn rmr(launcher: &Launcher, arguments: &[OsString]) -> Outcome {
     remove::tree(&Parties::of(launcher), &absolute(only(arguments)?)?).map(|()| 0)
 }
 

@@ -82,9 +82,18 @@ final class Worker {
             Map.of("SQUALL_TOPOLOGY", "direct"), "profile " + id, artifacts().toFile());
     }
 
+    /** Reaps the container. */
+    void reap() throws IOException {
+        manager.cleanup(user, id, port);
+    }
+
     /** Reaps the container and deletes the worker's files, in the supervisor's order. */
     void cleanUp() throws IOException {
-        manager.cleanup(user, id, port);
+        reap();
+        deleteFiles();
+    }
+
+    void deleteFiles() throws IOException {
         for (String path : List.of(ConfigUtils.workerHeartbeatsRoot(conf, id), ConfigUtils.workerPidsRoot(conf, id),
                 ConfigUtils.workerTmpRoot(conf, id), ConfigUtils.workerRoot(conf, id))) {
             files.deleteIfExists(new File(path), user, id);
