@@ -161,3 +161,72 @@ fn entries_and_their_metadata_are_limited() {
     let tar = (0..20).fold(Tar::new(), large);
     assert_eq!(over_limit(&try_convert(&tar.end()).unwrap_err()), 1 << 20);
 }
+
+#[test]
+fn the_time_that_symlinks_take_is_limited() {
+    let link = |tar: Tar, index: usize| tar.symlink(&format!("{index}"), &format!("{}", index + 1));
+    let tar = (0..30).fold(Tar::new(), link);
+    let tar = (0..1900).fold(tar.directory("30"), |tar, index| tar.file(&format!("0/{index}"), ""));
+    let error = try_convert(&tar.end()).unwrap_err();
+    assert_eq!(over_limit(&error), 32_000, "{error}");
+}
+
+/// All that the walk over headers knows, to be damaged.
+fn everything() -> Vec<u8> {
+    let map = "2\n1\n1\n9\n1\n\0".to_owned() + &"\0".repeat(501) + "ab";
+    let sparse: &[(&str, &[u8])] = &[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"20")];
+    Tar::new()
+        .directory("d")
+        .pax(&[("path", b"d/pax"), ("uid", b"7"), ("mtime", b"1.5"), ("SCHILY.xattr.user.a", b"1")])
+        .file("cut", "content")
+        .with(Head { magic: b"ustar  \0", ..Head::new("long", b'L') }, &b"n".repeat(120))
+        .symlink("cut", "d")
+        .pax(sparse)
+        .file("sparse", &map)
+        .head(&Head {
+            extra: &[(386, b"00000000001\x0000000000002\0".to_vec()), (483, b"00000001000\0".to_vec())],
+            size: b"00000000002",
+            magic: b"ustar  \0",
+            ..Head::new("old", b'S')
+        })
+        .body(b"ab")
+        .link("hard", "d/pax")
+        .file("d/.wh.gone", "")
+        .file("d/.wh..wh..opq", "")
+        .end()
+}
+
+#[test]
+fn undamaged_it_is_taken() {
+    let (_, converted) = try_convert(&everything()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(converted.entries, 8);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// Damage with right checksums, so that it is not found at once.
+    #[test]
+    fn damaged_layers_are_taken_or_refused_and_nothing_else(
+        damage in proptest::collection::vec((0_usize..8000, proptest::num::u8::ANY), 0..6),
+        length in 0_usize..20_000,
+    ) {
+        let mut tar = everything();
+        for (at, byte) in damage {
+            let at = at % tar.len();
+            tar[at] = byte;
+            let block = &mut tar[at / 512 * 512..][..512];
+            if block[257..262] == *b"ustar" {
+                sum(block);
+            }
+        }
+        tar.truncate(length);
+        match try_convert(&tar) {
+            Ok((image, converted)) => {
+                proptest::prop_assert_eq!(converted.blob_size, tar.len() as u64);
+                Image::read(&image);
+            }
+            Err(error) => proptest::prop_assert_eq!(error.step(), crate::Step::Convert),
+        }
+    }
+}
