@@ -6,6 +6,7 @@
 
 mod images;
 mod kernel;
+mod layers;
 mod model;
 mod random_trees;
 mod surroundings;

@@ -55,6 +55,8 @@ pub struct DirectoryTar {
     /// Files with several names that were seen.
     links: HashMap<(u64, u64), PathBuf>,
     notes: Notes,
+    /// Room for attributes.
+    scratch: Vec<u8>,
     state: State,
 }
 
@@ -88,6 +90,7 @@ impl DirectoryTar {
             content: None,
             links: HashMap::new(),
             notes: Notes::default(),
+            scratch: vec![0; XATTRS],
             state: State::Root,
         })
     }
@@ -218,22 +221,19 @@ impl DirectoryTar {
         }
     }
 
-    fn xattrs(&self, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    fn xattrs(&mut self, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let place = self.path.join(path);
-        let mut list = vec![0; XATTRS];
-        let length = match rustix::fs::llistxattr(&place, list.as_mut_slice()) {
-            Ok(length) => length,
-            Err(rustix::io::Errno::OPNOTSUPP) => 0,
+        let names = match rustix::fs::llistxattr(&place, self.scratch.as_mut_slice()) {
+            Ok(length) => self.scratch[..length].to_vec(),
+            Err(rustix::io::Errno::OPNOTSUPP) => Vec::new(),
             Err(error) => return Err(self.error(path, "llistxattr", error)),
         };
         let mut xattrs = Vec::new();
-        for name in list[..length].split(|byte| *byte == 0) {
+        for name in names.split(|byte| *byte == 0) {
             if [&b"user."[..], b"security.", b"system.posix_acl_"].iter().any(|prefix| name.starts_with(prefix)) {
-                let mut value = vec![0; XATTRS];
-                let length = rustix::fs::lgetxattr(&place, name, value.as_mut_slice())
+                let length = rustix::fs::lgetxattr(&place, name, self.scratch.as_mut_slice())
                     .map_err(|error| self.error(path, "lgetxattr", error))?;
-                value.truncate(length);
-                xattrs.push((name.to_vec(), value));
+                xattrs.push((name.to_vec(), self.scratch[..length].to_vec()));
             }
         }
         xattrs.sort();

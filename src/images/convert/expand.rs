@@ -28,15 +28,16 @@ pub(super) struct Digests {
 }
 
 /// Reads the tar in a blob.
-pub(super) struct Expander<R: Read>(Hashing<Bounded<Decoder<R>>>);
+pub(super) struct Expander<R: Read>(Bounded<Decoder<R>>);
 
 /// The blob, its first bytes, which were looked at, read again.
 type Blob<R> = BufReader<Chain<Cursor<Vec<u8>>, Hashing<Source<R>>>>;
 
+/// A plain tar is its blob: one digest does for both.
 enum Decoder<R: Read> {
     Plain(Blob<R>),
-    Gzip(Box<MultiGzDecoder<Blob<R>>>),
-    Zstd(Box<zstd::Decoder<'static, Blob<R>>>),
+    Gzip(Box<Hashing<MultiGzDecoder<Blob<R>>>>),
+    Zstd(Box<Hashing<zstd::Decoder<'static, Blob<R>>>>),
 }
 
 impl<R: Read> Expander<R> {
@@ -48,23 +49,24 @@ impl<R: Read> Expander<R> {
         let magic = start.clone();
         let blob = BufReader::with_capacity(PIECE, Cursor::new(start).chain(blob));
         let decoder = match magic.as_slice() {
-            [0x1f, 0x8b, ..] => Decoder::Gzip(Box::new(MultiGzDecoder::new(blob))),
+            [0x1f, 0x8b, ..] => Decoder::Gzip(Box::new(Hashing::new(MultiGzDecoder::new(blob)))),
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Decoder::zstd(blob)?,
             [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(unsupported("xz")),
             [b'B', b'Z', b'h', ..] => return Err(unsupported("bzip2")),
             _ => Decoder::Plain(blob),
         };
-        Ok(Expander(Hashing::new(Bounded { inner: decoder, left: limit, limit })))
+        Ok(Expander(Bounded { inner: decoder, left: limit, limit }))
     }
 
     /// Reads the rest, so that the digests are those of everything.
     pub(super) fn finish(mut self) -> Result<Digests> {
         io::copy(&mut self.0, &mut io::sink()).map_err(failed)?;
-        let (diff_id, expanded_size, bounded) = self.0.finish();
-        let (_, mut blob) = bounded.inner.into_blob().into_inner().into_inner();
+        let (tar, blob) = self.0.inner.finish();
+        let (_, mut blob) = blob.into_inner().into_inner();
         // The decoders read to the end; a plain tar is read to it above.
         io::copy(&mut blob, &mut io::sink()).map_err(failed)?;
         let (blob_digest, blob_size, _) = blob.finish();
+        let (diff_id, expanded_size) = tar.unwrap_or((blob_digest, blob_size));
         Ok(Digests { diff_id, expanded_size, blob_digest, blob_size })
     }
 }
@@ -81,14 +83,21 @@ impl<R: Read> Decoder<R> {
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Ok(decoder)
         });
-        decoder.map(|decoder| Decoder::Zstd(Box::new(decoder))).map_err(failed)
+        decoder.map(|decoder| Decoder::Zstd(Box::new(Hashing::new(decoder)))).map_err(failed)
     }
 
-    fn into_blob(self) -> Blob<R> {
+    /// Digest and length of the tar where they are not the blob's, and the blob.
+    fn finish(self) -> (Option<(Digest, u64)>, Blob<R>) {
         match self {
-            Decoder::Plain(blob) => blob,
-            Decoder::Gzip(decoder) => decoder.into_inner(),
-            Decoder::Zstd(decoder) => decoder.finish(),
+            Decoder::Plain(blob) => (None, blob),
+            Decoder::Gzip(tar) => {
+                let (digest, length, decoder) = tar.finish();
+                (Some((digest, length)), decoder.into_inner())
+            }
+            Decoder::Zstd(tar) => {
+                let (digest, length, decoder) = tar.finish();
+                (Some((digest, length)), decoder.finish())
+            }
         }
     }
 }

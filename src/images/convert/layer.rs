@@ -26,6 +26,10 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const OPAQUE_XATTR: (&[u8], &[u8]) = (b"trusted.overlay.opaque", b"y");
 /// As the kernel does (`MAXSYMLINKS`).
 const SYMLINKS: usize = 40;
+/// Steps through paths with symlinks or unlisted directories in them, for each entry that may be:
+/// ten components and a few targets. Bounds the time that entries below long chains of symlinks
+/// take.
+const STEPS: u64 = 16;
 /// What an entry costs besides its names and attributes, so that many empty ones count too.
 const ENTRY_COST: usize = 16;
 
@@ -45,6 +49,8 @@ pub(super) struct Layer<R: Read, W> {
     opaque: BTreeSet<Vec<u8>>,
     /// Directories that were on the way to an entry and are not listed so far.
     implied: BTreeSet<Vec<u8>>,
+    /// See [`STEPS`].
+    steps: u64,
 }
 
 /// What was written.
@@ -66,6 +72,7 @@ impl<R: Read, W: Write + Seek> Layer<R, W> {
             whiteouts: BTreeMap::new(),
             opaque: BTreeSet::new(),
             implied: BTreeSet::new(),
+            steps: 0,
         }
     }
 
@@ -233,17 +240,22 @@ impl<R: Read, W: Write + Seek> Layer<R, W> {
     }
 
     /// Where a directory of the tar is in the image, all symlinks on the way followed.
-    fn place(&self, parents: &[&[u8]]) -> Result<Vec<u8>> {
+    fn place(&mut self, parents: &[&[u8]]) -> Result<Vec<u8>> {
         let direct = parents.join(&b'/');
         // The writer follows no symlink: what it finds has none on the way.
         if self.present(&direct) == Some(Present::Directory) { Ok(direct) } else { self.resolved(parents) }
     }
 
-    fn resolved(&self, parents: &[&[u8]]) -> Result<Vec<u8>> {
+    fn resolved(&mut self, parents: &[&[u8]]) -> Result<Vec<u8>> {
         let mut todo: VecDeque<Vec<u8>> = parents.iter().map(|name| name.to_vec()).collect();
         let mut path: Vec<Vec<u8>> = Vec::new();
         let mut symlinks = 0;
+        let most = self.limits.entries.saturating_mul(STEPS);
         while let Some(name) = todo.pop_front() {
+            self.steps += 1;
+            if self.steps > most {
+                return Err(self.over("steps through symlinks and unlisted directories", most));
+            }
             match name.as_slice() {
                 b"" | b"." => continue,
                 // Only targets have it; the root's parent is the root.

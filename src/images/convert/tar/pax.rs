@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn records_are_read_and_the_last_counts() {
-        let pax = Pax::parse(b"8 uid=1\n9 uid=22\n12 path=a=b\n11 comment=\n").unwrap();
+        let pax = Pax::parse(b"8 uid=1\n9 uid=22\n12 path=a=b\n12 comment=\n").unwrap();
         assert_eq!((pax.uid, pax.path), (Some(22), Some(b"a=b".to_vec())));
         assert_eq!(Pax::parse(b"7 uid=\n").unwrap().uid, None);
         assert!(Pax::parse(b"").unwrap().xattrs.is_empty());
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn both_forms_of_extended_attributes_are_read() {
-        let pax = Pax::parse(b"29 LIBARCHIVE.xattr.a%3Db=QUI\n22 SCHILY.xattr.c=\0\n\xff\n").unwrap();
+        let pax = Pax::parse(b"30 LIBARCHIVE.xattr.a%3Db=QUI\n22 SCHILY.xattr.c=\0\n\xff\n").unwrap();
         assert_eq!(pax.xattrs[&b"a=b"[..]], b"AB");
         assert_eq!(pax.xattrs[&b"c"[..]], b"\0\n\xff");
         for (text, bytes) in [("", &b""[..]), ("QQ==", b"A"), ("QUJD", b"ABC"), ("+/8", b"\xfb\xff")] {
