@@ -13,7 +13,7 @@ use squall_images::transport::Access;
 
 use crate::image::{Image, copy_named, nobody, source};
 use crate::servers::{Asked, Listening, Registry, pass};
-use crate::tools::{make_certificates, output, program};
+use crate::tools::{make_certificates, output, program, run_with};
 
 /// Which image the process of its own is to look for.
 const IMAGE: &str = "SQUALL_TEST_IMAGE";
@@ -25,6 +25,25 @@ fn look_with(image: &str, variables: &[(&str, &str)]) -> Result<String, String> 
     // Not the command itself, which shows its variables.
     output(again.envs(variables.iter().copied()))
         .map_err(|error| error.split_once('\n').map_or(String::new(), |(_, said)| said.to_owned()))
+}
+
+#[test]
+fn an_archive_comes_from_standard_input() {
+    let place = tempfile::tempdir().unwrap();
+    Image::make(&place.path().join("layout"));
+    let archive = place.path().join("o.tar");
+    let made = format!("oci:{}:made", place.path().join("layout").display());
+    copy_named(&made, &format!("oci-archive:{}", archive.display()), &nobody(place.path()));
+    let again = || {
+        let mut again = program(env::current_exe().unwrap().to_str().unwrap());
+        again.args(["--exact", "proxied::look", "--ignored", "--nocapture"]).env(IMAGE, "oci-archive:-");
+        again
+    };
+    // A pipe, then the file itself, then nothing.
+    run_with(&mut again(), &fs::read(&archive).unwrap());
+    output(again().stdin(fs::File::open(&archive).unwrap())).unwrap();
+    let error = output(again().stdin(std::process::Stdio::null())).unwrap_err();
+    assert!(error.contains("index.json"), "{error}");
 }
 
 #[test]
