@@ -4,6 +4,8 @@ mod access;
 mod contents;
 mod dir;
 mod docker_archive;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod layout;
 mod name;
 mod output;

@@ -12,7 +12,7 @@ const IMAGES: usize = 1024;
 /// An image of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Item {
+pub(crate) struct Item {
     pub(super) config: String,
     #[serde(default)]
     pub(super) repo_tags: Option<Vec<String>>,
@@ -32,7 +32,7 @@ impl Item {
 }
 
 /// Reads the list and chooses an image.
-pub(super) fn choose(bytes: &[u8], image: &ArchiveImage, name: &str) -> Result<Item> {
+pub(crate) fn choose(bytes: &[u8], image: &ArchiveImage, name: &str) -> Result<Item> {
     let mut items: Vec<Item> = serde_json::from_slice(bytes)
         .map_err(|error| Error::invalid(Step::Resolve, name, format!("manifest.json: {error}")))?;
     if items.len() > IMAGES {

@@ -9,6 +9,8 @@ mod list;
 mod read;
 mod write;
 
+#[cfg(fuzzing)]
+pub(crate) use list::choose;
 pub(crate) use read::Archive;
 pub(crate) use write::ArchiveSink;
 

@@ -39,7 +39,7 @@ impl Entry {
 }
 
 /// The digest of the image that is meant, and its names.
-pub(super) fn choose(bytes: &[u8], image: &LayoutImage, name: &str) -> Result<(Digest, Vec<String>)> {
+pub(crate) fn choose(bytes: &[u8], image: &LayoutImage, name: &str) -> Result<(Digest, Vec<String>)> {
     let index: Index = serde_json::from_slice(bytes)
         .map_err(|error| Error::invalid(Step::Resolve, name, format!("index.json: {error}")))?;
     if index.manifests.len() > IMAGES {
@@ -78,7 +78,7 @@ fn names(index: &Index) -> String {
 
 /// An index with the image added. What it has already stays as it is, fields unknown here too, but
 /// for an image that had the same name, which loses it as a tag does.
-pub(super) fn with_image(old: Option<&[u8]>, manifest: &Manifest, name: Option<&str>, object: &str) -> Result<Vec<u8>> {
+pub(crate) fn with_image(old: Option<&[u8]>, manifest: &Manifest, name: Option<&str>, object: &str) -> Result<Vec<u8>> {
     let invalid = |reason: String| Error::invalid(Step::Push, object, reason);
     let mut index: Map<String, Value> = match old {
         Some(bytes) => serde_json::from_slice(bytes).map_err(|error| invalid(format!("index.json: {error}")))?,

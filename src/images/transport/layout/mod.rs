@@ -4,6 +4,8 @@ mod index;
 mod read;
 mod write;
 
+#[cfg(fuzzing)]
+pub(crate) use index::{choose, with_image};
 pub(crate) use read::Layout;
 pub(crate) use write::{LayoutArchiveSink, LayoutSink};
 

@@ -154,10 +154,14 @@ impl Client {
     /// As [`Client::send`], for an answer that says where to go on (`Location`).
     pub(super) fn send_for_location(&self, step: Step, mut ask: Ask<'_>) -> Result<Uri> {
         let answer = self.send_located(step, &mut ask)?;
+        let network = |text: String| Error::new(step, &self.name, Cause::Network(text));
         let location = answer.response.headers().get("location").and_then(|location| location.to_str().ok());
-        let bad =
-            || Error::new(step, &self.name, Cause::Network("the registry does not say where to go on".to_owned()));
-        location.and_then(|location| url::join(&answer.url, location)).ok_or_else(bad)
+        let next = location.and_then(|location| url::join(&answer.url, location));
+        let next = next.ok_or_else(|| network("the registry does not say where to go on".to_owned()))?;
+        match loses_protection(&answer.url, &next) {
+            true => Err(network(format!("the registry leads to {}, which is not protected", url::shown(&next)))),
+            false => Ok(next),
+        }
     }
 
     fn send_located(&self, step: Step, ask: &mut Ask<'_>) -> Result<Answer> {
@@ -229,7 +233,7 @@ impl Client {
             let location = response.headers().get("location").and_then(|location| location.to_str().ok());
             let next = location.and_then(|location| url::join(&url, location));
             let next = next.ok_or_else(|| Broken::Lost("a redirect to nowhere".to_owned()))?;
-            if url.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
+            if loses_protection(&url, &next) {
                 return Err(Broken::Lost(format!("a redirect to {}, which is not protected", url::authority(&next))));
             }
             url = next;
@@ -260,4 +264,8 @@ impl Client {
             },
         }
     }
+}
+
+fn loses_protection(from: &Uri, to: &Uri) -> bool {
+    from.scheme_str() == Some("https") && to.scheme_str() != Some("https")
 }

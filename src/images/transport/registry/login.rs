@@ -46,20 +46,20 @@ pub(super) fn find(reference: &Reference, access: &Access) -> Result<Option<Logi
         return of_file(&file, &path, reference);
     }
     for path in usual_files() {
-        if let Some(file) = read(&path)? {
-            if let Some(login) = of_file(&file, &path, reference)? {
-                return Ok(Some(login));
-            }
+        if let Some(file) = read(&path)?
+            && let Some(login) = of_file(&file, &path, reference)?
+        {
+            return Ok(Some(login));
         }
     }
     Ok(None)
 }
 
 fn of_file(file: &AuthFile, path: &Path, reference: &Reference) -> Result<Option<Login>> {
-    if let Some(call) = file.helper(reference) {
-        if let Some(login) = helper::get(&call)? {
-            return Ok(Some(login));
-        }
+    if let Some(call) = file.helper(reference)
+        && let Some(login) = helper::get(&call)?
+    {
+        return Ok(Some(login));
     }
     file.login(reference).map_err(|reason| Error::invalid(Step::Request, path.display(), reason))
 }
