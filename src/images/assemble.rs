@@ -1,7 +1,7 @@
 //! Images without a registry: of directories and tar archives.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -17,7 +17,8 @@ use crate::store::{Store, content_of, layout, tags};
 /// How an image is built.
 #[derive(Debug, Clone)]
 pub struct BuildOptions {
-    /// Of what its layers are made, base first: directories and tar archives, compressed or not.
+    /// Of what its layers are made, base first: directories, tar archives (compressed or not), and
+    /// squashfs files, which are taken as they are.
     pub layers: Vec<PathBuf>,
     /// The part `config` of the image's config, in OCI's words: `{"Env": ["A=1"]}`.
     pub config: Value,
@@ -74,33 +75,63 @@ pub fn build(store: &Store, options: &BuildOptions) -> Result<(Digest, Vec<Built
     Ok((digest, layers))
 }
 
+/// The first bytes of a squashfs image (`SQUASHFS_MAGIC`, fs/squashfs/squashfs_fs.h).
+const SQUASHFS_MAGIC: &[u8] = b"hsqs";
+
 fn layer(store: &Store, path: &Path, options: &ConvertOptions) -> Result<BuiltLayer> {
     let failed = |call| move |error| Error::system(Step::Convert, path.display(), call, error);
     let metadata = std::fs::metadata(path).map_err(failed("stat"))?;
-    let content: Box<dyn Read> = match metadata.is_dir() {
-        true => Box::new(DirectoryTar::new(path, DirectoryOptions::default())?),
-        false => Box::new(File::open(path).map_err(failed("open"))?),
+    let mut new = NewFile::create(store.directory())?;
+    let description = if metadata.is_dir() {
+        converted(DirectoryTar::new(path, DirectoryOptions::default())?, options, &new)
+    } else {
+        let mut file = File::open(path).map_err(failed("open"))?;
+        let mut head = Vec::new();
+        (&mut file).take(SQUASHFS_MAGIC.len() as u64).read_to_end(&mut head).map_err(failed("read"))?;
+        match head == SQUASHFS_MAGIC {
+            true => {
+                io::copy(&mut head.chain(file), &mut new.file).map_err(failed("write"))?;
+                as_it_is(&new)
+            }
+            false => converted(head.chain(file), options, &new),
+        }
     };
-    let new = NewFile::create(store.directory())?;
-    let (_, converted) = convert::convert(content, options, &new.file).map_err(|error| error.about(path.display()))?;
-    new.file.set_len(converted.squashfs_size).map_err(failed("ftruncate"))?;
-    let digest = converted.blob_digest;
-    let description = LayerDescription {
-        schema_version: SCHEMA_VERSION,
-        squashfs: content_of(&new.file).map_err(failed("read"))?,
-        blob: Content { digest, size: converted.blob_size },
-        diff_id: Some(converted.diff_id),
-        writer: Some(options.writer()),
-        notes: converted.notes.iter().map(ToString::to_string).collect(),
-    };
+    let description = description.map_err(|error| error.about(path.display()))?;
     store.place_layer(new, &description)?;
     Ok(BuiltLayer {
         path: path.to_owned(),
-        digest,
+        digest: description.blob.digest,
         squashfs_size: description.squashfs.size,
+        // A config has to have one for each layer: what is there instead of a tar.
+        diff_id: description.diff_id.unwrap_or(description.squashfs.digest),
+        blob_size: description.blob.size,
         notes: description.notes,
-        diff_id: converted.diff_id,
-        blob_size: converted.blob_size,
+    })
+}
+
+fn converted(tar: impl Read, options: &ConvertOptions, new: &NewFile) -> Result<LayerDescription> {
+    let failed = |call| move |error| Error::system(Step::Convert, "", call, error);
+    let (_, converted) = convert::convert(tar, options, &new.file)?;
+    new.file.set_len(converted.squashfs_size).map_err(failed("ftruncate"))?;
+    Ok(LayerDescription {
+        schema_version: SCHEMA_VERSION,
+        squashfs: content_of(&new.file).map_err(failed("read"))?,
+        blob: Content { digest: converted.blob_digest, size: converted.blob_size },
+        diff_id: Some(converted.diff_id),
+        writer: Some(options.writer()),
+        notes: converted.notes.iter().map(ToString::to_string).collect(),
+    })
+}
+
+fn as_it_is(new: &NewFile) -> Result<LayerDescription> {
+    let content = content_of(&new.file).map_err(|error| Error::system(Step::Convert, "", "read", error))?;
+    Ok(LayerDescription {
+        schema_version: SCHEMA_VERSION,
+        squashfs: content,
+        blob: content,
+        diff_id: None,
+        writer: None,
+        notes: Vec::new(),
     })
 }
 

@@ -9,7 +9,7 @@
 //! | module | what for |
 //! |---|---|
 //! | [`digest`] | content names, and readers that check them on the way |
-//! | [`reference`] | image names: `debian:12`, `registry.example/app@sha256:…` |
+//! | [`mod@reference`] | image names: `debian:12`, `registry.example/app@sha256:…` |
 //! | [`manifest`] | manifests, indexes and configs as documents, bounded |
 //! | [`convert`] | one pass from a layer's tar to squashfs |
 //! | [`transport`] | where images come from and go to: `docker://`, `docker-archive:`, `oci:`, `oci-archive:`, `dir:` |

@@ -16,12 +16,13 @@ const MAX_CONFIG: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The layer of a directory has its files as they are: owners, modes, times, hard links and extended attributes. The same \
-                        content gives the same image, with the same digest."
+    after_help = "The layer of a directory has its files as they are: owners, modes, times, hard links and extended attributes. A \
+                        squashfs file is taken as it is. The same content gives the same image, with the same digest."
 )]
 pub struct Build {
-    /// Directory or tar archive (plain, gzip or zstd) of a layer, base first. Repeatable
-    #[arg(short, long = "layer", value_name = "DIR|TAR", required = true)]
+    /// Directory, tar archive (plain, gzip or zstd) or squashfs file of a layer, base first.
+    /// Repeatable
+    #[arg(short, long = "layer", value_name = "DIR|TAR|SQSH", required = true)]
     pub layers: Vec<PathBuf>,
     /// Name for the image. Repeatable
     #[arg(short, long = "tag", value_name = "TAG", required = true)]
