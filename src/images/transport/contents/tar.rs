@@ -280,11 +280,13 @@ fn checksum(header: &[u8; BLOCK as usize]) -> u64 {
 /// An octal number, or GNU's binary one.
 fn number(field: &[u8]) -> Result<u64, Problem> {
     if field[0] & 0x80 != 0 {
-        let (head, tail) = field.split_at(field.len() - 8);
-        let fits = field[0] == 0x80 && head[1..].iter().all(|&byte| byte == 0);
+        // Fields of eight bytes have the mark in the number itself: none is written so.
+        let large = "a number that is too large";
+        let (mark, rest) = field.split_first().filter(|_| field.len() > 8).ok_or(large)?;
+        let (head, tail) = rest.split_at(rest.len() - 8);
+        let fits = *mark == 0x80 && head.iter().all(|&byte| byte == 0);
         let value = tail.iter().fold(0, |value: u64, &byte| value << 8 | u64::from(byte));
-        // The sign is in the first byte where the field has only eight.
-        return if fits && field.len() > 8 { Ok(value) } else { Err("a number that is too large".into()) };
+        return if fits { Ok(value) } else { Err(large.into()) };
     }
     let text = std::str::from_utf8(until_nul(field)).map_err(|_| "a number that is none")?.trim_matches(' ');
     if text.is_empty() {

@@ -112,7 +112,10 @@ fn unsound_archives_are_refused_with_the_place() {
     flipped[3] ^= 1;
     let mut pax = header("x", b'x', b"00000000005\0", "");
     pax.extend([b"99 a=\n".as_slice(), &[0; 506]].concat());
+    let mut binary = good.clone();
+    binary[148] = 0x80;
     for (bytes, part) in [
+        (binary, "too large"),
         (flipped, "checksum"),
         (good[..700].to_vec(), ""),
         (good[..300].to_vec(), "byte 0: cut off"),
