@@ -8,6 +8,7 @@
 
 pub mod bed;
 pub mod call;
+pub mod debian;
 pub mod harness;
 pub mod host;
 pub mod interruption;

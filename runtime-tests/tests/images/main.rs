@@ -3,6 +3,7 @@
 mod archive;
 mod killed;
 mod place;
+mod registry;
 mod running;
 mod script;
 mod store;
@@ -14,5 +15,5 @@ fn main() {
         // SAFETY: this process has one thread.
         unsafe { std::env::set_var(script::PROGRAM, program) };
     }
-    runtime_tests::harness::main(&[store::CASES, running::CASES, killed::CASES, script::CASES])
+    runtime_tests::harness::main(&[store::CASES, running::CASES, registry::CASES, killed::CASES, script::CASES])
 }

@@ -6,19 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use runtime_tests::debian;
 use squall_images::convert::{Compression, ConvertOptions, Converted, DirectoryOptions, convert, convert_directory};
 
 use crate::model::{Seen, assert_same, walk};
 use crate::surroundings::{Mounted, isolated, run};
-
-/// The newest image that `runtime-tests/debian-image` made, which `runtime-tests/run` calls first.
-fn debian_image() -> PathBuf {
-    let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("debian-image");
-    let images = fs::read_dir(&target).into_iter().flatten().flatten().map(|entry| entry.path());
-    let images = images.filter(|path| path.extension().is_some_and(|ending| ending == "sqsh"));
-    let newest = images.max_by_key(|path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok());
-    newest.unwrap_or_else(|| panic!("no image in {}: run runtime-tests/debian-image first", target.display()))
-}
 
 fn sh(script: &str, directory: &Path) {
     run(Command::new("bash").args(["-euc", script]).current_dir(directory));
@@ -26,7 +18,7 @@ fn sh(script: &str, directory: &Path) {
 
 /// A tar of Debian's files, up to 32 KiB each, and of everything that files can be.
 fn debian_layer(directory: &Path) -> PathBuf {
-    let debian = Mounted::new(&debian_image(), &directory.join("debian"));
+    let debian = Mounted::new(&debian::image(), &directory.join("debian"));
     let tree = directory.join("tree");
     fs::create_dir(&tree).unwrap();
     sh("find . -size -65 -print0 | tar -c --no-recursion --null -T - | tar -x -C ../tree", &debian.0);

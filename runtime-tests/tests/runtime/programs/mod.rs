@@ -3,10 +3,10 @@
 //!
 //! The image is made by `runtime-tests/debian-image`, which `runtime-tests/run` calls first.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use runtime_tests::bed::text;
-use runtime_tests::{Bed, Output, cases, until};
+use runtime_tests::{Bed, Output, cases, debian, until};
 
 cases![
     a_jvm_with_g1_does_everything,
@@ -23,25 +23,12 @@ cases![
 /// That of the release: 17 in Debian 12, 21 in Debian 13.
 const JAVA: &str = "/usr/lib/jvm/default-java/bin/java";
 
-/// What the names of images end with.
-const IMAGE: &str = "sqsh";
-
-/// The image of real programs: the newest, where there are several.
-fn image() -> PathBuf {
-    let target = std::env::current_exe().unwrap().ancestors().nth(3).map(|target| target.join("debian-image"));
-    let directory = target.unwrap_or_default();
-    let images = std::fs::read_dir(&directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let images = images.filter(|path| path.extension().is_some_and(|ending| ending == IMAGE));
-    let newest = images.max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
-    newest.unwrap_or_else(|| panic!("no image in {}: run runtime-tests/debian-image first", directory.display()))
-}
-
 /// Runs a program of the image, with the sources of this directory at `/src`.
 fn run(bed: &Bed, flags: &[&str], argv: &[&str]) -> Output {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runtime/programs");
     let sources = format!("{}:/src:ro", sources.display());
     let fixed = ["--rm", "--volume", &sources, "--tmpfs", "/tmp:size=512m", "--pids-limit", "500", "-e", "HOME=/tmp"];
-    bed.run_layers(&[text(&image())], &[&fixed, flags].concat(), argv).output()
+    bed.run_layers(&[text(&debian::image())], &[&fixed, flags].concat(), argv).output()
 }
 
 fn java(bed: &Bed, options: &[&str]) {
@@ -71,7 +58,7 @@ fn the_tools_of_a_jvm_work_on_a_running_one(bed: &Bed) {
     std::fs::write(&source, sleeper).unwrap();
     let volume = format!("{source}:/Sleeper.java:ro");
     let argv = [JAVA, "-Xmx64m", "/Sleeper.java"];
-    bed.run_layers(&[text(&image())], &[&flags[..], &["-v", &volume]].concat(), &argv).ok();
+    bed.run_layers(&[text(&debian::image())], &[&flags[..], &["-v", &volume]].concat(), &argv).ok();
     let tool = |argv: &[&str]| {
         let program = format!("/usr/lib/jvm/default-java/bin/{}", argv[0]);
         bed.squall(&[&["exec", "jvm", &program], &argv[1..]].concat()).output()
