@@ -14,10 +14,12 @@ all:
 	$(CARGO) run --quiet --locked --package squall-cli --features pages --bin squall -- pages $(target)/pages
 	$(CARGO) build --release --locked --package squall-cli
 	$(CARGO) build --release --locked --package worker-launcher
+	$(CARGO) build --release --locked --package docker-to-squash
 
 # worker-launcher is not setuid until the administrator says for which group: chgrp storm FILE && chmod 6550 FILE.
 install:
 	install -D -m 755 $(target)/release/squall $(at)/bin/squall
+	install -m 755 $(target)/release/docker-to-squash $(at)/bin/
 	install -D -m 550 $(target)/release/worker-launcher $(at)/libexec/squall/worker-launcher
 	install -d $(at)/share/man/man1 $(at)/share/man/man8 $(at)/share/squall/seccomp-profiles $(at)/share/doc/squall/examples
 	install -m 644 $(target)/pages/squall*.1 $(at)/share/man/man1/

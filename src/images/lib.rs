@@ -15,6 +15,7 @@
 //! | [`transport`] | where images come from and go to: `docker://`, `docker-archive:`, `oci:`, `oci-archive:`, `dir:` |
 //! | [`mod@pull`] | from a transport to the store |
 //! | [`run_config`], [`user`] | how an image runs, and as whom |
+//! | [`mod@push`] | from the store to a transport |
 //! | [`assemble`] | images of directories and archives |
 //! | [`mod@copy`] | from one store to another |
 //! | [`store`] | the local store, exactly as Apache Storm reads it |
@@ -26,6 +27,7 @@ pub mod digest;
 mod error;
 pub mod manifest;
 pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod run_config;
 pub mod store;

@@ -15,6 +15,7 @@ cases![
     an_image_of_a_registry_is_pulled_and_runs,
     an_image_is_pulled_when_it_is_first_run,
     an_index_gives_the_image_of_the_platform,
+    a_pushed_image_is_pulled_again_as_it_was,
 ];
 
 /// What is run of Debian: a program, what it is linked to, and the release's name.
@@ -130,6 +131,34 @@ fn an_index_gives_the_image_of_the_platform(bed: &Bed) {
     }
     let said = place.image(&["pull", "--platform", "linux/s390x", &name]).output();
     assert!(said.code() == 125 && said.stderr.contains("linux/amd64, linux/arm64"), "{said}");
+}
+
+fn a_pushed_image_is_pulled_again_as_it_was(bed: &Bed) {
+    let (place, registry) = (Place::new(bed), Registry::start(bed));
+    let other = Place { bed, store: bed.images().join("other") };
+    place.build(&place.tree("a"), "app:1", &["--entrypoint", "/bin/probe"]);
+    let layer =
+        |place: &Place<'_>, name: &str| fs::read(place.inspect(name)["layers"][0]["path"].as_str().unwrap()).unwrap();
+    let layout = format!("oci:{}:1", bed.images().join("layout").display());
+    let archive = format!("oci-archive:{}", bed.images().join("archive.tar").display());
+    let there = format!("docker://localhost:{}/app:1", registry.port);
+    for (number, to) in [&*there, &layout, &archive].into_iter().enumerate() {
+        let pushed = place.image(&["push", "--json", "app:1", to]).json();
+        assert_eq!(pushed["layers"][0]["sent"], true, "{to}");
+        let name = format!("again:{number}");
+        let pulled = other.image(&["pull", "--force", "--json", "--tag", &name, to]).json();
+        assert_eq!(pulled["source_digest"], pushed["digest"], "{to}");
+        assert_eq!(layer(&other, &name), layer(&place, "app:1"), "{to}");
+        assert_eq!(other.run(&["--rm"], &[&*name, "try", "read", "/mark"]).json()["ok"], "a", "{to}");
+    }
+    assert_eq!(place.image(&["push", "--json", "app:1", &there]).json()["layers"][0]["sent"], false);
+    other.image(&["verify"]).ok();
+    // What is damaged does not get there.
+    let path = place.inspect("app:1")["layers"][0]["path"].as_str().unwrap().to_owned();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "no squashfs").unwrap();
+    let said = place.image(&["push", "app:1", &format!("docker://localhost:{}/other:1", registry.port)]).output();
+    assert!(said.code() == 125 && said.stderr.contains("expected"), "{said}");
 }
 
 /// Makes an index, named `all`, of the layout's two images.

@@ -6,6 +6,7 @@ mod launch;
 mod list;
 mod progress;
 mod pull;
+mod push;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub struct StoreFlag {
 pub enum ImageCommand {
     /// Pull images from a registry or an archive, and convert their layers to squashfs
     Pull(pull::Pull),
+    /// Push an image to a registry or an archive, with its squashfs layers as they are
+    Push(push::Push),
     /// Make an image of directories and tar archives
     Build(build::Build),
     /// List images
@@ -139,6 +142,7 @@ impl StoreFlag {
 pub fn run(image: &Image) -> i32 {
     let done = match &image.command {
         ImageCommand::Pull(arguments) => pull::run(&image.store, arguments),
+        ImageCommand::Push(arguments) => push::run(&image.store, arguments),
         ImageCommand::Build(arguments) => build::run(&image.store, arguments),
         ImageCommand::Ls(arguments) => list::ls(&image.store, arguments),
         ImageCommand::Inspect(arguments) => list::inspect(&image.store, arguments),
