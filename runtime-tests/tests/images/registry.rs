@@ -30,7 +30,13 @@ struct Registry {
 }
 
 impl Registry {
+    /// Somebody may take its port first: then it is started again, with another.
     fn start(bed: &Bed) -> Registry {
+        (0..5).find_map(|_| Registry::attempt(bed)).expect("docker-registry listens")
+    }
+
+    /// `None` where it ends.
+    fn attempt(bed: &Bed) -> Option<Registry> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = bed.images().join("registry.yml");
         let text = format!(
@@ -40,9 +46,13 @@ impl Registry {
         fs::write(&config, text).unwrap();
         let mut server = Command::new("docker-registry");
         server.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = server.spawn().expect("docker-registry runs");
-        until("the registry answers", || TcpStream::connect(("127.0.0.1", port)).ok());
-        Registry { port, server }
+        let mut registry = Registry { port, server: server.spawn().expect("docker-registry runs") };
+        let has_ended = |server: &mut Child| server.try_wait().unwrap().is_some();
+        let answers = until("the registry answers or ends", || {
+            let answers = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            (answers || has_ended(&mut registry.server)).then_some(answers)
+        });
+        (answers && !has_ended(&mut registry.server)).then_some(registry)
     }
 
     /// Has skopeo put an image there.

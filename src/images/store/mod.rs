@@ -4,7 +4,7 @@
 //! Readers need no lock and see a complete state at any moment, after a crash too: every file is
 //! written under another name, synced and renamed ([`new_file`]), an image's layers and config are
 //! there before its manifest, and its manifest before its tags; they go in the opposite order. What
-//! changes the tag file or removes something holds a lock for that moment ([`tag_file`]); converting
+//! changes the tag file or removes something holds a lock for that moment (`tag_file`); converting
 //! and downloading do not.
 
 pub mod documents;

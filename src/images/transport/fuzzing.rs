@@ -7,6 +7,9 @@ use super::contents::{Contents as _, TarIndex};
 use super::{ArchiveImage, LayoutImage, Transport, docker_archive, layout, registry};
 use crate::manifest::{Document, Manifest, Platform, parse_config};
 use crate::reference::Reference;
+use crate::run_config::RunConfig;
+use crate::store::tags::Tags;
+use crate::user;
 
 /// Feeds the bytes to each of them.
 pub fn feed(bytes: &[u8]) {
@@ -20,11 +23,13 @@ pub fn feed(bytes: &[u8]) {
         let index = layout::with_image(None, &manifest, Some("x"), name).expect("a new index");
         // The index that has the image gives it.
         let chosen = layout::choose(&index, &LayoutImage::Named("x".to_owned()), name);
-        assert_eq!(chosen.ok(), Some(manifest.digest()));
+        assert_eq!(chosen.ok(), Some((manifest.digest(), vec!["x".to_owned()])));
         let _ = layout::with_image(Some(&index), &manifest, None, name).expect("the index again");
     }
     let _ = Document::parse(bytes, &platform, name);
     let _ = parse_config(bytes, name);
+    let _ = RunConfig::parse(bytes, name);
+    tags(bytes);
     for image in [LayoutImage::Only, LayoutImage::Named("x".to_owned())] {
         let _ = layout::choose(bytes, &image, name);
     }
@@ -44,6 +49,16 @@ pub fn feed(bytes: &[u8]) {
             assert_eq!(transport.to_string().parse::<Transport>().ok(), Some(transport), "{text:?}");
         }
     }
+}
+
+/// The bytes as a tag file, and a user among what could be an image's own files. What is written of
+/// a tag file is read as the same.
+fn tags(bytes: &[u8]) {
+    let (tags, _) = Tags::parse(bytes);
+    let text = tags.to_text();
+    assert_eq!(Tags::parse(&text).0.to_text(), text);
+    let _ = user::find("app:staff", bytes, bytes);
+    let _ = user::find("1", bytes, bytes);
 }
 
 /// The bytes as the headers of an archive. The checksums are made right: no mutation would.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crate::tools::{Server, free_port, program};
+use crate::tools::{Server, program};
 
 /// Docker's registry on this machine.
 pub struct Registry {
@@ -19,16 +19,19 @@ pub struct Registry {
 impl Registry {
     /// With its files in `place`, and these further lines of configuration.
     pub fn start(place: &Path, tls: &str, auth: &str) -> Registry {
-        let port = free_port();
         let files = place.join("registry");
         let config = place.join("registry.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http:\n  addr: 127.0.0.1:{port}\n{tls}\n{auth}\n",
-            files.display()
-        );
-        fs::write(&config, text).unwrap();
-        let server = Server::start(program("docker-registry").arg("serve").arg(&config), port);
+        let (server, port) = Server::listening(|port| {
+            let text = format!(
+                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+                 http:\n  addr: 127.0.0.1:{port}\n{tls}\n{auth}\n",
+                files.display()
+            );
+            fs::write(&config, text).unwrap();
+            let mut registry = program("docker-registry");
+            registry.arg("serve").arg(&config);
+            registry
+        });
         Registry { port, _server: server }
     }
 

@@ -7,6 +7,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How often a server is started.
+const STARTS: u32 = 5;
+
 /// The longest that a server may take to listen.
 const START: Duration = Duration::from_secs(60);
 
@@ -57,17 +60,30 @@ pub fn skopeo() -> Command {
 pub struct Server(Child);
 
 impl Server {
-    pub fn start(command: &mut Command, port: u16) -> Server {
+    /// Starts a server that listens on a port of its own. Somebody may take that first: then it is
+    /// started again, with another.
+    pub fn listening(start: impl Fn(u16) -> Command) -> (Server, u16) {
+        let attempt = |_| {
+            let port = free_port();
+            Some((Server::start(&mut start(port), port)?, port))
+        };
+        (0..STARTS).find_map(attempt).expect("a server listens")
+    }
+
+    /// `None` where it ends.
+    fn start(command: &mut Command, port: u16) -> Option<Server> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let name = command.get_program().display().to_string();
         let mut server = Server(child.unwrap_or_else(|error| panic!("{name}: {error}; runtime-tests/run installs it")));
         let end = Instant::now() + START;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(server.0.try_wait().unwrap().is_none(), "{name} ended");
+            if server.0.try_wait().unwrap().is_some() {
+                return None;
+            }
             assert!(Instant::now() < end, "{name} does not listen");
             thread::sleep(Duration::from_millis(20));
         }
-        server
+        Some(server)
     }
 }
 
@@ -79,7 +95,7 @@ impl Drop for Server {
 }
 
 /// A port of this machine that nobody uses.
-pub fn free_port() -> u16 {
+fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

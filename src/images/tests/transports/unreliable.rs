@@ -123,7 +123,7 @@ fn silent(registry: u16, limit: usize) -> Listening {
 fn silence_is_a_timeout() {
     let place = tempfile::tempdir().unwrap();
     let (registry, image) = filled(place.path());
-    let access = Access { attempts: 2, idle_timeout: Duration::from_millis(300), ..nobody(place.path()) };
+    let access = Access { attempts: 2, idle_timeout: Duration::from_secs(3), ..nobody(place.path()) };
     let find = |proxy: &Listening| {
         let name = format!("docker://127.0.0.1:{}/x:1", proxy.port);
         source(&name, &access, place.path()).and_then(|source| layers(&*source))

@@ -94,7 +94,7 @@ pub(crate) fn permit(launcher: &Launcher, path: &Path, access: Access, setgid: S
 /// the container's `/tmp`, where the JVM's attach files must have the user's own group.
 ///
 /// # Errors
-/// As [`permit`]; `tmp` has to be there, and be a directory.
+/// As [`permit()`]; `tmp` has to be there, and be a directory.
 pub(crate) fn permit_work_directory(launcher: &Launcher, path: &Path) -> Result<()> {
     permit::work_directory(&Parties::of(launcher), &absolute(path)?)
 }

@@ -16,7 +16,7 @@ use super::walk::{Place, Visit};
 use super::{Access, Parties, Setgid};
 use crate::exit::{Code, Failure, Result, WithCode};
 
-/// See [`super::permit`].
+/// What `permit` of the module above does.
 pub fn tree(parties: &Parties, path: &AbsolutePath, access: Access, setgid: Setgid) -> Result<()> {
     let found = found(Start::open(parties, path)?, path.as_path())?;
     walk(&Grant::new(parties, access, setgid), path.as_path(), &found)
