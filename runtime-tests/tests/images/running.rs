@@ -15,6 +15,7 @@ cases![
     the_images_signal_stops_it,
     an_image_is_never_pulled_where_that_is_said,
     wrong_flags_are_said_before_an_image_is_pulled,
+    a_plan_pulls_nothing_and_needs_no_privilege,
 ];
 
 fn strings(value: &Value) -> Vec<&str> {
@@ -141,6 +142,19 @@ fn an_image_is_never_pulled_where_that_is_said(bed: &Bed) {
     let said = place.run(&[], &["localhost:1/none:1"]).output();
     assert_eq!(said.code(), 125, "{said}");
     assert!(said.stderr.contains("localhost:1/none:1"), "{said}");
+}
+
+fn a_plan_pulls_nothing_and_needs_no_privilege(bed: &Bed) {
+    let place = Place::new(bed);
+    let plan = |words: &[&str]| bed.squall(&["plan", "--json", "--store"]).args([&place.store]).args(words);
+    let said = plan(&["localhost:1/none:1"]).output();
+    assert!(said.code() == 125 && said.stderr.contains("no image store"), "{said}");
+    place.build(&place.tree("a"), "app", &["--entrypoint", "/bin/probe", "--user", "app"]);
+    let said = plan(&["localhost:1/none:1"]).output();
+    assert!(said.code() == 125 && said.stderr.contains("no image of this name"), "{said}");
+    assert_eq!(plan(&["app"]).ok().json()["user"]["uid"], 1234);
+    let nobody = plan(&["app"]).under(&["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]).ok();
+    assert!(nobody.stderr.contains("the image's user 'app' is found at the launch"), "{nobody}");
 }
 
 fn wrong_flags_are_said_before_an_image_is_pulled(bed: &Bed) {

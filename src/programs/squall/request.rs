@@ -28,7 +28,7 @@ const DEFAULT_PROGRAM: &str = "/bin/sh";
 const DEFAULT_CGROUP_PARENT: &str = "/squall";
 
 /// Asks for a user that no other container has, which root gets without saying.
-const AUTO: &str = "auto";
+pub const AUTO: &str = "auto";
 
 /// The builder's fields by the flags that set them.
 pub const DOOR: Door<'static> = Door {
@@ -176,11 +176,10 @@ fn from_flags(run: &Run, monitor_cgroup: Option<&str>, image: Option<&LaunchImag
         (builder, warnings) = security.apply(builder);
     }
     // That of an image is found in the image, when everything else is known.
-    let of_image = image.and_then(|image| image.user(run)).filter(|user| *user != AUTO);
-    let own_user = of_image.is_none() && wants_own_user(run.user.as_deref());
-    let of_host = run.user.as_deref().filter(|_| of_image.is_none());
-    if let Some(user) = flags.take("--user", user(of_host, own_user)) {
-        let is_hosts = !own_user && of_image.is_none();
+    let is_images = image.and_then(|image| image.user_to_find(run)).is_some();
+    let own_user = !is_images && wants_own_user(run.user.as_deref());
+    if let Some(user) = flags.take("--user", user(run.user.as_deref().filter(|_| !is_images), own_user)) {
+        let is_hosts = !own_user && !is_images;
         builder = builder.home(home(is_hosts.then_some(&user))).user(user);
     }
     if let Some(path) = workdir(run, image) {

@@ -53,14 +53,32 @@ fn asked(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Resu
     }
     let image = LaunchImage::of(arguments)?;
     let mut asked = request::launch_spec(arguments, monitor_cgroup, image.as_ref())?;
-    if let Some(user) = image.as_ref().and_then(|image| image.user(arguments)).filter(|_| !asked.own_user) {
-        let field = if arguments.user.is_some() { "--user" } else { "IMAGE: User" };
+    if let Some((user, field)) = image.as_ref().and_then(|image| image.user_to_find(arguments)) {
         asked.spec = image::with_user(squall, asked.spec, user, field)?;
     }
+    warn(&asked);
+    Ok(asked)
+}
+
+/// The same, without a pull, and without a privilege that the caller may lack.
+fn asked_for_plan(squall: &Squall, arguments: &Run, monitor_cgroup: Option<&str>) -> Result<request::Asked> {
+    let image = LaunchImage::in_store(arguments)?;
+    let mut asked = request::launch_spec(arguments, monitor_cgroup, image.as_ref())?;
+    match image.as_ref().and_then(|image| image.user_to_find(arguments)) {
+        Some((user, field)) if rustix::process::geteuid().is_root() => {
+            asked.spec = image::with_user(squall, asked.spec, user, field)?;
+        }
+        Some((user, _)) => asked.warnings.push(format!("the image's user '{user}' is found at the launch, by root")),
+        None => {}
+    }
+    warn(&asked);
+    Ok(asked)
+}
+
+fn warn(asked: &request::Asked) {
     for warning in &asked.warnings {
         tell!("warning: {warning}");
     }
-    Ok(asked)
 }
 
 /// Makes a container whose worker waits to be started. It has none of the caller's streams.
@@ -141,7 +159,7 @@ fn attended(
 
 /// Shows what [`run`] would do.
 pub fn plan(squall: &Squall, arguments: &Plan, monitor_cgroup: Option<&str>) -> Result<i32> {
-    let asked = asked(squall, &arguments.run, monitor_cgroup)?;
+    let asked = asked_for_plan(squall, &arguments.run, monitor_cgroup)?;
     let spec = if asked.own_user { squall.with_preview_user(asked.spec)? } else { asked.spec };
     let plan = squall.plan(&spec).map_err(|error| asked.names.rename(error))?;
     if arguments.json {

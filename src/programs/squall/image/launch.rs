@@ -12,6 +12,7 @@ use squall_images::{ErrorKind, user};
 use super::StoreFlag;
 use super::pull::{self, Policy};
 use crate::args::Run;
+use crate::request::AUTO;
 
 /// What files of one layer are called. Other names are those of images, unless they are paths.
 const FILE_SUFFIXES: [&str; 5] = [".sqsh", ".squashfs", ".sfs", ".erofs", ".img"];
@@ -31,14 +32,25 @@ impl LaunchImage {
     /// # Errors
     /// What the store or the pull says.
     pub fn of(run: &Run) -> Result<Option<LaunchImage>> {
+        LaunchImage::by(run, run.pull)
+    }
+
+    /// The same, without pulling anything.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn in_store(run: &Run) -> Result<Option<LaunchImage>> {
+        LaunchImage::by(run, Policy::Never)
+    }
+
+    fn by(run: &Run, policy: Policy) -> Result<Option<LaunchImage>> {
         let Some(name) = named(run) else { return Ok(None) };
         let failed = |error: squall_images::Error| {
             Error::invalid("command line", vec![Problem { field: "IMAGE".to_owned(), reason: error.to_string() }])
         };
-        match load(&run.store, name, run.pull).map_err(failed) {
-            // A file may be called anything.
-            Err(_) if run.pull == Policy::Missing && Path::new(name).is_file() => Ok(None),
-            image => image.map(Some),
+        match load(&run.store, name, policy) {
+            Err(error) if error.kind() == ErrorKind::NotFound && Path::new(name).is_file() => Ok(None),
+            image => image.map(Some).map_err(failed),
         }
     }
 
@@ -62,10 +74,12 @@ impl LaunchImage {
         words
     }
 
-    /// The user that flags or image name, to be found in the image's own files; `None` where
-    /// neither does.
-    pub fn user<'a>(&'a self, run: &'a Run) -> Option<&'a str> {
-        run.user.as_deref().or(self.config.user.as_deref()).filter(|text| !text.is_empty())
+    /// The user that flags or image name, to be found in the image's own files, with the field that
+    /// names it; `None` where neither does, or where the container is to have one of its own.
+    pub fn user_to_find<'a>(&'a self, run: &'a Run) -> Option<(&'a str, &'static str)> {
+        let of_image = || Some((self.config.user.as_deref()?, "IMAGE: User"));
+        let named = run.user.as_deref().map(|user| (user, "--user")).or_else(of_image);
+        named.filter(|(user, _)| !user.is_empty() && *user != AUTO)
     }
 }
 
@@ -89,6 +103,7 @@ fn load(flag: &StoreFlag, name: &str, policy: Policy) -> std::result::Result<Lau
             Err(error) if error.kind() == ErrorKind::NotFound && policy == Policy::Missing => {}
             known => return known,
         }
+        // A file may be called anything.
         if Path::new(name).is_file() {
             return Err(pull::not_asked(name));
         }
