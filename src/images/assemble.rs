@@ -10,7 +10,7 @@ use crate::convert::{self, ConvertOptions, DirectoryOptions, DirectoryTar};
 use crate::digest::{Content, Digest};
 use crate::error::{Error, Result, Step};
 use crate::manifest::{Manifest, Platform};
-use crate::store::documents::{LayerDescription, SCHEMA_VERSION};
+use crate::store::documents::LayerDescription;
 use crate::store::new_file::NewFile;
 use crate::store::{Store, content_of, layout, tags};
 
@@ -113,26 +113,13 @@ fn converted(tar: impl Read, options: &ConvertOptions, new: &NewFile) -> Result<
     let failed = |call| move |error| Error::system(Step::Convert, "", call, error);
     let (_, converted) = convert::convert(tar, options, &new.file)?;
     new.file.set_len(converted.squashfs_size).map_err(failed("ftruncate"))?;
-    Ok(LayerDescription {
-        schema_version: SCHEMA_VERSION,
-        squashfs: content_of(&new.file).map_err(failed("read"))?,
-        blob: Content { digest: converted.blob_digest, size: converted.blob_size },
-        diff_id: Some(converted.diff_id),
-        writer: Some(options.writer()),
-        notes: converted.notes.iter().map(ToString::to_string).collect(),
-    })
+    let squashfs = content_of(&new.file).map_err(failed("read"))?;
+    Ok(LayerDescription::of_tar(squashfs, &converted, options))
 }
 
 fn as_it_is(new: &NewFile) -> Result<LayerDescription> {
     let content = content_of(&new.file).map_err(|error| Error::system(Step::Convert, "", "read", error))?;
-    Ok(LayerDescription {
-        schema_version: SCHEMA_VERSION,
-        squashfs: content,
-        blob: content,
-        diff_id: None,
-        writer: None,
-        notes: Vec::new(),
-    })
+    Ok(LayerDescription::of_squashfs(content))
 }
 
 fn config(options: &BuildOptions, layers: &[BuiltLayer]) -> Vec<u8> {

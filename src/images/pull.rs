@@ -380,14 +380,8 @@ impl Pulling<'_> {
             };
             return Err(Error::new(Step::Fetch, blob.digest, cause));
         }
-        Ok(LayerDescription {
-            schema_version: SCHEMA_VERSION,
-            squashfs: content_of(&new.file).map_err(|error| Error::system(Step::Store, blob.digest, "read", error))?,
-            blob: Content { digest: blob.digest, size: blob.size },
-            diff_id: Some(diff_id),
-            writer: Some(self.options.convert.writer()),
-            notes: converted.notes.iter().map(ToString::to_string).collect(),
-        })
+        let squashfs = content_of(&new.file).map_err(|error| Error::system(Step::Store, blob.digest, "read", error))?;
+        Ok(LayerDescription::of_tar(squashfs, &converted, &self.options.convert))
     }
 }
 
@@ -406,15 +400,7 @@ fn copy(blob: &Blob, content: impl Read, new: &NewFile) -> Result<LayerDescripti
     }
     let (digest, size, _) = content.finish();
     check(blob, digest, size)?;
-    let content = Content { digest, size };
-    Ok(LayerDescription {
-        schema_version: SCHEMA_VERSION,
-        squashfs: content,
-        blob: content,
-        diff_id: None,
-        writer: None,
-        notes: Vec::new(),
-    })
+    Ok(LayerDescription::of_squashfs(Content { digest, size }))
 }
 
 fn check(blob: &Blob, digest: Digest, size: u64) -> Result<()> {

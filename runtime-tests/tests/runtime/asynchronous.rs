@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runtime_tests::{Bed, cases, host, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -137,7 +137,13 @@ fn what_is_removed_or_loses_its_monitor_is_learned_as_by_a_blocking_wait(bed: &B
         assert_eq!(removed.wait_async().await.unwrap_err().kind(), ErrorKind::NotFound);
         kill(lost.record().monitor.pid);
         until("the monitor is gone", || (!lost.is_watched()).then_some(()));
-        tokio::task::yield_now().await;
+        // Who has not seen that yet cannot learn from the kernel how init ends.
+        let init = lost.record().init.pid;
+        let deadline = Instant::now() + host::bound(Duration::from_secs(20));
+        while pidfds_of(init) < 2 {
+            assert!(Instant::now() < deadline, "both waiters look at init");
+            tokio::task::yield_now().await;
+        }
         assert!(!loss.is_finished(), "it runs on");
         kill(lost.record().init.pid);
         let (here, there) = (loss.await.unwrap(), waiter.join().unwrap());
@@ -145,6 +151,13 @@ fn what_is_removed_or_loses_its_monitor_is_learned_as_by_a_blocking_wait(bed: &B
         assert_eq!(here.known(), there.known());
         here.remove().unwrap();
     });
+}
+
+/// How many descriptors of this process stand for that one.
+fn pidfds_of(pid: i32) -> usize {
+    let entries =
+        fs::read_dir("/proc/self/fdinfo").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    entries.filter(|info| info.lines().any(|line| line == format!("Pid:\t{pid}"))).count()
 }
 
 fn created_and_paused_containers_and_launches_are_waited_for(bed: &Bed) {

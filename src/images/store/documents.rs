@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::convert::{ConvertOptions, Converted};
 use crate::digest::{Content, Digest};
 
 /// Of both documents: readers refuse a later one.
@@ -24,6 +25,34 @@ pub struct LayerDescription {
     /// What of the tar is not in the file, or not as it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+impl LayerDescription {
+    /// Of a file that a tar was converted to.
+    #[must_use]
+    pub fn of_tar(squashfs: Content, converted: &Converted, options: &ConvertOptions) -> LayerDescription {
+        LayerDescription {
+            schema_version: SCHEMA_VERSION,
+            squashfs,
+            blob: Content { digest: converted.blob_digest, size: converted.blob_size },
+            diff_id: Some(converted.diff_id),
+            writer: Some(options.writer()),
+            notes: converted.notes.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Of a file that is the blob itself.
+    #[must_use]
+    pub fn of_squashfs(squashfs: Content) -> LayerDescription {
+        LayerDescription {
+            schema_version: SCHEMA_VERSION,
+            squashfs,
+            blob: squashfs,
+            diff_id: None,
+            writer: None,
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// An image: where it came from. Its manifest is not always the source's: see
