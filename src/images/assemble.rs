@@ -10,9 +10,10 @@ use crate::convert::{self, ConvertOptions, DirectoryOptions, DirectoryTar};
 use crate::digest::{Content, Digest};
 use crate::error::{Error, Result, Step};
 use crate::manifest::{Manifest, Platform};
+use crate::pull::{ROUNDS, removed_again};
 use crate::store::documents::LayerDescription;
 use crate::store::new_file::NewFile;
-use crate::store::{Store, content_of, layout, tags};
+use crate::store::{NewImage, Store, content_of, tags};
 
 /// How an image is built.
 #[derive(Debug, Clone)]
@@ -49,7 +50,8 @@ pub struct BuiltLayer {
 /// those of the files.
 ///
 /// # Errors
-/// `Invalid` and `Limit` for what cannot be a layer or a config, `System`. Layers that were complete
+/// `Invalid` and `Limit` for what cannot be a layer or a config, `System`; `Conflict` where somebody
+/// removes from the store, again and again, what was stored. Layers that were complete
 /// by then stay in the store.
 pub fn build(store: &Store, options: &BuildOptions) -> Result<(Digest, Vec<BuiltLayer>)> {
     for tag in &options.tags {
@@ -58,21 +60,19 @@ pub fn build(store: &Store, options: &BuildOptions) -> Result<(Digest, Vec<Built
     if options.layers.is_empty() {
         return Err(Error::invalid(Step::Request, "image", "it needs a layer"));
     }
-    let layers = options.layers.iter().map(|path| layer(store, path, &options.convert)).collect::<Result<Vec<_>>>()?;
-    let config = config(options, &layers);
-    let blobs: Vec<Content> =
-        layers.iter().map(|layer| Content { digest: layer.digest, size: layer.blob_size }).collect();
-    let manifest = Manifest::for_storm(Content { digest: Digest::of(&config), size: config.len() as u64 }, &blobs)?;
-    let top = store.directory();
-    let changing = store.change()?;
-    NewFile::with(top, &config)?.replace(&layout::config(top, &Digest::of(&config)))?;
-    let digest = manifest.digest();
-    NewFile::with(top, &manifest.bytes)?.replace(&layout::manifest(top, &digest))?;
-    changing.tags(|tags| {
-        options.tags.iter().for_each(|tag| drop(tags.assign(tag, &digest.hex())));
-        Ok(())
-    })?;
-    Ok((digest, layers))
+    for _ in 0..ROUNDS {
+        let layers =
+            options.layers.iter().map(|path| layer(store, path, &options.convert)).collect::<Result<Vec<_>>>()?;
+        let config = config(options, &layers);
+        let blobs: Vec<Content> =
+            layers.iter().map(|layer| Content { digest: layer.digest, size: layer.blob_size }).collect();
+        let manifest = Manifest::for_storm(Content { digest: Digest::of(&config), size: config.len() as u64 }, &blobs)?;
+        let image = NewImage { manifest: &manifest, config: &config, origin: None, tags: &options.tags, comments: &[] };
+        if store.change()?.publish(&image)? {
+            return Ok((manifest.digest(), layers));
+        }
+    }
+    Err(removed_again("image"))
 }
 
 /// The first bytes of a squashfs image (`SQUASHFS_MAGIC`, fs/squashfs/squashfs_fs.h).

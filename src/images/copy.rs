@@ -5,13 +5,11 @@ use std::io;
 
 use crate::digest::Digest;
 use crate::error::{Cause, Error, Result, Step};
+use crate::pull::{ROUNDS, removed_again};
 use crate::store::documents::LayerDescription;
 use crate::store::new_file::NewFile;
 use crate::store::tags;
-use crate::store::{Store, content_of, layout};
-
-/// How often a copy begins again because somebody removed what it had stored.
-const ROUNDS: u32 = 3;
+use crate::store::{NewImage, Store, content_of};
 
 /// What a copy came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,7 +35,11 @@ pub fn copy(from: &Store, digest: &Digest, to: &Store, names: &[String], force: 
     let mut layers: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest).collect();
     layers.sort();
     layers.dedup();
-    let comments = from.tags()?.tags.entries().get(&digest.hex()).map(|entry| entry.comments.clone());
+    let comments: Vec<String> =
+        from.tags()?.tags.entries().get(&digest.hex()).iter().flat_map(|entry| &entry.comments).cloned().collect();
+    let origin = from.origin(digest)?;
+    let image =
+        NewImage { manifest: &manifest, config: &config, origin: origin.as_ref(), tags: names, comments: &comments };
     let mut copied = Copied::default();
     for round in 0..ROUNDS {
         for layer in &layers {
@@ -46,26 +48,11 @@ pub fn copy(from: &Store, digest: &Digest, to: &Store, names: &[String], force: 
                 copied.layers += 1;
             }
         }
-        let changing = to.change()?;
-        if !layers.iter().all(|layer| to.layer_path(layer).exists()) {
-            continue;
+        if to.change()?.publish(&image)? {
+            return Ok(copied);
         }
-        let top = to.directory();
-        NewFile::with(top, &config)?.replace(&layout::config(top, &manifest.config.digest))?;
-        if let Some(origin) = from.origin(digest)? {
-            let text = serde_json::to_vec_pretty(&origin).expect("a document of texts and numbers");
-            NewFile::with(top, &text)?.replace(&layout::origin(top, digest))?;
-        }
-        NewFile::with(top, &manifest.bytes)?.replace(&layout::manifest(top, digest))?;
-        changing.tags(|tags| {
-            names.iter().for_each(|name| drop(tags.assign(name, &digest.hex())));
-            comments.iter().flatten().for_each(|comment| tags.comment(&digest.hex(), comment));
-            Ok(())
-        })?;
-        return Ok(copied);
     }
-    let cause = Cause::Conflict("somebody removes its layers from the store, again and again".to_owned());
-    Err(Error::new(Step::Store, digest, cause))
+    Err(removed_again(digest))
 }
 
 /// Gives the bytes of the layer's file.

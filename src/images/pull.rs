@@ -1,11 +1,14 @@
 //! From a source to the store: fetched, converted and checked in one pass.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
 
 use crate::convert::{self, ConvertOptions};
 use crate::digest::{Content, Digest, Hashing};
@@ -13,13 +16,13 @@ use crate::error::{Cause, Error, ErrorKind, Result, Step};
 use crate::manifest::{Blob, CONFIG_LENGTH, LayerFormat, Manifest, Platform, media_type, parse_config};
 use crate::store::documents::{LayerDescription, Origin, SCHEMA_VERSION};
 use crate::store::new_file::NewFile;
-use crate::store::{Store, content_of, layout, tags};
+use crate::store::{NewImage, Store, content_of, tags};
 use crate::transport::Source;
 
 /// Layers that are fetched at a time, unless said otherwise: what docker and podman do.
 const LAYERS_AT_A_TIME: NonZero<usize> = NonZero::new(3).unwrap();
 /// How often a pull begins again because somebody removed what it had stored.
-const ROUNDS: u32 = 3;
+pub(crate) const ROUNDS: u32 = 3;
 
 /// How an image is pulled.
 #[derive(Debug, Clone)]
@@ -129,6 +132,13 @@ pub fn pull(source: &dyn Source, store: &Store, options: &PullOptions, progress:
     let manifest = source.manifest(&options.platform)?;
     check_limits(&manifest, source, options.limits)?;
     let stored = stored_manifest(&manifest)?;
+    let origin = Origin {
+        schema_version: SCHEMA_VERSION,
+        source: source.name(),
+        manifest: Content { digest: manifest.digest(), size: manifest.bytes.len() as u64 },
+        media_type: manifest.media_type.clone(),
+    };
+    let comment = options.comment.clone().unwrap_or_else(|| source.name());
     let mut force = options.force;
     for _ in 0..ROUNDS {
         let config = fetch_config(source, store, &manifest.config)?;
@@ -137,12 +147,24 @@ pub fn pull(source: &dyn Source, store: &Store, options: &PullOptions, progress:
         let pulling = Pulling { source, store, options, force, progress, blobs: &manifest.layers, diff_ids: &diff_ids };
         let layers = pulling.layers()?;
         force = false;
-        if publish(source, store, options, &manifest, &stored)? {
+        let image = NewImage {
+            manifest: &stored,
+            config: &config,
+            origin: Some(&origin),
+            tags: &options.tags,
+            comments: std::slice::from_ref(&comment),
+        };
+        if store.change()?.publish(&image)? {
             return Ok(Pulled { digest: stored.digest(), source_digest: manifest.digest(), layers });
         }
     }
+    Err(removed_again(source.name()))
+}
+
+/// The error where what is stored does not stay.
+pub(crate) fn removed_again(object: impl Display) -> Error {
     let cause = Cause::Conflict("somebody removes its layers from the store, again and again".to_owned());
-    Err(Error::new(Step::Store, source.name(), cause))
+    Error::new(Step::Store, object, cause)
 }
 
 /// The manifest as it is stored. Storm's plugin takes Docker's media types only, with gzip for the
@@ -155,7 +177,7 @@ pub fn stored_manifest(manifest: &Manifest) -> Result<Manifest> {
     for layer in &manifest.layers {
         layer.layer_format()?;
     }
-    if is_for_storm(&manifest.bytes) {
+    if is_for_storm(manifest) {
         return Ok(manifest.clone());
     }
     let content = |blob: &Blob| Content { digest: blob.digest, size: blob.size };
@@ -164,32 +186,19 @@ pub fn stored_manifest(manifest: &Manifest) -> Result<Manifest> {
 }
 
 /// Whether Storm's classes read it: they know these fields alone, and this type of layers.
-fn is_for_storm(bytes: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    #[allow(dead_code, reason = "read for their names")]
-    struct StormManifest {
-        schema_version: u32,
-        media_type: String,
-        config: StormBlob,
-        layers: Vec<StormBlob>,
-        annotations: Option<std::collections::BTreeMap<String, String>>,
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    #[allow(dead_code, reason = "read for their names")]
-    struct StormBlob {
-        media_type: String,
-        digest: String,
-        size: u64,
-        urls: Option<Vec<String>>,
-        annotations: Option<std::collections::BTreeMap<String, String>>,
-    }
-    serde_json::from_slice::<StormManifest>(bytes).is_ok_and(|manifest| {
-        manifest.config.media_type == media_type::DOCKER_CONFIG
-            && manifest.media_type == media_type::DOCKER_MANIFEST
-            && manifest.layers.iter().all(|layer| layer.media_type == media_type::DOCKER_LAYER)
-    })
+fn is_for_storm(manifest: &Manifest) -> bool {
+    const MANIFEST: &[&str] = &["schemaVersion", "mediaType", "config", "layers", "annotations"];
+    const BLOB: &[&str] = &["mediaType", "digest", "size", "urls", "annotations"];
+    let knows = |value: &Value, names: &[&str]| {
+        value.as_object().is_some_and(|object| object.keys().all(|name| names.contains(&name.as_str())))
+    };
+    let Ok(document) = serde_json::from_slice::<Value>(&manifest.bytes) else { return false };
+    manifest.media_type == media_type::DOCKER_MANIFEST
+        && manifest.config.media_type == media_type::DOCKER_CONFIG
+        && manifest.layers.iter().all(|layer| layer.media_type == media_type::DOCKER_LAYER)
+        && knows(&document, MANIFEST)
+        && knows(&document["config"], BLOB)
+        && document["layers"].as_array().is_some_and(|layers| layers.iter().all(|layer| knows(layer, BLOB)))
 }
 
 fn check_limits(manifest: &Manifest, source: &dyn Source, limits: ImageLimits) -> Result<()> {
@@ -217,7 +226,6 @@ fn fetch_config(source: &dyn Source, store: &Store, blob: &Blob) -> Result<Vec<u
     let mut reader = source.blob(blob, 0)?.take(blob.size + 1);
     reader.read_to_end(&mut bytes).map_err(|error| fetch_failed(blob, error))?;
     check(blob, Digest::of(&bytes), bytes.len() as u64)?;
-    NewFile::with(store.directory(), &bytes)?.replace(&layout::config(store.directory(), &blob.digest))?;
     Ok(bytes)
 }
 
@@ -233,41 +241,6 @@ fn diff_ids(config: &[u8], manifest: &Manifest) -> Result<Vec<Digest>> {
         id.parse().map_err(|reason| Error::invalid(Step::Resolve, &name, format!("rootfs.diff_ids[{index}]: {reason}")))
     };
     ids.iter().enumerate().map(parse).collect()
-}
-
-/// Manifest and tags, if everything else is there still.
-fn publish(
-    source: &dyn Source,
-    store: &Store,
-    options: &PullOptions,
-    manifest: &Manifest,
-    stored: &Manifest,
-) -> Result<bool> {
-    let changing = store.change()?;
-    let is_whole = layout::config(store.directory(), &manifest.config.digest).exists()
-        && manifest.layers.iter().all(|layer| store.layer_path(&layer.digest).exists());
-    if !is_whole {
-        return Ok(false);
-    }
-    let digest = stored.digest();
-    let origin = Origin {
-        schema_version: SCHEMA_VERSION,
-        source: source.name(),
-        manifest: Content { digest: manifest.digest(), size: manifest.bytes.len() as u64 },
-        media_type: manifest.media_type.clone(),
-    };
-    let origin = serde_json::to_vec_pretty(&origin).expect("a document of texts and numbers");
-    NewFile::with(store.directory(), &origin)?.replace(&layout::origin(store.directory(), &digest))?;
-    NewFile::with(store.directory(), &stored.bytes)?.replace(&layout::manifest(store.directory(), &digest))?;
-    changing.tags(|tags| {
-        for tag in &options.tags {
-            tags.assign(tag, &digest.hex());
-        }
-        let comment = options.comment.clone().unwrap_or_else(|| source.name());
-        tags.comment(&digest.hex(), &comment);
-        Ok(())
-    })?;
-    Ok(true)
 }
 
 /// The layers of one pull.
@@ -314,9 +287,10 @@ impl Pulling<'_> {
 
     fn layer(&self, index: usize, failed: &AtomicBool) -> Result<PulledLayer> {
         let blob = &self.blobs[index];
-        let layer = match self.stored(blob)? {
-            Some(layer) if !self.force => layer,
-            _ => {
+        let stored = if self.force { None } else { self.stored(blob)? };
+        let layer = match stored {
+            Some(layer) => layer,
+            None => {
                 let content = self.source.blob(blob, 0)?;
                 let content = Counted { content, index, progress: self.progress, failed };
                 // One byte more, so that a blob that is too long is seen to be.

@@ -15,6 +15,7 @@
 mod apparmor;
 mod bind_options;
 mod builder;
+mod door;
 mod environment;
 mod exec;
 mod host_path;
@@ -37,7 +38,8 @@ pub mod values;
 pub use crate::document::BadValue;
 pub use apparmor::{AppArmor, AppArmorProfile};
 pub use bind_options::{Access, BindOptions, MountFlag, MountFlags, Propagation, Recursion};
-pub use builder::{Builder, Door};
+pub use builder::Builder;
+pub use door::Door;
 pub use environment::{Environment, Variable};
 pub use exec::ExecSpec;
 pub use hostname::Hostname;

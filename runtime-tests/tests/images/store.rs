@@ -20,6 +20,8 @@ cases![
     prune_takes_what_belongs_to_nobody,
     an_image_is_copied_to_another_store,
     what_cannot_be_done_is_said_and_changes_nothing,
+    nothing_of_it_needs_root,
+    a_name_revives_what_the_cleanup_was_about_to_remove,
 ];
 
 fn an_image_is_stored_as_storm_reads_it(bed: &Bed) {
@@ -146,6 +148,13 @@ fn damage_is_found_and_a_pull_mends_it(bed: &Bed) {
         place.image(&["pull", "--force", &source]).ok();
         assert_eq!(fs::read(&layer).unwrap(), sound);
     }
+    // A description that is none is in nobody's way who fetches again.
+    let description = layer.replace(".sqsh", ".json");
+    fs::set_permissions(&description, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&description, "{").unwrap();
+    assert_eq!(place.image(&["verify"]).output().code(), 1);
+    place.image(&["pull", "--force", &source]).ok();
+    place.image(&["verify"]).ok();
     // A wrong length is seen without reading it all.
     fs::set_permissions(&layer, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(&layer, &sound[..4096]).unwrap();
@@ -190,6 +199,44 @@ fn an_image_is_copied_to_another_store(bed: &Bed) {
     other.image(&["verify"]).ok();
     place.image(&["copy", "a"]).args([&other.store]).ok();
     assert_eq!(other.inspect("a")["tags"], json!(["a", "copied"]));
+}
+
+fn nothing_of_it_needs_root(bed: &Bed) {
+    let place = Place::new(bed);
+    let file = bed.file("saved.tar");
+    archive::docker(&file, "app:1", &[&place.tree("a"), &place.tree("b")], &json!({ "Cmd": ["/bin/probe"] }));
+    let data = bed.file("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
+    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set=-all"];
+    // The store is where such a user's is.
+    let image = |args: &[&str]| bed.squall(&[&["image"], args].concat()).under(&nobody).env("XDG_DATA_HOME", &data);
+    let pulled = image(&["pull", "--quiet", &format!("docker-archive:{file}")]).ok().text();
+    image(&["build", "--layer", &place.tree("c"), "--tag", "built"]).ok();
+    image(&["tag", "app:1", "other"]).ok();
+    image(&["verify"]).ok();
+    image(&["rm", "built"]).ok();
+    assert_eq!(image(&["ls", "--quiet"]).ok().text(), pulled);
+    // The same image as root makes it.
+    assert_eq!(place.image(&["pull", "--quiet", &format!("docker-archive:{file}")]).ok().text(), pulled);
+    let theirs = std::path::Path::new(&data).join("squall/images/layers");
+    for name in place.files().iter().filter_map(|name| name.strip_prefix("layers/")) {
+        let (here, there) = (fs::read(place.store.join("layers").join(name)), fs::read(theirs.join(name)));
+        assert!(here.unwrap() == there.unwrap(), "{name}");
+    }
+}
+
+fn a_name_revives_what_the_cleanup_was_about_to_remove(bed: &Bed) {
+    let place = Place::new(bed);
+    let digest = place.build(&place.tree("a"), "a", &[]);
+    let (manifest, marker) =
+        (place.store.join("manifests").join(hex(&digest)), place.store.join("unreferenced").join(hex(&digest)));
+    for name in [&["tag", &digest, "b"][..], &["build", "--layer", &place.tree("a"), "--tag", "c"]] {
+        fs::set_permissions(&manifest, fs::Permissions::from_mode(0o400)).unwrap();
+        fs::write(&marker, "").unwrap();
+        place.image(name).ok();
+        assert_eq!((mode(&manifest), marker.exists()), (0o444, false), "{name:?}");
+    }
 }
 
 fn what_cannot_be_done_is_said_and_changes_nothing(bed: &Bed) {

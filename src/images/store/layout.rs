@@ -64,6 +64,12 @@ pub fn manifest(top: &Path, digest: &Digest) -> PathBuf {
     top.join(MANIFESTS).join(digest.hex())
 }
 
+/// `unreferenced/<hex>`.
+#[must_use]
+pub fn marker(top: &Path, digest: &Digest) -> PathBuf {
+    top.join(UNREFERENCED).join(digest.hex())
+}
+
 /// `origins/<hex>.json`.
 #[must_use]
 pub fn origin(top: &Path, digest: &Digest) -> PathBuf {

@@ -12,6 +12,7 @@ mod image;
 pub mod layout;
 pub mod new_file;
 mod prune;
+mod publish;
 mod tag_file;
 pub mod tags;
 mod verify;
@@ -27,6 +28,7 @@ use documents::LayerDescription;
 pub use image::{Image, Layer};
 use new_file::NewFile;
 pub use prune::{Pruned, Removed};
+pub use publish::NewImage;
 pub use tag_file::{Changing, TagFile};
 pub use verify::{Damage, Verified};
 

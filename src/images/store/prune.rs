@@ -49,7 +49,7 @@ impl Changing<'_> {
         let tags = self.tags(|tags| Ok(tags.remove_image(&digest.hex())))?;
         remove(&layout::manifest(store.directory(), digest))?;
         remove(&layout::origin(store.directory(), digest))?;
-        remove(&store.directory().join(layout::UNREFERENCED).join(digest.hex()))?;
+        remove(&layout::marker(store.directory(), digest))?;
         let Some(manifest) = manifest else { return Ok(Removed { tags, layers: Vec::new() }) };
         let used = self.used()?;
         if !used.contains(&manifest.config.digest) {

@@ -39,25 +39,10 @@ impl Store {
     /// `System` where something cannot be read; what is wrong with the image is no error.
     pub fn verify(&self, digest: &Digest) -> Result<Verified> {
         let mut verified = Verified::default();
-        let manifest = match self.manifest(digest) {
-            Ok(manifest) => manifest,
-            Err(error) if is_damage(error.kind()) => {
-                verified.damage.push(Damage { path: PathBuf::from(error.object()), reason: error.cause().to_string() });
-                return Ok(verified);
-            }
-            Err(error) => return Err(error),
-        };
-        verified.files += 1;
-        verified.bytes += manifest.bytes.len() as u64;
-        match self.config(&manifest.config.digest) {
-            Ok(config) => {
-                verified.files += 1;
-                verified.bytes += config.len() as u64;
-            }
-            Err(error) if is_damage(error.kind()) => {
-                verified.damage.push(Damage { path: PathBuf::from(error.object()), reason: error.cause().to_string() });
-            }
-            Err(error) => return Err(error),
+        let Some(manifest) = verified.sound(self.manifest(digest))? else { return Ok(verified) };
+        verified.count(manifest.bytes.len() as u64);
+        if let Some(config) = verified.sound(self.config(&manifest.config.digest))? {
+            verified.count(config.len() as u64);
         }
         let mut layers: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest).collect();
         layers.sort();
@@ -77,13 +62,7 @@ impl Store {
             }
             opened => opened.map_err(|error| system(&path, "open", error))?,
         };
-        let description = match self.layer_description(digest) {
-            Err(error) if is_damage(error.kind()) => {
-                verified.damage.push(Damage { path: PathBuf::from(error.object()), reason: error.cause().to_string() });
-                None
-            }
-            described => described?,
-        };
+        let description = verified.sound(self.layer_description(digest))?.flatten();
         let Some(LayerDescription { squashfs, .. }) = description else {
             verified.undescribed.push(*digest);
             return Ok(());
@@ -96,12 +75,26 @@ impl Store {
             verified.damage.push(Damage { path, reason });
             return Ok(());
         }
-        verified.files += 1;
-        verified.bytes += size;
+        verified.count(size);
         Ok(())
     }
 }
 
-fn is_damage(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::NotFound | ErrorKind::Mismatch | ErrorKind::Invalid | ErrorKind::Limit)
+impl Verified {
+    fn count(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+
+    /// What was read; `None` where the image is to blame that it was not, which is noted.
+    fn sound<T>(&mut self, read: Result<T>) -> Result<Option<T>> {
+        use ErrorKind::{Invalid, Limit, Mismatch, NotFound};
+        match read {
+            Err(error) if matches!(error.kind(), NotFound | Mismatch | Invalid | Limit) => {
+                self.damage.push(Damage { path: PathBuf::from(error.object()), reason: error.cause().to_string() });
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
+    }
 }

@@ -14,12 +14,12 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use squall_images::digest::Digest;
-use squall_images::store::layout::{self, FILE_MODE, UNREFERENCED};
-use squall_images::store::{Changing, new_file};
+use squall_images::store::layout::{self, UNREFERENCED};
+use squall_images::store::new_file;
 use squall_images::{Error, Result, Step};
 
 use crate::args::Common;
@@ -66,7 +66,7 @@ pub fn run(common: &Common) -> Result<()> {
         let act = state.act(common.untagged_transition_sec);
         debug!("{}: {state:?}, {act:?}", digest.hex());
         match act {
-            Act::Revive => revive(&changing, &digest)?,
+            Act::Revive => changing.revive(&digest)?,
             Act::Mark => {
                 info!("Image {} has no tag: marking it", digest.hex());
                 mark(store.directory(), &digest)?;
@@ -86,35 +86,21 @@ pub fn run(common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// Makes an image one that is not to be removed.
-pub fn revive(changing: &Changing<'_>, digest: &Digest) -> Result<()> {
-    let top = changing.store().directory();
-    let manifest = layout::manifest(top, digest);
-    if metadata(&manifest)?.is_some_and(|now| now.permissions().mode() & 0o7777 != FILE_MODE) {
-        set_mode(&manifest, FILE_MODE)?;
-    }
-    new_file::remove(&marker(top, digest))
-}
-
 fn state(top: &Path, digest: &Digest, is_tagged: bool, dead_mode: u32) -> Result<State> {
     if is_tagged {
         return Ok(State::Tagged);
     }
-    let Some(marker) = metadata(&marker(top, digest))? else { return Ok(State::Untagged) };
+    let Some(marker) = metadata(&layout::marker(top, digest))? else { return Ok(State::Untagged) };
     // One from the future is new.
     let age = marker.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok()).unwrap_or_default();
     let mode = metadata(&layout::manifest(top, digest))?.map(|manifest| manifest.permissions().mode() & 0o7777);
     Ok(if mode == Some(dead_mode) { State::Dead { age } } else { State::Stale { age } })
 }
 
-fn marker(top: &Path, digest: &Digest) -> PathBuf {
-    top.join(UNREFERENCED).join(digest.hex())
-}
-
 /// A marker whose time is now.
 fn mark(top: &Path, digest: &Digest) -> Result<()> {
     new_file::directory(&top.join(UNREFERENCED))?;
-    new_file::NewFile::create(top)?.replace(&marker(top, digest))
+    new_file::NewFile::create(top)?.replace(&layout::marker(top, digest))
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<()> {

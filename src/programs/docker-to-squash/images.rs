@@ -10,7 +10,7 @@ use squall_images::transport::{Access, Transport};
 use squall_images::{Cause, Error, ErrorKind, Result, Step};
 
 use crate::args::{Common, Copy};
-use crate::{cleanup, magic, places};
+use crate::{magic, places};
 
 /// An argument `image,tag[,tag…]`.
 pub fn image_and_tags(argument: &str) -> Result<(&str, Vec<String>)> {
@@ -133,16 +133,17 @@ fn pull_one(common: &Common, store: &Store, image: &str, tags: Vec<String>) -> R
     for (layer, note) in pulled.layers.iter().flat_map(|layer| layer.notes.iter().map(move |note| (layer, note))) {
         info!("Layer {}: {note}", layer.digest.hex());
     }
-    if common.check_magic_file {
-        magic::check(store, &pulled, &common.magic_file)?;
+    if !common.check_magic_file {
+        return Ok(());
     }
+    magic::check(store, &pulled, &common.magic_file)?;
     name(store, &pulled.digest, &tags, image)
 }
 
 fn copy_one(from: &Store, digest: &Digest, to: &Store, tags: &[String], force: bool) -> Result<()> {
     let copied = copy::copy(from, digest, to, tags, force)?;
     info!("Copied manifest {} with {} layers, {} bytes", digest.hex(), copied.layers, copied.bytes);
-    cleanup::revive(&to.change()?, digest)
+    Ok(())
 }
 
 /// Gives an image tags. One that the cleanup was about to remove is as any other again.
@@ -160,5 +161,5 @@ pub fn name(store: &Store, digest: &Digest, names: &[String], comment: &str) -> 
         tags.comment(&digest.hex(), comment);
         Ok(())
     })?;
-    cleanup::revive(&changing, digest)
+    changing.revive(digest)
 }

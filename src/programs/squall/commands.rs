@@ -14,8 +14,8 @@ use squall::{
 
 use crate::args::{Cli, Command, Demo, Ids, Inspect, Kill, Layers, Ps, Reap, Rm, Run, Several, Stop, Update};
 use crate::{
-    attach, doctor_page, events, exec, image, logs, metrics, print, relay, request, resources, run_and_plan, seccomp,
-    signals, stats, top,
+    attach, doctor_page, events, exec, image, limits, logs, metrics, print, relay, request, resources, run_and_plan,
+    seccomp, signals, stats, top,
 };
 
 /// How long `wait` gives a launch that is under way: longer than a launch waits for its init.
@@ -130,7 +130,7 @@ fn resume(squall: &Squall, arguments: &Several) -> i32 {
 }
 
 fn update(squall: &Squall, arguments: &Update) -> Result<i32> {
-    let changes = request::limit_changes(arguments)?;
+    let changes = limits::limit_changes(arguments)?;
     Ok(with_each(squall, &arguments.ids, |container| {
         let updated = match &container {
             Container::Created(created) => created.update(&changes).map(|created| created.record().clone()),
@@ -140,7 +140,7 @@ fn update(squall: &Squall, arguments: &Update) -> Result<i32> {
         };
         let record = match &arguments.resources {
             Some(_) => updated?,
-            None => updated.map_err(request::rename_limits)?,
+            None => updated.map_err(limits::rename_limits)?,
         };
         let changed = changes.fields();
         let now = record.adjustments.iter().filter(|adjustment| changed.contains(&adjustment.field));

@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod foreground;
 mod image;
+mod limits;
 mod logs;
 mod metrics;
 mod mounts;

@@ -19,7 +19,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::builder::{Builder, Door};
+use super::builder::Builder;
+use super::door::Door;
 use super::identity::Identity;
 use super::path::AbsolutePath;
 use super::spec::LaunchSpec;

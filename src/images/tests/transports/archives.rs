@@ -13,9 +13,13 @@ fn read(name: &str, spool: &Path) -> Vec<Vec<u8>> {
     layers(&*source(name, &Access::default(), spool).unwrap()).unwrap().1
 }
 
-/// podman with a store of the test's own.
+/// podman with a store of the test's own. Its locks are files there, and not in the machine's
+/// `/dev/shm`.
 fn podman(place: &Path) -> std::process::Command {
+    let config = place.join("containers.conf");
+    fs::write(&config, "[engine]\nlock_type = \"file\"\n").unwrap();
     let mut podman = program("podman");
+    podman.env("CONTAINERS_CONF", config).arg("--tmpdir").arg(place.join("tmp"));
     podman.arg("--root").arg(place.join("root")).arg("--runroot").arg(place.join("run"));
     podman.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=none"]);
     podman

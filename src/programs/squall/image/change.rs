@@ -87,7 +87,9 @@ pub fn tag(flag: &StoreFlag, tag: &Tag) -> Result<i32, Error> {
     let store = flag.open()?;
     let changing = store.change()?;
     // Under the lock: nobody removes it meanwhile.
-    let hash = store.find(&tag.image)?.hex();
+    let digest = store.find(&tag.image)?;
+    let hash = digest.hex();
+    changing.revive(&digest)?;
     changing.tags(|tags| {
         tag.tags.iter().for_each(|name| drop(tags.assign(name, &hash)));
         Ok(())

@@ -102,9 +102,9 @@ fn from(
         options.tags = source.tags();
     }
     let shown = Shown::new(quiet);
-    let pulled = squall_images::pull::pull(source.as_ref(), store, &options, &shown)?;
+    let pulled = squall_images::pull::pull(source.as_ref(), store, &options, &shown);
     shown.end();
-    Ok(pulled)
+    pulled
 }
 
 /// The error of an image that the store does not have, and that is not pulled.

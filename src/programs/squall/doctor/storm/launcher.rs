@@ -94,6 +94,11 @@ fn check_setup(node: &Node, path: &Path) -> Finding {
         Supervisor::Known(name, identity) if rustix::process::geteuid().is_root() && identity.uid() != 0 => {
             (format!("as {name}"), child_task::apart(PATIENCE / 2, || said_to(identity, path)))
         }
+        // Somebody else's file is not executed as root.
+        _ if rustix::process::geteuid().is_root() && trusted::program(path).is_err() => {
+            let text = format!("{}: others can replace it, so it was not executed as root", path.display());
+            return Finding::unknown(NAME, text).advise("--user NAME says as whom");
+        }
         _ => ("as the caller of this".to_owned(), child_task::run(PATIENCE / 2, || said(path))),
     };
     match said {
