@@ -17,6 +17,7 @@ cases![
     a_configuration_that_cannot_be_used_is_named_and_the_rest_of_the_page_is_there,
     what_the_configuration_names_and_is_not_as_it_has_to_be_is_found,
     somebody_without_privileges_learns_what_can_be_seen,
+    a_program_that_others_can_replace_is_not_executed_as_root,
 ];
 
 const CONFIG: &str = "/etc/storm/worker-launcher.cfg";
@@ -81,6 +82,25 @@ fn a_node_that_is_right_has_nothing_to_be_mended(bed: &Bed) {
     expect(&page, ("program", "owner and mode"), "ok", "root:launch", "");
     expect(&page, ("program", "--checksetup"), "ok", "as sup", "");
     assert!(about(&page, "program", "capabilities").is_empty());
+}
+
+/// A group without members leaves no supervisor to ask as.
+fn a_program_that_others_can_replace_is_not_executed_as_root(bed: &Bed) {
+    let node = Node::new(bed);
+    let text = whole(&node);
+    let group = text.lines().find(|line| line.starts_with("storm.worker-launcher.group=")).unwrap();
+    node.configure(&text.replace(group, "storm.worker-launcher.group=root"));
+    let mark = bed.work().join("executed");
+    fs::remove_file(node.program()).unwrap();
+    fs::write(node.program(), format!("#!/bin/sh\n: >{}\n", mark.display())).unwrap();
+    fs::set_permissions(node.program(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (_, page) = doctor(&node, &[]);
+    assert!(mark.exists(), "root's own is: {page:#}");
+    fs::remove_file(&mark).unwrap();
+    chown(node.program(), Some(SUPERVISOR), None).unwrap();
+    let (_, page) = doctor(&node, &[]);
+    expect(&page, ("program", "--checksetup"), "unknown", "it was not executed as root", "--user NAME");
+    assert!(!mark.exists());
 }
 
 fn a_program_that_is_installed_wrongly_is_named_with_the_command_that_mends_it(bed: &Bed) {
